@@ -1,0 +1,192 @@
+"""A condensed set on disk, and back. No pickles: Parquet, safetensors, JSON and PNG."""
+
+import hashlib
+import io
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+import idm_ray
+from idm_ray.config import Config
+from idm_ray.data import Data
+from idm_ray.errors import UserError
+from idm_ray.files import whole_folder
+
+FORMAT = 1
+GRID_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class CondensedSet:
+    """S with all that is needed to use it.
+
+    Attributes:
+        images: float32 [N, channels, H, W], normalised, exactly as optimised.
+        labels: int64 [N].
+        class_names: of each label.
+        mean, std: per channel, in 0..1; pixel = image * std + mean.
+        config: settings that made it, as plain data.
+        checksum: of the data set it was condensed from.
+        iteration: steps that S has taken.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    config: dict[str, Any]
+    checksum: str
+    iteration: int
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8 [N, H, W, channels], clipped to what an image file can hold."""
+        mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
+        scaled = ((self.images * std + mean) * 255).round().clamp(0, 255)
+        return scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int) -> CondensedSet:
+    """Join S with where it came from."""
+    return CondensedSet(
+        images.detach().float().cpu(),
+        labels.cpu(),
+        data.class_names,
+        data.mean,
+        data.std,
+        config.to_raw(),
+        data.checksum,
+        iteration,
+    )
+
+
+def save_condensed(folder: Path, condensed: CondensedSet) -> None:
+    """Write `images.safetensors`, `images.parquet`, `grid.png` and `manifest.json` in one step.
+
+    `images.parquet` has the Hugging Face image layout: pandas and `datasets` open it.
+    """
+    with whole_folder(folder) as draft:
+        tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
+        save_file(tensors, draft / "images.safetensors")
+        pq.write_table(_table(condensed), draft / "images.parquet")
+        draw_grid(condensed).save(draft / "grid.png")
+        manifest = {
+            "format": FORMAT,
+            "shape": list(condensed.images.shape),
+            "class_names": list(condensed.class_names),
+            "mean": list(condensed.mean),
+            "std": list(condensed.std),
+            "iteration": condensed.iteration,
+            "data_checksum": condensed.checksum,
+            "config": condensed.config,
+            "versions": versions(),
+            "sha256": {name: _sha256(draft / name) for name in ("images.safetensors", "images.parquet")},
+        }
+        (draft / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_condensed(folder: Path) -> CondensedSet:
+    """Read back what `save_condensed` wrote; runs no code from the files.
+
+    Raises:
+        UserError: a file is missing or unreadable, or manifest and tensors disagree.
+    """
+    manifest_path, tensor_path = folder / "manifest.json", folder / "images.safetensors"
+    try:
+        manifest = json.loads(manifest_path.read_text())
+        tensors = load_file(tensor_path)
+        images, labels = tensors["images"], tensors["labels"]
+        condensed = CondensedSet(
+            images,
+            labels,
+            tuple(manifest["class_names"]),
+            tuple(manifest["mean"]),
+            tuple(manifest["std"]),
+            manifest["config"],
+            manifest["data_checksum"],
+            manifest["iteration"],
+        )
+        expected = manifest["sha256"]["images.safetensors"], manifest["shape"]
+    except OSError as error:
+        raise UserError(
+            f"{folder} is not a condensed set: {error.filename or tensor_path}: {error.strerror}"
+        ) from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None
+    if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
+        raise UserError(
+            f"manifest.json and images.safetensors in {folder} disagree: the manifest describes "
+            f"{manifest['shape']}, the tensors are {list(images.shape)} with {len(labels)} labels, or their "
+            "checksum differs; copy the folder again"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(condensed.class_names):
+        raise UserError(f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json")
+    return condensed
+
+
+def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Image:
+    """A picture of S: a labelled row per class, at most `columns` images of each, enlarged to be seen."""
+    pixels, labels = condensed.pixels, condensed.labels.numpy()
+    side = max(pixels.shape[1], 64)
+    font = ImageFont.load_default(14)
+    names = [_shorten(name) for name in condensed.class_names]
+    margin = int(max(font.getlength(name) for name in names)) + 16
+    shown = min(columns, int(np.bincount(labels).max(initial=1)))
+    page = Image.new("RGB", (margin + shown * (side + 2), len(names) * (side + 2)), "white")
+    pen = ImageDraw.Draw(page)
+    for label, name in enumerate(names):
+        top = label * (side + 2)
+        pen.text((8, top + side // 2), name, fill="black", font=font, anchor="lm")
+        for column, row in enumerate(np.flatnonzero(labels == label)[:shown]):
+            tile = _picture(pixels[row]).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            page.paste(tile, (margin + column * (side + 2), top))
+    return page
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a result depends on."""
+    return {"idm_ray": idm_ray.__version__, "torch": torch.__version__, "python": platform.python_version()}
+
+
+def _table(condensed: CondensedSet) -> pa.Table:
+    rows = [
+        {"bytes": _png(pixels), "path": f"{index:05d}.png"} for index, pixels in enumerate(condensed.pixels)
+    ]
+    names = list(condensed.class_names)
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    schema = pa.schema(
+        [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    return pa.table({"image": rows, "label": condensed.labels.tolist()}, schema=schema)
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    _picture(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _shorten(name: str, most: int = 18) -> str:
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,162 @@
+"""Differentiable siamese augmentation (DSA) with explicit draws.
+
+A draw is an operation and three numbers in [0, 1). It is made once and can be applied to any number
+of images: to the real and the synthetic images of a class in matching, to one image in training.
+Strengths are the published ones (reference table, row 10).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import affine_grid, grid_sample, pad
+
+BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
+CROP, CUTOUT, FLIP, SCALE, ROTATE = 0.125, 0.5, 0.5, 1.2, 15.0
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Augmentation draws of G groups of images.
+
+    Attributes:
+        operations: the operation of each group, a key of `OPERATIONS`; empty for no augmentation.
+        uniforms: float32 [G, 3] in [0, 1), read by the operation as its parameters.
+    """
+
+    operations: tuple[str, ...]
+    uniforms: Tensor
+
+
+def draw_per_group(strategy: str, groups: int, generator: torch.Generator, device: torch.device) -> Draws:
+    """A draw for each group, operations included (matching: groups are classes).
+
+    Args:
+        strategy: operations joined by _, or none.
+        groups: G.
+        generator: a CPU generator.
+        device: where the images are.
+    """
+    uniforms = torch.rand(groups, 3, generator=generator)
+    if strategy == "none":
+        return Draws((), uniforms.to(device))
+    names = strategy.split("_")
+    picks = torch.randint(len(names), (groups,), generator=generator).tolist()
+    return Draws(tuple(names[pick] for pick in picks), uniforms.to(device))
+
+
+def draw_per_image(strategy: str, images: int, generator: torch.Generator, device: torch.device) -> Draws:
+    """One operation for a batch with parameters of its own for each image (training on S)."""
+    uniforms = torch.rand(images, 3, generator=generator).to(device)
+    if strategy == "none":
+        return Draws((), uniforms)
+    names = strategy.split("_")
+    pick = int(torch.randint(len(names), (), generator=generator))
+    return Draws((names[pick],) * images, uniforms)
+
+
+def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
+    """Apply each group's draw to its images.
+
+    Args:
+        images: [N, channels, H, W], the images of a group next to each other.
+        draws: of G groups.
+        counts: images in each group, length G, sum N.
+
+    Returns:
+        [N, channels, H, W], differentiable in `images`.
+    """
+    if not draws.operations:
+        return images
+    groups = np.repeat(np.arange(len(counts)), counts)
+    uniforms = draws.uniforms[_to(groups, images.device)]
+    names = sorted(set(draws.operations))
+    if len(names) == 1:
+        return OPERATIONS[names[0]](images, uniforms)
+    of_image = np.array([names.index(name) for name in draws.operations])[groups]
+    rows = [np.flatnonzero(of_image == index) for index in range(len(names))]
+    changed = []
+    for name, row in zip(names, rows, strict=True):
+        chosen = _to(row, images.device)
+        changed.append(OPERATIONS[name](images.index_select(0, chosen), uniforms[chosen]))
+    back = np.argsort(np.concatenate(rows), kind="stable")
+    return torch.cat(changed).index_select(0, _to(back, images.device))
+
+
+def _to(array: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(array).to(device, non_blocking=True)
+
+
+def color(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Brightness, then saturation, then contrast."""
+    brightness, saturation, contrast = uniforms[:, :, None, None, None].unbind(1)
+    images = images + (brightness - 0.5) * BRIGHTNESS
+    grey = images.mean(dim=1, keepdim=True)
+    images = (images - grey) * (saturation * SATURATION) + grey
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return (images - mean) * (contrast + CONTRAST) + mean
+
+
+def crop(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Shift by up to an eighth of each side; what comes in is zero."""
+    height, width = images.shape[-2:]
+    most = int(height * CROP + 0.5), int(width * CROP + 0.5)
+    down, right = (torch.floor(uniforms[:, axis] * (2 * most[axis] + 1)).long() for axis in (0, 1))
+    padded = pad(images, (most[1], most[1], most[0], most[0]))
+    rows = down[:, None] + torch.arange(height, device=images.device)
+    columns = right[:, None] + torch.arange(width, device=images.device)
+    rows = rows[:, None, :, None].expand(-1, images.shape[1], -1, padded.shape[-1])
+    columns = columns[:, None, None, :].expand(-1, images.shape[1], height, -1)
+    return padded.gather(2, rows).gather(3, columns)
+
+
+def cutout(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Zero a box of half of each side around a random centre."""
+    inside = []
+    for axis, size in enumerate(images.shape[-2:]):
+        box = int(size * CUTOUT + 0.5)
+        start = torch.floor(uniforms[:, axis] * (size + 1 - box % 2)).long() - box // 2
+        at = torch.arange(size, device=images.device)
+        inside.append((at >= start[:, None]) & (at < start[:, None] + box))
+    hidden = inside[0][:, None, :, None] & inside[1][:, None, None, :]
+    return images.masked_fill(hidden, 0.0)
+
+
+def flip(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Mirror left to right with probability 0.5."""
+    mirrored = (uniforms[:, 0] < FLIP)[:, None, None, None]
+    return torch.where(mirrored, images.flip(-1), images)
+
+
+def scale(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Stretch or shrink each axis by its own factor in 1/1.2 .. 1.2."""
+    factors = uniforms[:, :2] * (SCALE - 1 / SCALE) + 1 / SCALE
+    return _warp(images, torch.diag_embed(factors))
+
+
+def rotate(images: Tensor, uniforms: Tensor) -> Tensor:
+    """Turn by up to 15 degrees either way."""
+    angle = (uniforms[:, 0] - 0.5) * 2 * math.radians(ROTATE)
+    cosine, sine = angle.cos(), angle.sin()
+    turn = torch.stack([torch.stack([cosine, -sine], 1), torch.stack([sine, cosine], 1)], 1)
+    return _warp(images, turn)
+
+
+def _warp(images: Tensor, matrices: Tensor) -> Tensor:
+    """Sample at linearly mapped coordinates in -1..1 (matrices [N, 2, 2]); zero outside."""
+    affine = torch.cat([matrices, torch.zeros_like(matrices[:, :, :1])], dim=2).to(images.dtype)
+    grid = affine_grid(affine, list(images.shape), align_corners=False)
+    return grid_sample(images, grid, align_corners=False)
+
+
+OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "color": color,
+    "crop": crop,
+    "cutout": cutout,
+    "flip": flip,
+    "scale": scale,
+    "rotate": rotate,
+}

@@ -1,0 +1,134 @@
+"""A condensation from its first iteration to its last, as a stream of records."""
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from idm_ray.compute import Compute
+from idm_ray.condense.objective import class_labels
+from idm_ray.condense.partition import check_partition, check_start, start_images
+from idm_ray.condense.real_side import RealSide
+from idm_ray.condense.synthetic import SyntheticSide
+from idm_ray.config import Config
+from idm_ray.data import Data
+from idm_ray.nets import build_shell, forward_flops
+
+
+@dataclass(frozen=True)
+class IterationRecord:
+    """What happened in one iteration. Scalars stay on the device, so that only a reader waits for it.
+
+    Attributes:
+        iteration: counted from 1, so it is also the number of steps that S has taken.
+        matching, cross_entropy, total: the losses before the step, see `objective.Losses`.
+        accuracy: of the matched net, in 0..1.
+        queue_size: nets in the queue.
+        mean_age: mean iterations since they were pushed.
+        seconds: wall-clock time of the iteration, without waiting for a CUDA device.
+    """
+
+    iteration: int
+    matching: Tensor
+    cross_entropy: Tensor
+    total: Tensor
+    accuracy: Tensor
+    queue_size: int
+    mean_age: float
+    seconds: float
+
+
+class Condensation:
+    """Iterate over it to condense; it can be stopped, saved and resumed between any two iterations.
+
+    Args:
+        config: all settings; those of dataset, evaluate, search and sweep are not read.
+        data: only its training part is used.
+        compute: where and how.
+
+    Raises:
+        UserError: the partition, the initialisation or the net do not fit the data.
+    """
+
+    def __init__(self, config: Config, data: Data, compute: Compute):
+        condense = config.condense
+        check_partition(condense.partition, data.shape)
+        check_start(data.train, data.class_names, condense.ipc, condense.partition, condense.init)
+        shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(2)]
+        self._real = RealSide(
+            data.train, config.queue, condense.batch_real, condense.augment, shells[0], config.seed
+        )
+        start = start_images(data.train, condense.ipc, condense.partition, condense.init, config.seed)
+        self._synthetic = SyntheticSide(condense, start, shells[1])
+        self.labels = class_labels(data.num_classes, condense.ipc)
+        self.iterations = condense.iterations
+        self.iteration = 0
+
+    def __iter__(self) -> Iterator[IterationRecord]:
+        while self.iteration < self.iterations:
+            yield self.advance()
+
+    def advance(self) -> IterationRecord:
+        """Run one iteration."""
+        began = time.perf_counter()
+        real = self._real.step(self.iteration)
+        losses = self._synthetic.step(real)
+        self.iteration += 1
+        return IterationRecord(
+            iteration=self.iteration,
+            matching=losses.matching,
+            cross_entropy=losses.cross_entropy,
+            total=losses.total,
+            accuracy=real.accuracy,
+            queue_size=len(real.ages),
+            mean_age=float(real.ages.float().mean()),
+            seconds=time.perf_counter() - began,
+        )
+
+    @property
+    def images(self) -> Tensor:
+        """S as it is now, float32 [C * ipc, channels, H, W] on the device, sorted by class (a copy)."""
+        return self._synthetic.images.clone()
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the rest of the run depends on, beside config and data, as CPU tensors.
+
+        Random streams are named by seed and iteration, so the iteration stands for the generators.
+        """
+        state = {
+            "iteration": torch.tensor(self.iteration),
+            "images": self._synthetic.images,
+            "velocity": self._synthetic.velocity,
+            **self._real.queue.state(),
+        }
+        return {key: value.detach().cpu().clone() for key, value in state.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave under the same config and data."""
+        self.iteration = int(state["iteration"])
+        self._synthetic.images.copy_(state["images"])
+        self._synthetic.velocity.copy_(state["velocity"])
+        self._real.queue.load_state(dict(state))
+
+
+def condense(config: Config, data: Data, compute: Compute) -> Condensation:
+    """Condense the training part of `data`; iterate over the result.
+
+    >>> for record in condense(config, data, compute):  # doctest: +SKIP
+    ...     print(record.iteration, float(record.total))
+    """
+    return Condensation(config, data, compute)
+
+
+def condensation_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of a whole condensation, for choosing whether to compile.
+
+    A backward pass counts as two forward passes; the larger side of unequal classes is not known here.
+    """
+    queue, settings = config.queue, config.condense
+    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
+    synthetic = num_classes * settings.ipc * settings.partition**2
+    images = 3 * trained + num_classes * settings.batch_real + 3 * synthetic
+    return settings.iterations * images * forward_flops(config.net, shape, num_classes)

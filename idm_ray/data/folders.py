@@ -1,0 +1,160 @@
+"""Images that lie one by one in folders."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from idm_ray.config import DatasetConfig
+from idm_ray.data.decode import Encoded, decode_blocks, load_image, to_pixels
+from idm_ray.data.raw import Found, Pixels, Progress, RawImages, RawSplit
+from idm_ray.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+TEST_NAMES = ("test", "val")
+TINY_SIZE = 64
+
+Listing = list[tuple[Path, int]]
+"""Image files with their class."""
+
+
+def find_folder(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
+    """``train/<class>/*`` and ``test/<class>/*`` (or ``val``), resized and centre-cropped to RGB squares.
+
+    Classes are the folders of `train` in alphabetical order.
+
+    Raises:
+        UserError: no image size, no training or test folder, an empty class folder, an unknown class.
+    """
+    assert dataset.root is not None
+    root, size = dataset.root, dataset.image_size
+    if size is None:
+        raise UserError("dataset.image_size is needed by the source folder; got null; set it, such as 64")
+    names = _class_folders(root / "train")
+    test = next((root / name for name in TEST_NAMES if _class_folders(root / name)), None)
+    if not names or test is None:
+        missing = "train" if not names else " or ".join(TEST_NAMES)
+        raise UserError(
+            f"dataset.root of folder must hold {missing} with a folder per class; {root} does not; "
+            "set dataset.root=FOLDER"
+        )
+    unknown = sorted(set(_class_folders(test)) - set(names))
+    if unknown:
+        raise UserError(
+            f"every class of {test} must be in {root / 'train'}; {unknown[0]} is not; rename or remove it"
+        )
+    index = {name: label for label, name in enumerate(names)}
+    listings = [_list_classes(root / "train", index), _list_classes(test, index)]
+    return _found(root, listings, tuple(names), size, "images in class folders")
+
+
+def find_tiny_imagenet(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
+    """Tiny ImageNet as published, in the root or in its folder ``tiny-imagenet-200``.
+
+    The published `val` is the test split. Classes are numbered as in ``wnids.txt`` and named by the
+    first word in ``words.txt``.
+
+    Raises:
+        UserError: a part of the layout is missing or an annotation names an unknown class.
+    """
+    assert dataset.root is not None
+    nested = dataset.root / "tiny-imagenet-200"
+    root = nested if nested.is_dir() else dataset.root
+    wnids = _read_lines(root / "wnids.txt")
+    words = dict(line.split("\t", 1) for line in _read_lines(root / "words.txt") if "\t" in line)
+    index = {wnid: label for label, wnid in enumerate(wnids)}
+    missing = [wnid for wnid in wnids if not (root / "train" / wnid / "images").is_dir()]
+    if missing:
+        raise UserError(
+            f"every class of wnids.txt needs a folder; {root / 'train' / missing[0] / 'images'} is missing; "
+            "unpack the set again"
+        )
+    train = _list_classes(root / "train", index)
+    names = tuple(words.get(wnid, wnid).split(",")[0] for wnid in wnids)
+    return _found(root, [train, _list_annotated(root / "val", index)], names, TINY_SIZE, "Tiny ImageNet")
+
+
+def _class_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _list_classes(folder: Path, index: Mapping[str, int]) -> Listing:
+    listing: Listing = []
+    for name in filter(index.__contains__, _class_folders(folder)):
+        paths = sorted(path for path in (folder / name).rglob("*") if _is_image(path))
+        if not paths:
+            raise UserError(
+                f"a class folder must hold images ({' '.join(IMAGE_SUFFIXES)}); {folder / name} holds none; "
+                "add images or remove the folder"
+            )
+        listing += [(path, index[name]) for path in paths]
+    return listing
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+
+
+def _list_annotated(folder: Path, index: Mapping[str, int]) -> Listing:
+    path, listing = folder / "val_annotations.txt", []
+    for number, line in enumerate(_read_lines(path), start=1):
+        name, _, rest = line.partition("\t")
+        wnid = rest.partition("\t")[0]
+        if wnid not in index:
+            raise UserError(f"{path} must name classes of wnids.txt; line {number} has {wnid!r}")
+        listing.append((folder / "images" / name, index[wnid]))
+    return listing
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"tiny_imagenet needs {path}; it cannot be read ({reason}); unpack the set again"
+        ) from None
+
+
+def _found(
+    root: Path, listings: Sequence[Listing], class_names: tuple[str, ...], size: int, description: str
+) -> Found:
+    digest = hashlib.sha256(repr(class_names).encode())
+    for path, label in (entry for listing in listings for entry in listing):
+        try:
+            stat = path.stat()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read ({error.strerror}); unpack the set again") from None
+        digest.update(
+            repr((path.relative_to(root).as_posix(), label, stat.st_size, stat.st_mtime_ns)).encode()
+        )
+
+    def split(listing: Listing) -> RawSplit:
+        labels = np.array([label for _, label in listing], dtype=np.int64)
+        items = [Encoded(str(path), path) for path, _ in listing]
+        return RawSplit(labels, lambda: decode_blocks(items, partial(_decode, size=size)))
+
+    def read() -> RawImages:
+        return RawImages((3, size, size), class_names, split(listings[0]), split(listings[1]))
+
+    return Found(digest.hexdigest(), description, read)
+
+
+def _decode(item: Encoded, size: int) -> Pixels:
+    return to_pixels(fit_square(load_image(item, "RGB"), size))
+
+
+def fit_square(image: Image.Image, size: int) -> Image.Image:
+    """Resize the short side to `size` pixels (bilinear, antialiased), then crop the centre."""
+    if image.size == (size, size):
+        return image
+    short = min(image.size)
+    width, height = (max(size, round(side * size / short)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    return resized.crop((left, top, left + size, top + size))

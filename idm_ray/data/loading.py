@@ -1,0 +1,125 @@
+"""From a dataset's settings to its images on the device."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from idm_ray.config import DatasetConfig
+from idm_ray.data.files import default_cache
+from idm_ray.data.raw import Progress, Shape
+from idm_ray.data.sampling import ClassImages, resident
+from idm_ray.data.sources import SOURCES, find_images
+from idm_ray.data.split import split_rows
+from idm_ray.data.store import StoredSplit, cached_store
+from idm_ray.errors import UserError
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set, split and ready to be sampled."""
+
+    name: str
+    """Name of its source."""
+    train: ClassImages
+    """Training images without the validation images."""
+    validation: ClassImages
+    """Held out of training to select on; empty when `dataset.validation` is 0."""
+    test: ClassImages
+    """For the final figure only."""
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per-channel mean in 0..1 that images are normalised with."""
+    std: tuple[float, ...]
+    """Per-channel standard deviation in 0..1, like `mean`."""
+    shape: Shape
+    """Channels, height, width."""
+    checksum: str
+    """Hex digest of all images and labels."""
+    source: str
+    """What the images are, and the folder where that was given."""
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+
+def load_data(
+    dataset: DatasetConfig,
+    seed: int,
+    device: torch.device,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+    verify: bool = False,
+) -> Data:
+    """Open a data set, building its image store on first use.
+
+    Args:
+        dataset: which images, and the share of them held out for validation.
+        seed: root seed of the run; the validation split follows from it.
+        device: where images are kept, sampled and normalised.
+        cache: folder of the stores and downloads; None takes `default_cache`.
+        progress: told about hashing, building and verifying.
+        verify: compare the store's files with their SHA-256 first.
+
+    Raises:
+        UserError: the files are missing or unreadable, a class is too small, the cache cannot be written.
+    """
+    cache = cache or default_cache()
+    found = find_images(dataset, cache, progress)
+    store = cached_store(cache, dataset.name, found, dataset.image_size, progress, verify)
+    train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed)
+    mean, std = _normalisation(dataset, store.train, train_rows, store.shape)
+
+    def images(split: StoredSplit, rows: Tensor) -> ClassImages:
+        return resident(split.images, rows, split.offsets, mean, std, device)
+
+    return Data(
+        name=dataset.name,
+        train=images(store.train, train_rows),
+        validation=images(store.train, validation_rows),
+        test=images(store.test, torch.arange(store.test.offsets[-1])),
+        class_names=store.class_names,
+        mean=mean,
+        std=std,
+        shape=store.shape,
+        checksum=store.checksum,
+        source=store.description if dataset.root is None else f"{store.description} in {dataset.root}",
+    )
+
+
+def _normalisation(
+    dataset: DatasetConfig, split: StoredSplit, rows: Tensor, shape: Shape
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation: of the settings, else published, else of these rows."""
+    source = SOURCES[dataset.name]
+    computed = pixel_statistics(split, rows, shape)
+    mean = (source.mean or computed[0]) if dataset.mean is None else dataset.mean
+    std = (source.std or computed[1]) if dataset.std is None else dataset.std
+    for name, values in (("mean", mean), ("std", std)):
+        if len(values) != shape[0]:
+            raise UserError(f"dataset.{name} must have a number per channel ({shape[0]}); got {list(values)}")
+    if not all(value > 0 for value in std):
+        raise UserError(f"dataset.std must be above 0; got {list(std)}")
+    return mean, std
+
+
+def pixel_statistics(
+    split: StoredSplit, rows: Tensor, shape: Shape
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Exact per-channel mean and standard deviation in 0..1 over all pixels of some rows.
+
+    A channel that is constant gets a standard deviation of 1, which leaves it at 0 when normalised.
+    """
+    chosen = rows.numpy()
+    count = len(chosen) * shape[1] * shape[2]
+    means, stds = [], []
+    for channel in range(shape[0]):
+        mean = Fraction(int(split.pixel_sum[chosen, channel].sum()), count)
+        variance = Fraction(int(split.pixel_square_sum[chosen, channel].sum()), count) - mean**2
+        means.append(float(mean / 255))
+        stds.append(float(variance) ** 0.5 / 255 if variance else 1.0)
+    return tuple(means), tuple(stds)

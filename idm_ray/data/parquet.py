@@ -1,0 +1,154 @@
+"""Images in Parquet files, laid out as on the Hugging Face hub."""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from idm_ray.config import DatasetConfig
+from idm_ray.data.decode import Encoded, decode_blocks, is_grey, load_image, to_pixels
+from idm_ray.data.files import content_digest
+from idm_ray.data.raw import Found, Pixels, Progress, RawImages, RawSplit, Shape
+from idm_ray.errors import UserError
+
+TEST_NAMES = ("test", "validation", "val")
+ROWS = 1024
+
+
+def find_parquet(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
+    """The files ``train-*.parquet`` and ``test-*.parquet`` in the root or in its folder ``data``.
+
+    Without a test file, ``validation-*`` or ``val-*`` are the test split.
+
+    Raises:
+        UserError: a split has no files, or a file lacks the columns `image` and `label`.
+    """
+    assert dataset.root is not None
+    root = dataset.root
+    folder = root if any(root.glob("train-*.parquet")) else root / "data"
+    train = sorted(folder.glob("train-*.parquet"))
+    test = next((f for name in TEST_NAMES if (f := sorted(folder.glob(f"{name}-*.parquet")))), [])
+    for files, pattern in ((train, "train-*.parquet"), (test, "test-*.parquet or validation-*.parquet")):
+        if not files:
+            raise UserError(f"dataset.root of parquet must hold {pattern}; {root} holds {_listing(root)}")
+    for path in (*train, *test):
+        _check_columns(path)
+    digest = content_digest([*train, *test], cache, progress)
+    description = f"parquet files {', '.join(path.name for path in (*train, *test))}"
+    return Found(digest, description, lambda: _read(train, test))
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(path.name for path in folder.iterdir())
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "") if names else "nothing"
+
+
+def _opened(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"{path} is not a readable Parquet file ({error}); fetch it again") from None
+
+
+def _check_columns(path: Path) -> None:
+    with _opened(path) as file:
+        schema = file.schema_arrow
+    for column in ("image", "label"):
+        if column not in schema.names:
+            raise UserError(
+                f"{path} must have the columns image and label; it has {', '.join(schema.names)}; rename them"
+            )
+    image, label = schema.field("image").type, schema.field("label").type
+    if not pa.types.is_struct(image) or image.get_field_index("bytes") < 0:
+        raise UserError(f"the column image of {path} must be struct<bytes, path>; it is {image}")
+    if not pa.types.is_integer(label):
+        raise UserError(f"the column label of {path} must hold whole numbers; it is {label}")
+
+
+def _read(train: Sequence[Path], test: Sequence[Path]) -> RawImages:
+    train_labels, test_labels = ([_read_labels(path) for path in files] for files in (train, test))
+    if not sum(map(len, train_labels)) or not sum(map(len, test_labels)):
+        raise UserError(f"{train[0].parent} must hold training and test images; one of them has no rows")
+    highest = max(int(labels.max(initial=0)) for labels in (*train_labels, *test_labels))
+    names = _class_names(train[0]) or tuple(str(label) for label in range(highest + 1))
+    for path, labels in zip((*train, *test), (*train_labels, *test_labels), strict=True):
+        _check_labels(path, labels, len(names))
+    first = next(_encoded(train))
+    # A colour set may open with a grey image, a grey set never holds a colour one.
+    grey = all(map(is_grey, _encoded((*train, *test))))
+    mode = "L" if grey else "RGB"
+    channels, height, width = to_pixels(load_image(first, mode)).shape
+    decode = partial(_decode, mode=mode, shape=(channels, height, width))
+    return RawImages(
+        (channels, height, width),
+        names,
+        RawSplit(np.concatenate(train_labels), lambda: decode_blocks(_encoded(train), decode)),
+        RawSplit(np.concatenate(test_labels), lambda: decode_blocks(_encoded(test), decode)),
+    )
+
+
+def _decode(item: Encoded, mode: str, shape: Shape) -> Pixels:
+    pixels = to_pixels(load_image(item, mode))
+    if pixels.shape != shape:
+        raise UserError(
+            f"images in Parquet must have one size; the first is {shape[2]}x{shape[1]}, "
+            f"{item.name} is {pixels.shape[2]}x{pixels.shape[1]}; resize them or use the source folder"
+        )
+    return pixels
+
+
+def _read_labels(path: Path) -> NDArray[np.int64]:
+    try:
+        column = pq.ParquetFile(path).read(columns=["label"]).column("label")
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"the labels of {path} cannot be read ({error}); fetch it again") from None
+    return pc.fill_null(column.cast(pa.int64()), -1).to_numpy()  # type: ignore[no-any-return]
+
+
+def _check_labels(path: Path, labels: NDArray[np.int64], classes: int) -> None:
+    outside = np.flatnonzero((labels < 0) | (labels >= classes))
+    if len(outside):
+        row = int(outside[0])
+        value = "no label" if labels[row] == -1 else f"label {labels[row]}"
+        raise UserError(f"labels must be in 0..{classes - 1}; row {row} of {path} has {value}; correct it")
+
+
+def _class_names(path: Path) -> tuple[str, ...] | None:
+    """Names that the schema tells, or None."""
+    metadata = _opened(path).schema_arrow.metadata or {}
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) and names else None
+
+
+def _encoded(files: Sequence[Path]) -> Iterator[Encoded]:
+    for path in files:
+        row = 0
+        with _opened(path) as file:
+            for batch in _batches(file, path):
+                for data in pc.struct_field(batch.column("image"), "bytes"):
+                    yield _item(data.as_py(), row, path)
+                    row += 1
+
+
+def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(batch_size=ROWS, columns=["image"])
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(f"the images of {path} cannot be read ({error}); fetch it again") from None
+
+
+def _item(data: bytes | None, row: int, path: Path) -> Encoded:
+    if data is None:
+        raise UserError(
+            f"every image in Parquet needs its bytes; row {row} of {path} has none; embed the files"
+        )
+    return Encoded(f"row {row} of {path}", data)

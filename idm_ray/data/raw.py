@@ -1,0 +1,59 @@
+"""What a source hands to the image store: labels at once, pixels as a stream of blocks."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much is done and how much there is."""
+
+Pixels = NDArray[np.uint8]
+Shape = tuple[int, int, int]
+
+BLOCK_BYTES = 1 << 23
+
+
+@dataclass(frozen=True)
+class RawSplit:
+    """The images of one split in the order of their source."""
+
+    labels: NDArray[np.int64]
+    """Class of every image, [N]."""
+    blocks: Callable[[], Iterator[Pixels]]
+    """Starts a stream of arrays [b, ch, H, W], N images in all, in the order of `labels`."""
+
+
+@dataclass(frozen=True)
+class RawImages:
+    """A whole data set before it becomes a store."""
+
+    shape: Shape
+    """Channels, height, width."""
+    class_names: tuple[str, ...]
+    train: RawSplit
+    test: RawSplit
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files that a source has found and not read yet."""
+
+    fingerprint: str
+    """Equal exactly when the images are."""
+    description: str
+    """What the images are, without the place where they lie."""
+    read: Callable[[], RawImages]
+    """Reads them; downloads them first where that is due. Raises UserError."""
+
+
+def array_split(images: Pixels, labels: NDArray[np.int64]) -> RawSplit:
+    """A split whose pixels [N, ch, H, W] are in memory already."""
+    step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
+
+    def blocks() -> Iterator[Pixels]:
+        for start in range(0, len(images), step):
+            yield images[start : start + step]
+
+    return RawSplit(labels, blocks)

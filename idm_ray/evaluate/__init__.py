@@ -1,0 +1,23 @@
+"""What a condensed set is worth."""
+
+from idm_ray.evaluate.protocol import (
+    Evaluation,
+    Protocol,
+    evaluate,
+    evaluate_random,
+    evaluate_whole,
+    evaluation_flops,
+    full_protocol,
+    validation_protocol,
+)
+
+__all__ = [
+    "Evaluation",
+    "Protocol",
+    "evaluate",
+    "evaluate_random",
+    "evaluate_whole",
+    "evaluation_flops",
+    "full_protocol",
+    "validation_protocol",
+]
