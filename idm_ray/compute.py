@@ -98,3 +98,12 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
         return result
 
     return call
+
+
+def describe(compute: Compute) -> str:
+    """The device in words, such as ``cpu (2 threads, bfloat16)``."""
+    precision = str(compute.precision).removeprefix("torch.")
+    if compute.device.type == "cuda":
+        return f"{torch.cuda.get_device_name()} ({precision})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)}, {precision})"

@@ -54,9 +54,8 @@ def _check_classes(raw: RawImages) -> None:
     empty = np.flatnonzero(counts == 0)
     if len(empty):
         label = int(empty[0])
-        raise UserError(
-            f"every class needs a training image; class {label} ({raw.class_names[label]}) has none; add images"
-        )
+        name = raw.class_names[label]
+        raise UserError(f"every class needs a training image; class {label} ({name}) has none; add images")
     if len(raw.test.labels) == 0:
         raise UserError("the test split needs an image; it has none; add images")
 
@@ -74,7 +73,7 @@ def _write_store(
     for name, split in (("train", raw.train), ("test", raw.test)):
 
         def tick(done: int, start: int = before) -> None:
-            if progress:
+            if progress is not None:
                 progress(f"build {dataset_name}", start + done, total)
 
         path = folder / f"{name}.arrow"

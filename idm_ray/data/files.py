@@ -27,7 +27,7 @@ def sha256(path: Path, progress: Progress | None = None) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
             done += len(chunk)
-            if progress:
+            if progress is not None:
                 progress(f"check {path.name}", done, total)
     return digest.hexdigest()
 

@@ -150,11 +150,9 @@ def _decode(item: Encoded, size: int) -> Pixels:
 
 
 def fit_square(image: Image.Image, size: int) -> Image.Image:
-    """Resize the short side to `size` pixels (bilinear, antialiased), then crop the centre."""
-    if image.size == (size, size):
-        return image
+    """Resize the short side to `size` pixels (bilinear), then crop the centre, as torchvision does."""
     short = min(image.size)
-    width, height = (max(size, round(side * size / short)) for side in image.size)
-    left, top = (width - size) // 2, (height - size) // 2
+    width, height = (size * side // short for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     return resized.crop((left, top, left + size, top + size))

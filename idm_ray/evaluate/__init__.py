@@ -1,6 +1,7 @@
 """What a condensed set is worth."""
 
 from idm_ray.evaluate.protocol import (
+    OnEpoch,
     Evaluation,
     Protocol,
     evaluate,
@@ -13,6 +14,7 @@ from idm_ray.evaluate.protocol import (
 
 __all__ = [
     "Evaluation",
+    "OnEpoch",
     "Protocol",
     "evaluate",
     "evaluate_random",

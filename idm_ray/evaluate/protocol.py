@@ -128,13 +128,10 @@ def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evalu
     return _train_and_judge(train_part.images, train_part.labels, whole, on_epoch)
 
 
-def evaluation_flops(
-    config: Config, shape: tuple[int, int, int], num_classes: int, epochs: int, repeats: int
-) -> float:
-    """Floating-point operations of training the nets of one evaluation, for choosing whether to compile."""
+def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
+    """Floating-point operations of training on S for so many epochs, all nets together."""
     parts = config.condense.partition**2 if config.evaluate.expand else 1
-    images = num_classes * config.condense.ipc * parts * epochs * repeats
-    return 3 * images * forward_flops(config.net, shape, num_classes)
+    return 3 * num_classes * config.condense.ipc * parts * epochs * forward_flops(config.net, shape, num_classes)
 
 
 def _train_and_judge(

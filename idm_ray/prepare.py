@@ -1,0 +1,41 @@
+"""From a config to what a run needs: data in memory, and where to compute."""
+
+import hashlib
+import json
+
+from idm_ray.compute import Compute, choose_compute
+from idm_ray.condense import condensation_flops
+from idm_ray.config import Config
+from idm_ray.data import Data, load_data
+from idm_ray.data.raw import Progress
+from idm_ray.evaluate import evaluation_flops
+
+
+def prepare(config: Config, progress: Progress | None = None, verify: bool = False) -> tuple[Data, Compute]:
+    """Load the data and choose device, precision and compilation for a condensation and its evaluations.
+
+    Args:
+        config: all settings.
+        progress: told about the building of an image store.
+        verify: check the store's checksum.
+
+    Raises:
+        UserError: the data cannot be read, or the device is not there.
+    """
+    device = choose_compute(config.compute).device
+    data = load_data(config.dataset, config.seed, device, progress=progress, verify=verify)
+    settings = config.evaluate
+    looks = config.condense.iterations / settings.every
+    epochs = (settings.val_epochs or settings.epochs) * settings.val_repeats * looks
+    work = condensation_flops(config, data.shape, data.num_classes)
+    work += evaluation_flops(config, data.shape, data.num_classes, epochs)
+    return data, choose_compute(config.compute, work)
+
+
+def fingerprint(config: Config, data: Data) -> str:
+    """Identifies what a condensation computes: the data and all settings but where it runs."""
+    raw = config.to_raw()
+    for section in ("sweep", "search", "compute"):
+        del raw[section]
+    raw["dataset"].pop("root")
+    return hashlib.sha256(json.dumps([raw, data.checksum], sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""The sweep: Optuna suggests and prunes, Ray Tune places and runs, MLflow shows."""

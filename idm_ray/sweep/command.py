@@ -1,0 +1,142 @@
+"""The command line of `scripts/sweep.py`, as settings."""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from rich.console import Console
+
+from idm_ray.config import Config, Raw
+from idm_ray.errors import UserError
+from idm_ray.layers import build_config, parse_overrides, read_yaml
+from idm_ray.sweep import preflight, space
+from idm_ray.sweep.live import describe_point
+from idm_ray.sweep.study import SweepStudy, stored_config
+
+FLAGS = {
+    "trials": int,
+    "max_concurrent": int,
+    "gpus_per_trial": float,
+    "cpus_per_trial": float,
+    "address": str,
+    "output_dir": str,
+    "tracking_uri": str,
+    "time_budget": float,
+}
+SHOWN_POINTS = 8
+
+
+def parser(default_config: Path) -> argparse.ArgumentParser:
+    """The parser; CONFIG defaults to `default_config`."""
+    command = argparse.ArgumentParser(
+        description="Search hyper-parameters of a condensation; see README.md.",
+        epilog="key=value sets anything a config file can, e.g. condense.ipc=1 search.condense.lr={uniform: [0.1,1]}",
+    )
+    command.add_argument("config", nargs="?", metavar="CONFIG", help=f"YAML file (default {default_config.name})")
+    command.add_argument("overrides", nargs="*", metavar="key=value")
+    command.add_argument("--name", help="of the sweep and its folder (default: config and time)")
+    command.add_argument("--resume", metavar="NAME", help="go on with a sweep, or 'latest'")
+    for flag, kind in FLAGS.items():
+        command.add_argument(f"--{flag.replace('_', '-')}", type=kind, help=f"sets sweep.{flag}")
+    command.add_argument("--seed", type=int, help="sets seed")
+    command.add_argument("--dry-run", action="store_true", help="show what would run, start nothing")
+    command.add_argument("--json", action="store_true", help="print the summary as JSON on standard output")
+    command.add_argument("-v", "--verbose", action="store_true", help="a line per report")
+    command.add_argument("-q", "--quiet", action="store_true", help="errors and the summary only")
+    command.set_defaults(default_config=default_config)
+    return command
+
+
+def resolve(arguments: argparse.Namespace) -> tuple[Config, Path]:
+    """The settings and the folder of the sweep that is asked for.
+
+    Raises:
+        UserError: bad settings, a name that exists, a resume name that does not.
+    """
+    overrides = list(arguments.overrides)
+    if arguments.config and "=" in arguments.config and not Path(arguments.config).exists():
+        overrides.insert(0, arguments.config)
+        arguments.config = None
+    command_line = parse_overrides(overrides)
+    flags = {flag: getattr(arguments, flag) for flag in FLAGS if getattr(arguments, flag) is not None}
+    if flags:
+        command_line["sweep"] = {**command_line.get("sweep", {}), **flags}
+    if arguments.seed is not None:
+        command_line["seed"] = arguments.seed
+    if arguments.resume:
+        return _resumed(arguments, command_line)
+    path = Path(arguments.config) if arguments.config else arguments.default_config
+    config = build_config((str(path), read_yaml(path)), ("command line", command_line))
+    name = arguments.name or f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    preflight.check_name(name)
+    folder = config.sweep.output_dir / name
+    if (folder / "study.db").exists() or (folder.exists() and any(folder.iterdir())):
+        raise UserError(
+            f"the sweep {name} exists in {config.sweep.output_dir}; go on with --resume {name}, or choose another --name"
+        )
+    return config, folder
+
+
+def _resumed(arguments: argparse.Namespace, command_line: Raw) -> tuple[Config, Path]:
+    if arguments.config or arguments.name:
+        raise UserError("--resume takes its settings from the sweep; leave out CONFIG and --name")
+    moving = set(command_line) - {"sweep", "compute"}
+    if moving:
+        raise UserError(
+            f"--resume can change sweep.* and compute.* only, so that all trials compare; got {', '.join(sorted(moving))}"
+        )
+    output = Path(command_line.get("sweep", {}).get("output_dir", "runs"))
+    folder = _latest(output) if arguments.resume == "latest" else output / arguments.resume
+    if not (folder / "study.db").exists():
+        known = ", ".join(sorted(path.parent.name for path in output.glob("*/study.db"))) or "none"
+        raise UserError(f"there is no sweep {arguments.resume} in {output}; known are {known}")
+    command_line.setdefault("sweep", {})["output_dir"] = str(output)
+    stored = stored_config(folder / "study.db")
+    return build_config((str(folder / "study.db"), stored), ("command line", command_line)), folder
+
+
+def _latest(output: Path) -> Path:
+    databases = sorted(output.glob("*/study.db"), key=lambda path: path.stat().st_mtime)
+    if not databases:
+        raise UserError(f"there is no sweep to resume in {output}; start one without --resume")
+    return databases[-1].parent
+
+
+def dry_run(config: Config, folder: Path, console: Console) -> None:
+    """Print the resolved settings, the first points, resources and concurrency.
+
+    Raises:
+        UserError: settings that no sweep would start with.
+    """
+    from idm_ray.sweep.run import concurrency
+
+    preflight.check_search(config)
+    preflight.check_resources(config)
+    sweep = config.sweep
+    console.print(yaml.safe_dump(config.to_raw(), sort_keys=False), markup=False, highlight=False)
+    size = space.size(config.search)
+    console.print(f"sweep {folder.name} in {folder}; nothing is started.", highlight=False)
+    console.print(f"space: {'continuous' if size is None else f'{size} points'}, {sweep.sampler}; first points:")
+    for number, point in enumerate(_first_points(config)):
+        console.print(f"  {number:04d} {describe_point(point) or '(nothing is searched)'}", markup=False)
+    here = {"CPU": float(torch.get_num_threads()), "GPU": float(torch.cuda.device_count())}
+    where = f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
+    at_a_time = "" if sweep.address else f", {concurrency(config, here)} at a time"
+    console.print(
+        f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}{at_a_time}",
+        highlight=False,
+    )
+
+
+def _first_points(config: Config) -> list[dict[str, Any]]:
+    study = SweepStudy(config, None)
+    points = []
+    for _ in range(min(SHOWN_POINTS, config.sweep.trials, config.sweep.startup_trials)):
+        asked = study.ask()
+        if asked is None:
+            break
+        points.append(asked.point)
+    return points

@@ -1,0 +1,167 @@
+"""Where study, folders, MLflow and the terminal are told the same thing about a trial."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from idm_ray.artifact import versions
+from idm_ray.config import Config, Raw
+from idm_ray.files import write_bytes
+from idm_ray.layers import with_point
+from idm_ray.sweep.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
+from idm_ray.sweep.live import Display
+from idm_ray.sweep.study import REASON, SweepStudy
+from idm_ray.sweep.tracking import Tracker
+from idm_ray.sweep.trial import HISTORY, Report
+
+REPORT = "report"
+
+
+class Conductor:
+    """Asks for trials, hears their reports and ends them; Ray's adapters call nothing else.
+
+    Args:
+        config: of the sweep.
+        folder: of the sweep.
+        study, tracker, board, display: the four to be told.
+    """
+
+    def __init__(
+        self, config: Config, folder: Path, study: SweepStudy, tracker: Tracker, board: Board, display: Display
+    ):
+        self._config, self._folder = config, folder
+        self._study, self._tracker, self._board, self._display = study, tracker, board, display
+
+    def trial_folder(self, number: int) -> Path:
+        """``trials/0007``."""
+        return trial_folder(self._folder, number)
+
+    def next_trial(self) -> tuple[int, Raw] | None:
+        """Number and settings of the next trial to run; None when there is none."""
+        asked = self._study.ask()
+        if asked is None:
+            return None
+        raw = self.trial_config(asked.point).to_raw()
+        folder = self.trial_folder(asked.number)
+        write_bytes(folder / "trial.yaml", yaml.safe_dump(raw, sort_keys=False).encode())
+        (folder / "error.txt").unlink(missing_ok=True)
+        tags = {"idm_ray.seed": str(raw["seed"]), **{f"version.{k}": v for k, v in versions().items()}}
+        self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
+        self._changed(Row(asked.number, asked.point))
+        return asked.number, raw
+
+    def trial_config(self, point: dict[str, Any]) -> Config:
+        """The settings at a point; without a share of a GPU the device is the CPU."""
+        config = with_point(self._config, point)
+        if config.sweep.gpus_per_trial or config.compute.device != "auto":
+            return config
+        compute = config.compute.model_copy(update={"device": "cpu"})
+        return config.model_copy(update={"compute": compute})
+
+    def reported(self, number: int, report: Report) -> bool:
+        """Hear a report of a trial that goes on; True when it should be pruned."""
+        prune = self._study.report(number, report.val_accuracy, report.iteration)
+        self._log(number, report)
+        self._changed(self._row(number, RUNNING, report))
+        return prune
+
+    def completed(self, number: int, report: Report) -> None:
+        """The trial ran to its last iteration."""
+        self._study.report(number, report.val_accuracy, report.iteration)
+        self._log(number, report)
+        self._remember(number, report)
+        self._study.tell(number, TrialState.COMPLETE, report.val_accuracy)
+        self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
+        self._end(self._row(number, COMPLETE, report))
+
+    def pruned(self, number: int, report: Report) -> None:
+        """The trial was stopped because others were better at the same iteration."""
+        self._remember(number, report)
+        self._study.tell(number, TrialState.PRUNED)
+        self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
+        self._end(self._row(number, PRUNED, report))
+
+    def failed(self, number: int, reason: str) -> None:
+        """The trial raised, diverged, or its process died too often."""
+        self._study.tell(number, TrialState.FAIL, reason=reason)
+        error = self.trial_folder(number) / "error.txt"
+        if not error.exists():
+            write_bytes(error, f"{reason}\n".encode())
+        self._tracker.log_artifacts(number, error, "")
+        known = self._board.rows.get(number, Row(number, {}))
+        row = Row(number, known.point, FAIL, known.iteration, known.accuracy, known.seconds, reason)
+        self._end(row)
+
+    def release(self) -> list[int]:
+        """On the way out, or after a crash: whoever still runs in the books is put back in line."""
+        numbers = self._study.release_running()
+        for number in numbers:
+            known = self._board.rows.get(number) or Row(number, {})
+            row = Row(number, known.point, INTERRUPTED, known.iteration, known.accuracy, known.seconds)
+            self._end(row)
+        return numbers
+
+    def recall(self) -> None:
+        """Fill the board with the trials that ended in earlier runs of the sweep."""
+        states = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAIL}
+        for trial in self._study.in_state(*states):
+            self._board.put(recalled(trial, states[trial.state]))
+
+    def _row(self, number: int, state: str, report: Report) -> Row:
+        point = self._board.rows[number].point
+        return Row(number, point, state, report.iteration, report.val_accuracy, report.seconds)
+
+    def _changed(self, row: Row) -> None:
+        self._display.changed(self._board.put(row))
+
+    def _end(self, row: Row) -> None:
+        self._tracker.end_trial(row.number, row.state, row.reason)
+        self._changed(row)
+
+    def _remember(self, number: int, report: Report) -> None:
+        facts = {"iteration": report.iteration, "val_accuracy": report.val_accuracy, "seconds": report.seconds}
+        self._study.set_trial_attribute(number, REPORT, {**facts, "device": report.device})
+
+    def _log(self, number: int, report: Report) -> None:
+        metrics = [
+            (name, value, int(iteration))
+            for iteration, *values in report.history
+            for name, value in zip(HISTORY, values, strict=True)
+        ]
+        metrics.append(("val_accuracy", report.val_accuracy, report.iteration))
+        metrics.append(("seconds", report.seconds, report.iteration))
+        self._tracker.log_metrics(number, metrics)
+        picture = self.trial_folder(number) / "steps" / f"{report.iteration:06d}.png"
+        self._tracker.log_image(number, picture, report.iteration)
+
+
+def trial_folder(sweep_folder: Path, number: int) -> Path:
+    """The folder of a trial in a sweep's folder."""
+    return sweep_folder / "trials" / f"{number:04d}"
+
+
+def recalled(trial: FrozenTrial, state: str) -> Row:
+    """The row of a trial that ended in an earlier run."""
+    report = trial.user_attrs.get(REPORT, {})
+    return Row(
+        trial.number,
+        dict(trial.params),
+        state,
+        report.get("iteration", 0),
+        report.get("val_accuracy"),
+        report.get("seconds", 0.0),
+        trial.user_attrs.get(REASON, ""),
+    )
+
+
+def _searched_first(point: dict[str, Any], raw: Raw) -> dict[str, Any]:
+    """All settings of a trial by dotted key, the searched ones first; none of the sweep's own."""
+    flat = {
+        f"{section}.{name}": value
+        for section, values in raw.items()
+        if section not in ("sweep", "search") and isinstance(values, dict)
+        for name, value in values.items()
+    }
+    return {**point, "seed": raw["seed"], **{key: value for key, value in flat.items() if key not in point}}

@@ -1,0 +1,359 @@
+"""A sweep from its folder to its summary."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import yaml
+from rich.console import Console
+
+from idm_ray.artifact import versions
+from idm_ray.config import Config
+from idm_ray.data import Data
+from idm_ray.data.raw import Progress
+from idm_ray.errors import UserError
+from idm_ray.evaluate import Evaluation
+from idm_ray.files import write_bytes
+from idm_ray.sweep import preflight
+from idm_ray.sweep.board import Board
+from idm_ray.sweep.conductor import Conductor, trial_folder
+from idm_ray.sweep.live import Display
+from idm_ray.sweep.study import SweepStudy
+from idm_ray.sweep.summary import STOPPED, Summary, summarise
+from idm_ray.sweep.tracking import DatasetInfo, Tracker, default_uri
+
+EXPERIMENT = "idm_ray"
+CLOSE_SECONDS = 60.0
+
+for _name, _value in {
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
+
+import ray  # noqa: E402  (reads the environment above when imported)
+from ray import tune  # noqa: E402
+
+from idm_ray.sweep.final import evaluate_on_test  # noqa: E402
+from idm_ray.sweep.pruning import StudyScheduler  # noqa: E402
+from idm_ray.sweep.searcher import StudySearcher  # noqa: E402
+from idm_ray.sweep.trial import CondensationTrial  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the caller needs to end with.
+
+    Attributes:
+        summary: also in the sweep's folder.
+        exit_code: see README.
+        tracking_uri: of MLflow.
+        problems: what MLflow did not get, in words.
+    """
+
+    summary: Summary
+    exit_code: int
+    tracking_uri: str
+    problems: list[str]
+
+
+class Stop:
+    """Why the sweep should end early: a signal, or its time is spent."""
+
+    def __init__(self, budget: float | None):
+        self._deadline = None if budget is None else time.monotonic() + budget
+        self._signal = ""
+
+    @property
+    def reason(self) -> str:
+        """SIGINT, SIGTERM, budget, or empty."""
+        if not self._signal and self._deadline is not None and time.monotonic() > self._deadline:
+            self._signal = "budget"
+        return self._signal
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM end the sweep in order; a second one ends it at once."""
+        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self._signal = signal.Signals(number).name
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+        for number in before:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class _Stopper(tune.Stopper):  # type: ignore[misc]
+    """Tells Ray Tune to stop all trials when there is a reason to."""
+
+    def __init__(self, stop: Stop):
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._stop.reason)
+
+
+def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, progress: Progress) -> Outcome:
+    """Run or resume the sweep in `folder`.
+
+    Args:
+        config: checked settings; for a resumed sweep its own, with new resources.
+        folder: ``runs/<name>``; a study in it is gone on with.
+        console: for the table and messages.
+        verbosity: -1, 0 or 1.
+        progress: told about the building of an image store.
+
+    Raises:
+        UserError: whatever preflight finds; nothing was started or written.
+    """
+    began = time.monotonic()
+    stop = Stop(config.sweep.time_budget)
+    preflight.check_search(config)
+    preflight.check_output(folder)
+    preflight.check_resources(config)
+    data = preflight.check_data(config, progress)
+    with stop.on_signals(), _claimed(folder):
+        tracker = _open_tracker(config, folder)
+        study = _open_study(config, folder)
+        try:
+            return _Run(config, folder, data, study, tracker, stop, began).go(console, verbosity)
+        finally:
+            ray.shutdown()
+            tracker.close(CLOSE_SECONDS)
+
+
+class _Run:
+    """The pieces of one run of a sweep, joined."""
+
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        data: Data,
+        study: SweepStudy,
+        tracker: Tracker,
+        stop: Stop,
+        began: float,
+    ):
+        self._config, self._folder, self._data = config, folder, data
+        self._study, self._tracker, self._stop, self._began = study, tracker, stop, began
+        self._earlier = float(study.attribute("seconds", 0.0))
+        self._test: dict[str, Evaluation] | None = None
+
+    def go(self, console: Console, verbosity: int) -> Outcome:
+        config, tracker = self._config, self._tracker
+        board = Board()
+        display = Display(board, config.sweep.trials, config.condense.iterations, console, verbosity)
+        conductor = Conductor(config, self._folder, self._study, tracker, board, display)
+        tracker.start_sweep(_parameters(config), _tags(config, self._data), _dataset(self._data))
+        conductor.recall()
+        conductor.release()
+        self._summarise("running").write(self._folder)
+        state = "error"
+        try:
+            with display:
+                concurrent = _start_ray(config)
+                display.say(
+                    f"sweep {self._folder.name}: {config.sweep.trials} trials, {concurrent} at a time, "
+                    f"in {self._folder}"
+                )
+                self._tune(conductor, concurrent)
+                best = [trial.number for trial in self._study.best(config.sweep.best)]
+                if best and not self._stop.reason:
+                    display.say(f"evaluating trial {best[0]:04d} and references on test")
+                    self._test = evaluate_on_test(
+                        config, self._folder, best, lambda: bool(self._stop.reason)
+                    )
+                state = {"": "done", "budget": "budget"}.get(self._stop.reason, "interrupted")
+        finally:
+            conductor.release()
+            summary = self._summarise(state)
+            summary.write(self._folder)
+            self._study.set_attribute("seconds", summary.seconds)
+            self._show_result(summary)
+        left = tracker.close(CLOSE_SECONDS)
+        problems = [*tracker.problems, *([f"{left} records wait for the next start"] if left else [])]
+        exit_code = STOPPED.get(self._stop.reason, summary.exit_code)
+        return Outcome(summary, exit_code, _tracking_uri(config), problems)
+
+    def _tune(self, conductor: Conductor, concurrent: int) -> None:
+        sweep = self._config.sweep
+        pruned: set[int] = set()
+        resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
+        scratch = self._folder / ".tune"
+        tuner = tune.Tuner(
+            tune.with_resources(CondensationTrial, resources),
+            tune_config=tune.TuneConfig(
+                search_alg=StudySearcher(conductor, concurrent, pruned),
+                scheduler=StudyScheduler(conductor, pruned),
+                num_samples=sweep.trials + 1,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: trial.trial_id,
+            ),
+            run_config=tune.RunConfig(
+                name=uuid.uuid4().hex[:8],
+                storage_path=str(scratch.resolve()),
+                stop=_Stopper(self._stop),
+                failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                verbose=0,
+            ),
+        )
+        try:
+            tuner.fit()
+        finally:
+            shutil.rmtree(scratch, ignore_errors=True)
+
+    def _summarise(self, state: str) -> Summary:
+        facts = {
+            "name": self._folder.name,
+            "seconds": round(self._earlier + time.monotonic() - self._began, 1),
+            "mlflow_experiment_id": self._tracker.experiment_id,
+            "mlflow_run_id": self._tracker.run_id,
+            "seed": self._config.seed,
+            "data_checksum": self._data.checksum,
+        }
+        return summarise(self._study, self._test, facts, state)
+
+    def _show_result(self, summary: Summary) -> None:
+        known = ("val_accuracy", "test_accuracy_mean", "test_accuracy_std", "random_accuracy_mean", "seconds")
+        counts = ("n_trials", "n_complete", "n_pruned", "n_failed")
+        values = {key: getattr(summary, key) for key in (*known, *counts)}
+        if summary.best_trial is not None:
+            best = trial_folder(self._folder, summary.best_trial) / "condensed"
+            self._tracker.log_artifacts(None, best, "best")
+        self._tracker.log_artifacts(None, self._folder / "summary.json", "")
+        metrics = {key: float(value) for key, value in values.items() if value is not None}
+        self._tracker.end_sweep(summary.state, metrics)
+
+
+@contextlib.contextmanager
+def _claimed(folder: Path) -> Iterator[None]:
+    """Only one driver works on a sweep at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"the sweep {folder.name} is running in another process; wait, or stop that one") from None
+        yield
+
+
+def _open_study(config: Config, folder: Path) -> SweepStudy:
+    study = SweepStudy(config, folder / "study.db")
+    study.set_attribute("config", config.to_raw())
+    write_bytes(folder / "sweep.yaml", yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
+    return study
+
+
+def _open_tracker(config: Config, folder: Path) -> Tracker:
+    """Connect to MLflow; a new sweep that cannot leaves no folder behind."""
+    uid_file = folder / ".uid"
+    uid = uid_file.read_text() if uid_file.exists() else uuid.uuid4().hex
+    uri, artifacts = default_uri(config.sweep.output_dir)
+    if config.sweep.tracking_uri:
+        uri, artifacts = config.sweep.tracking_uri, None
+    try:
+        tracker = Tracker(folder, uri, EXPERIMENT, folder.name, uid, artifacts)
+    except UserError:
+        if not (folder / "study.db").exists():
+            shutil.rmtree(folder)
+        raise
+    uid_file.write_text(uid)
+    return tracker
+
+
+def _tracking_uri(config: Config) -> str:
+    return config.sweep.tracking_uri or default_uri(config.sweep.output_dir)[0]
+
+
+def _start_ray(config: Config) -> int:
+    """Connect to Ray or start it; returns how many trials fit at a time.
+
+    Raises:
+        UserError: the cluster does not answer, or no trial fits.
+    """
+    sweep = config.sweep
+    try:
+        ray.init(
+            address=sweep.address,
+            include_dashboard=False if sweep.address is None else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, RuntimeError) as error:
+        raise UserError(f"Ray cannot be reached at {sweep.address}: {str(error).splitlines()[0]}") from None
+    return concurrency(config, ray.cluster_resources())
+
+
+def concurrency(config: Config, resources: dict[str, float]) -> int:
+    """Trials that run at a time on so many CPUs and GPUs.
+
+    Raises:
+        UserError: not even one fits.
+    """
+    sweep = config.sweep
+    fits = int(resources.get("CPU", 0) / sweep.cpus_per_trial + 1e-9)
+    if sweep.gpus_per_trial:
+        fits = min(fits, int(resources.get("GPU", 0) / sweep.gpus_per_trial + 1e-9))
+    if not fits:
+        raise UserError(
+            f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs, but Ray has "
+            f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}; lower cpus_per_trial or gpus_per_trial"
+        )
+    return min(fits, sweep.max_concurrent or fits, sweep.trials)
+
+
+def _parameters(config: Config) -> dict[str, Any]:
+    raw = config.to_raw()
+    flat = {f"{section}.{key}": value for section, values in raw.items() if isinstance(values, dict)
+            for key, value in values.items()}  # fmt: skip
+    return {"seed": config.seed, **flat}
+
+
+def _tags(config: Config, data: Data) -> dict[str, str]:
+    tags = {f"version.{name}": value for name, value in versions().items()}
+    tags |= {"version.ray": ray.__version__, "idm_ray.seed": str(config.seed), "data.checksum": data.checksum}
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    if commit.returncode == 0:
+        tags["mlflow.source.git.commit"] = commit.stdout.strip()
+    return tags
+
+
+def _dataset(data: Data) -> DatasetInfo:
+    return DatasetInfo(
+        name=data.name,
+        checksum=data.checksum,
+        source=data.source,
+        num_classes=data.num_classes,
+        num_train=len(data.train),
+        shape=data.shape,
+    )

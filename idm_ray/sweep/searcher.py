@@ -1,0 +1,89 @@
+"""Ray Tune's question "what next?" passed on to the study, and its news of trials passed back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from idm_ray.config import Raw
+from idm_ray.sweep.conductor import Conductor
+from idm_ray.sweep.trial import Report
+
+NUMBER, FOLDER, CONFIG = "number", "folder", "config"
+
+
+class StudySearcher(Searcher):  # type: ignore[misc]
+    """Stands between Ray Tune and the conductor.
+
+    Ray's own bridge tells pruned trials as complete and leaves failed ones running; here a trial ends
+    in the study as it ended, under the number that the study gave it.
+
+    Args:
+        conductor: is asked and told.
+        concurrent: trials that may run at a time. With more than one, another waits in line, so that a
+            process that becomes free is used again; with one, the next is asked for only when the
+            last has ended, which makes a sweep repeatable.
+        pruned: numbers of trials that the scheduler stopped.
+    """
+
+    def __init__(self, conductor: Conductor, concurrent: int, pruned: set[int]):
+        super().__init__(metric="val_accuracy", mode="max")
+        self._conductor = conductor
+        self._most = concurrent if concurrent == 1 else concurrent + 1
+        self._pruned = pruned
+        self._numbers: dict[str, int] = {}
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """The settings of a new trial, None to wait, or FINISHED."""
+        if len(self._numbers) >= self._most:
+            return None
+        asked = self._conductor.next_trial()
+        if asked is None:
+            return str(Searcher.FINISHED)
+        number, raw = asked
+        self._numbers[trial_id] = number
+        return trial_settings(number, self._conductor.trial_folder(number), raw)
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """A trial reached its end, was stopped by the scheduler, or died for good (`error`)."""
+        number = self._numbers.pop(trial_id)
+        if error:
+            self._conductor.failed(number, "its process died, also when started again from its checkpoint")
+            return
+        if result is None:
+            return  # stopped before its first report: it stays open and is released on the way out
+        report = report_of(result)
+        endings: dict[str, Callable[[], None]] = {
+            "COMPLETE": lambda: self._conductor.completed(number, report),
+            "FAIL": lambda: self._conductor.failed(number, report.reason),
+        }
+        if number in self._pruned:
+            self._conductor.pruned(number, report)
+        elif report.state in endings:
+            endings[report.state]()
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the study is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: a sweep is resumed from its study, never from Ray's files."""
+
+    def get_state(self) -> dict[str, Any]:
+        """Nothing that Ray should keep."""
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """See `restore`."""
+
+
+def trial_settings(number: int, folder: Path, raw: Raw) -> dict[str, Any]:
+    """What `CondensationTrial` gets; all paths are absolute, trials run elsewhere."""
+    return {NUMBER: number, FOLDER: str(folder.resolve()), CONFIG: raw}
+
+
+def report_of(result: dict[str, Any]) -> Report:
+    """The report within a result as Ray hands it on, flattened and with keys of its own."""
+    return Report(**{name: result[name] for name in Report.__dataclass_fields__ if name in result})

@@ -1,0 +1,182 @@
+"""One trial, in its own process: condense, look at validation accuracy, save, report, go on."""
+
+import json
+import math
+import time
+import traceback
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from ray import tune
+
+from idm_ray.artifact import condensed_set, save_condensed
+from idm_ray.compute import describe
+from idm_ray.condense import Condensation, IterationRecord, condense
+from idm_ray.config import Config, Raw
+from idm_ray.evaluate import evaluate, validation_protocol
+from idm_ray.files import read_state, write_bytes, write_state
+from idm_ray.prepare import fingerprint, prepare
+
+HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
+POINTS = 500
+"""Iterations whose losses are kept, at most, for the curves of a trial."""
+
+
+class Diverged(Exception):
+    """The loss or S is no longer finite."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a trial tells the driver; plain data.
+
+    Attributes:
+        iteration: steps that S has taken.
+        val_accuracy: in percent, on the validation split; NaN when it was not reached.
+        seconds: that the trial has computed for, over all its processes.
+        state: RUNNING, COMPLETE or FAIL.
+        reason: of a FAIL, one line.
+        device: where it computed.
+        history: rows of (iteration, *HISTORY) since the last report.
+    """
+
+    iteration: int
+    val_accuracy: float
+    seconds: float
+    state: str
+    reason: str = ""
+    device: str = ""
+    history: list[list[float]] = field(default_factory=list)
+
+
+class TrialRun:
+    """A trial without Ray: each `advance` runs to the next look at validation accuracy.
+
+    Args:
+        config: of this trial, nothing left to search.
+        folder: the trial's own; checkpoint and results go there. What it holds already is gone on with.
+    """
+
+    def __init__(self, config: Config, folder: Path):
+        self._config, self._folder = config, folder
+        self._data, self._compute = prepare(config)
+        self._run: Condensation = condense(config, self._data, self._compute)
+        self._seconds = 0.0
+        self._repeat: Report | None = None
+        self._fingerprint = fingerprint(config, self._data)
+        saved = read_state(self._checkpoint, self._fingerprint)
+        if saved is not None:
+            state, extra = saved
+            self._run.load_state(state)
+            # The driver may have died before it heard this report; hearing it twice does no harm.
+            self._repeat = Report(**json.loads(extra))
+            self._seconds = self._repeat.seconds
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self._folder / "checkpoint" / "state.safetensors"
+
+    def advance(self) -> Report:
+        """Condense up to the next evaluation, evaluate, save and report.
+
+        Raises:
+            Diverged: a loss or S is not finite.
+        """
+        if self._repeat is not None:
+            repeated, self._repeat = self._repeat, None
+            return repeated
+        began = time.perf_counter()
+        history = self._condense()
+        images = self._run.images
+        if not bool(torch.isfinite(images).all()):
+            raise Diverged(f"S is not finite after iteration {self._run.iteration}")
+        protocol = validation_protocol(self._config, self._data, self._compute)
+        partition = self._config.condense.partition
+        evaluation = evaluate(images, self._run.labels, partition, protocol)
+        self._save_condensed(images)
+        self._seconds += time.perf_counter() - began
+        report = Report(
+            iteration=self._run.iteration,
+            val_accuracy=evaluation.mean,
+            seconds=self._seconds,
+            state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
+            device=describe(self._compute),
+            history=history,
+        )
+        write_state(self._checkpoint, self._run.state(), self._fingerprint, json.dumps(asdict(report)))
+        return report
+
+    def _condense(self) -> list[list[float]]:
+        iterations, every = self._run.iterations, self._config.evaluate.every
+        until = min(iterations, (self._run.iteration // every + 1) * every)
+        stride = max(1, iterations // POINTS)
+        history = []
+        while self._run.iteration < until:
+            record = self._run.advance()
+            if record.iteration % stride == 0 or record.iteration == until:
+                history.append(_row(record))
+        return history
+
+    def _save_condensed(self, images: torch.Tensor) -> None:
+        condensed = condensed_set(images, self._run.labels, self._config, self._data, self._run.iteration)
+        save_condensed(self._folder / "condensed", condensed)
+        step = self._folder / "steps" / f"{self._run.iteration:06d}.png"
+        write_bytes(step, (self._folder / "condensed" / "grid.png").read_bytes())
+
+
+class CondensationTrial(tune.Trainable):  # type: ignore[misc]
+    """`TrialRun` as Ray Tune runs it. Whatever it raises becomes a FAIL report with its reason, so that
+    Tune starts again only what died without a word."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Called once in a new process."""
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Called when a process is used for another trial; nothing of the first is kept."""
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._raw: Raw = config["config"]
+        self._folder = Path(config["folder"])
+        self._trial: TrialRun | None = None
+        torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
+        share = self._raw["sweep"]["gpus_per_trial"]
+        if 0 < share < 1 and torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(share)
+
+    def step(self) -> dict[str, Any]:
+        """Run to the next report."""
+        began = time.perf_counter()
+        try:
+            if self._trial is None:
+                self._trial = TrialRun(Config.model_validate(self._raw), self._folder)
+            report = self._trial.advance()
+        except Exception as error:
+            (self._folder / "error.txt").write_text(traceback.format_exc())
+            report = Report(0, math.nan, time.perf_counter() - began, "FAIL", explain(error))
+        return {**asdict(report), "done": report.state != "RUNNING"}
+
+    def cleanup(self) -> None:
+        """Give the memory of the finished trial back to those that share the device."""
+        self._trial = None
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def explain(error: BaseException) -> str:
+    """One line that says why a trial failed."""
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
+        return "out of memory; lower condense.batch_real or queue.batch, or give the trial a larger share"
+    text = " ".join(str(error).split())
+    return text if isinstance(error, Diverged) else f"{type(error).__name__}: {text}"
+
+
+def _row(record: IterationRecord) -> list[float]:
+    values = [float(getattr(record, name)) for name in HISTORY]
+    if not math.isfinite(values[HISTORY.index("total")]):
+        raise Diverged(f"the loss is {values[HISTORY.index('total')]} at iteration {record.iteration}")
+    return [record.iteration, *values]

@@ -1,0 +1,100 @@
+import numpy as np
+import pytest
+import torch
+
+from idm_ray.data.sampling import ClassImages, resident
+
+OFFSETS = (0, 5, 7, 17)
+CPU = torch.device("cpu")
+
+
+def pixels(count: int = 17) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(0).integers(0, 256, (count, 3, 4, 2), dtype=np.uint8))
+
+
+def make(mean=(0.5, 0.4, 0.3), std=(0.2, 0.25, 0.3)) -> ClassImages:
+    return ClassImages(pixels(), torch.arange(17), OFFSETS, mean, std)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_labels_and_counts_follow_the_offsets():
+    images = make()
+    assert images.labels.tolist() == [0] * 5 + [1] * 2 + [2] * 10
+    assert (images.counts, images.num_classes, len(images)) == ((5, 2, 10), 3, 17)
+
+
+def test_images_are_normalised_per_channel():
+    images = make()
+    positions = torch.tensor([16, 0, 0, 6])
+    mean, std = (np.array(values).reshape(3, 1, 1) for values in ((0.5, 0.4, 0.3), (0.2, 0.25, 0.3)))
+    expected = (pixels().numpy()[positions].astype(np.float64) / 255 - mean) / std
+    result = images.images(positions)
+    assert result.dtype == torch.float32
+    np.testing.assert_allclose(result.numpy(), expected, atol=1e-6)
+
+
+def test_a_position_counts_the_images_of_the_split_only():
+    rows = torch.tensor([1, 4, 6, 9, 16])
+    images = resident(pixels(), rows, OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU)
+    assert images.offsets == (0, 2, 3, 5)
+    np.testing.assert_allclose(images.images(torch.tensor([3]))[0] * 255, pixels()[9].float(), atol=1e-4)
+
+
+@pytest.mark.parametrize("per_class", [1, 2, 4, 10, 100])
+def test_a_class_gives_what_is_asked_or_all_it_has_and_no_image_twice(per_class):
+    images = make()
+    positions = images.sample_per_class(per_class, generator())
+    labels = images.labels[positions]
+    assert labels.bincount().tolist() == [min(per_class, count) for count in images.counts]
+    assert torch.equal(labels, labels.sort().values)
+    assert len(positions.unique()) == len(positions)
+
+
+def test_sampling_per_class_is_uniform_in_pairs():
+    images, draws, generate = make(), 6000, generator()
+    seen = torch.zeros(17, 17)
+    for _ in range(draws):
+        chosen = images.sample_per_class(2, generate)[-2:]
+        seen[chosen[0], chosen[1]] += 1
+    pairs = seen[7:, 7:]
+    expected = draws / 90
+    chi_square = ((pairs - expected) ** 2 / expected)[~torch.eye(10, dtype=bool)].sum()
+    # 89 degrees of freedom: beyond 150 in 1 of 10,000.
+    assert chi_square < 150
+    assert pairs.diagonal().sum() == 0
+
+
+def test_sampling_with_replacement_is_uniform_over_all_images():
+    images = make()
+    counts = images.sample(17000, generator()).bincount(minlength=17)
+    # 16 degrees of freedom: beyond 45 in 1 of 7,000.
+    assert ((counts - 1000) ** 2 / 1000).sum() < 45
+
+
+@pytest.mark.parametrize("draw", ["sample_per_class", "sample"])
+def test_a_generator_repeats_its_draws(draw):
+    images = make()
+    first, again, other = (getattr(images, draw)(5, generator(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+def test_a_split_without_images_gives_none():
+    images = resident(pixels(), torch.arange(0), OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU)
+    assert len(images) == 0
+    assert images.sample_per_class(4, generator()).shape == (0,)
+    assert images.images(torch.arange(0)).shape == (0, 3, 4, 2)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu_only_the_rows_of_the_split_are_resident():
+    rows, device = torch.tensor([1, 4, 6, 9, 16]), torch.device("cuda")
+    images = resident(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, device)
+    here = resident(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, CPU)
+    assert images.pixels.shape == (5, 3, 4, 2)
+    positions = images.sample_per_class(2, torch.Generator(device).manual_seed(0))
+    assert images.labels[positions].tolist() == [0, 0, 1, 2, 2]
+    torch.testing.assert_close(images.images(positions).cpu(), here.images(positions.cpu()))
