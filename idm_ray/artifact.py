@@ -132,7 +132,9 @@ def load_condensed(folder: Path) -> CondensedSet:
             "checksum differs; copy the folder again"
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(condensed.class_names):
-        raise UserError(f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json")
+        raise UserError(
+            f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json"
+        )
     return condensed
 
 

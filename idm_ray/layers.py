@@ -180,9 +180,8 @@ def domain_corners(domain: Domain) -> tuple[Any, ...]:
 def _check_searched(config: Config, key: str, domain: Domain, origin: dict[str, str]) -> None:
     known = setting_keys()
     if key not in known:
-        raise UserError(
-            f"{origin.get(f'search.{key}', origin.get('search', 'config'))}: search.{key} is not a setting of a trial{_nearest(key, known)}"
-        )
+        name = origin.get(f"search.{key}", origin.get("search", "config"))
+        raise UserError(f"{name}: search.{key} is not a setting of a trial{_nearest(key, known)}")
     for value in domain_corners(domain):
         try:
             with_point(config, {key: value})

@@ -30,7 +30,12 @@ def reference(
         evaluation = evaluate_random(protocol, protocol.config.condense.ipc, on_epoch)
     else:
         evaluation = evaluate_whole(protocol, on_epoch)
-    known = {"kind": kind, "runs": evaluation.runs, "seconds": evaluation.seconds, "epochs": evaluation.epochs}
+    known = {
+        "kind": kind,
+        "runs": evaluation.runs,
+        "seconds": evaluation.seconds,
+        "epochs": evaluation.epochs,
+    }
     write_json(file, known)
     return evaluation
 

@@ -1,10 +1,15 @@
-"""What all scripts share: exit codes and one line for bad input."""
+"""What all scripts share: exit codes, one line for bad input, and progress."""
 
 import sys
 import traceback
 from collections.abc import Callable
 
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from idm_ray.data.raw import Progress as StoreProgress
 from idm_ray.errors import UserError
+from idm_ray.evaluate import OnEpoch, Protocol
 
 EXIT_OUR_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
@@ -24,3 +29,44 @@ def main(command: Callable[[list[str]], int]) -> int:
     except Exception:
         traceback.print_exc()
         return EXIT_OUR_FAULT
+
+
+def progress_bars(console: Console) -> Progress:
+    """Bars for long work, with the time that is left."""
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    return Progress(*columns, console=console)
+
+
+def epoch_progress(progress: Progress, what: str, protocol: Protocol) -> OnEpoch:
+    """A bar that counts the epochs of all nets of an evaluation."""
+    task = progress.add_task(what, total=protocol.epochs * protocol.repeats)
+
+    def tick(repeat: int, epoch: int) -> None:
+        progress.update(task, completed=repeat * protocol.epochs + epoch + 1)
+
+    return tick
+
+
+def store_progress(console: Console, quiet: bool = False) -> StoreProgress:
+    """Shows the building of an image store: a bar on a terminal, a line per quarter elsewhere."""
+    bars = progress_bars(console)
+    tasks: dict[str, TaskID] = {}
+    quarters: dict[str, int] = {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if quiet or not total:
+            return
+        if not console.is_terminal:
+            quarter = 4 * done // total
+            if quarter > quarters.get(what, 0):
+                quarters[what] = quarter
+                console.print(f"{what}: {done}/{total}", highlight=False, markup=False)
+            return
+        if what not in tasks:
+            bars.start()
+            tasks[what] = bars.add_task(what, total=total)
+        bars.update(tasks[what], completed=done)
+        if bars.finished:
+            bars.stop()
+
+    return show

@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from idm_ray.terminal import main
+from idm_ray.terminal import main, store_progress
 
 CONFIGS = Path(__file__).resolve().parent.parent / "tune_configs"
 
@@ -12,7 +12,7 @@ def sweep(arguments: list[str]) -> int:
     """Parse, call, print; returns the exit code."""
     from rich.console import Console
 
-    from idm_ray.sweep import command, live, summary
+    from idm_ray.sweep import command, summary
 
     parsed = command.parser(CONFIGS / "digits.yaml").parse_intermixed_args(arguments)
     config, folder = command.resolve(parsed)
@@ -22,7 +22,7 @@ def sweep(arguments: list[str]) -> int:
     from idm_ray.sweep.run import run_sweep
 
     console = Console(stderr=parsed.json)
-    progress = live.store_progress(console, parsed.quiet)
+    progress = store_progress(console, parsed.quiet)
     verbosity = -1 if parsed.quiet else int(parsed.verbose)
     outcome = run_sweep(config, folder, console, verbosity, progress)
     for problem in outcome.problems:

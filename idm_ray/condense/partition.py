@@ -1,5 +1,6 @@
 """Partition and expansion of synthetic images, and their start from real ones (section 4.1)."""
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -21,8 +22,8 @@ def cells(height: int, width: int, partition: int) -> list[tuple[slice, slice]]:
     rows, columns = cell_edges(height, partition), cell_edges(width, partition)
     return [
         (slice(top, bottom), slice(left, right))
-        for top, bottom in zip(rows, rows[1:], strict=False)
-        for left, right in zip(columns, columns[1:], strict=False)
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
     ]
 
 
@@ -41,7 +42,7 @@ def expand(images: Tensor, partition: int) -> Tensor:
     size = images.shape[-2:]
     parts = [
         interpolate(images[..., rows, columns], size=size, mode="bilinear", align_corners=False)
-        for rows, columns in cells(*size, partition)
+        for rows, columns in cells(size[0], size[1], partition)
     ]
     return torch.stack(parts, dim=1).flatten(0, 1)
 

@@ -99,7 +99,7 @@ class ModelQueue:
             images, labels = next_batch()
             logits = shell(images)[1]
             shell.gradient.zero_()
-            cross_entropy(logits, labels).backward()  # type: ignore[no-untyped-call]
+            cross_entropy(logits, labels).backward()
             with torch.no_grad():
                 net.correct = net.correct + (logits.argmax(1) == labels).sum()
                 sgd_step(

@@ -1,8 +1,8 @@
 """What a condensed set is worth."""
 
 from idm_ray.evaluate.protocol import (
-    OnEpoch,
     Evaluation,
+    OnEpoch,
     Protocol,
     evaluate,
     evaluate_random,

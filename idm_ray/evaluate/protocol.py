@@ -131,7 +131,9 @@ def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evalu
 def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
     """Floating-point operations of training on S for so many epochs, all nets together."""
     parts = config.condense.partition**2 if config.evaluate.expand else 1
-    return 3 * num_classes * config.condense.ipc * parts * epochs * forward_flops(config.net, shape, num_classes)
+    return (
+        3 * num_classes * config.condense.ipc * parts * epochs * forward_flops(config.net, shape, num_classes)
+    )
 
 
 def _train_and_judge(

@@ -49,7 +49,7 @@ def train(
             drawn = draw_per_image(settings.augment, len(positions), draws, device)
             images = augment(fetch(positions), drawn, [1] * len(positions))
             shell.gradient.zero_()
-            cross_entropy(shell(images)[1], labels[positions]).backward()  # type: ignore[no-untyped-call]
+            cross_entropy(shell(images)[1], labels[positions]).backward()
             with torch.no_grad():
                 sgd_step(
                     shell.weights, shell.gradient, velocity, lr, settings.momentum, settings.weight_decay

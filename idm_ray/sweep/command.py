@@ -35,7 +35,9 @@ def parser(default_config: Path) -> argparse.ArgumentParser:
         description="Search hyper-parameters of a condensation; see README.md.",
         epilog="key=value sets anything a config file can, e.g. condense.ipc=1 search.condense.lr={uniform: [0.1,1]}",
     )
-    command.add_argument("config", nargs="?", metavar="CONFIG", help=f"YAML file (default {default_config.name})")
+    command.add_argument(
+        "config", nargs="?", metavar="CONFIG", help=f"YAML file (default {default_config.name})"
+    )
     command.add_argument("overrides", nargs="*", metavar="key=value")
     command.add_argument("--name", help="of the sweep and its folder (default: config and time)")
     command.add_argument("--resume", metavar="NAME", help="go on with a sweep, or 'latest'")
@@ -75,7 +77,8 @@ def resolve(arguments: argparse.Namespace) -> tuple[Config, Path]:
     folder = config.sweep.output_dir / name
     if (folder / "study.db").exists() or (folder.exists() and any(folder.iterdir())):
         raise UserError(
-            f"the sweep {name} exists in {config.sweep.output_dir}; go on with --resume {name}, or choose another --name"
+            f"the sweep {name} exists in {config.sweep.output_dir}; "
+            f"go on with --resume {name}, or choose another --name"
         )
     return config, folder
 
@@ -86,7 +89,8 @@ def _resumed(arguments: argparse.Namespace, command_line: Raw) -> tuple[Config, 
     moving = set(command_line) - {"sweep", "compute"}
     if moving:
         raise UserError(
-            f"--resume can change sweep.* and compute.* only, so that all trials compare; got {', '.join(sorted(moving))}"
+            "--resume can change sweep.* and compute.* only, so that all trials compare; "
+            f"got {', '.join(sorted(moving))}"
         )
     output = Path(command_line.get("sweep", {}).get("output_dir", "runs"))
     folder = _latest(output) if arguments.resume == "latest" else output / arguments.resume
@@ -119,11 +123,15 @@ def dry_run(config: Config, folder: Path, console: Console) -> None:
     console.print(yaml.safe_dump(config.to_raw(), sort_keys=False), markup=False, highlight=False)
     size = space.size(config.search)
     console.print(f"sweep {folder.name} in {folder}; nothing is started.", highlight=False)
-    console.print(f"space: {'continuous' if size is None else f'{size} points'}, {sweep.sampler}; first points:")
+    console.print(
+        f"space: {'continuous' if size is None else f'{size} points'}, {sweep.sampler}; first points:"
+    )
     for number, point in enumerate(_first_points(config)):
         console.print(f"  {number:04d} {describe_point(point) or '(nothing is searched)'}", markup=False)
     here = {"CPU": float(torch.get_num_threads()), "GPU": float(torch.cuda.device_count())}
-    where = f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
+    where = (
+        f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
+    )
     at_a_time = "" if sweep.address else f", {concurrency(config, here)} at a time"
     console.print(
         f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}{at_a_time}",

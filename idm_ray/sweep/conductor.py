@@ -29,7 +29,13 @@ class Conductor:
     """
 
     def __init__(
-        self, config: Config, folder: Path, study: SweepStudy, tracker: Tracker, board: Board, display: Display
+        self,
+        config: Config,
+        folder: Path,
+        study: SweepStudy,
+        tracker: Tracker,
+        board: Board,
+        display: Display,
     ):
         self._config, self._folder = config, folder
         self._study, self._tracker, self._board, self._display = study, tracker, board, display
@@ -121,7 +127,11 @@ class Conductor:
         self._changed(row)
 
     def _remember(self, number: int, report: Report) -> None:
-        facts = {"iteration": report.iteration, "val_accuracy": report.val_accuracy, "seconds": report.seconds}
+        facts = {
+            "iteration": report.iteration,
+            "val_accuracy": report.val_accuracy,
+            "seconds": report.seconds,
+        }
         self._study.set_trial_attribute(number, REPORT, {**facts, "device": report.device})
 
     def _log(self, number: int, report: Report) -> None:

@@ -1,12 +1,10 @@
 """The sweep on a terminal: a live table of trials, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from idm_ray.sweep.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
@@ -82,37 +80,14 @@ class Display:
         board = self._board
         best = max((row.accuracy or 0.0 for row in board.rows.values() if row.state == COMPLETE), default=0.0)
         counts = ", ".join(
-            f"{board.count(state)} {state.lower()}" for state in STYLES if board.count(state) or state == COMPLETE
+            f"{board.count(state)} {state.lower()}"
+            for state in STYLES
+            if board.count(state) or state == COMPLETE
         )
         return (
             f"{len(board.rows)}/{self._trials} trials: {counts}; best validation accuracy {best:.2f} %; "
             f"{time.monotonic() - self._began:.0f} s"
         )
-
-
-def store_progress(console: Console, quiet: bool) -> Callable[[str, int, int], None]:
-    """A progress bar (plain lines without a terminal) for the building of an image store."""
-    bars: dict[str, object] = {}
-    progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(), console=console, transient=True,
-    )  # fmt: skip
-
-    def show(what: str, done: int, total: int) -> None:
-        if quiet:
-            return
-        if not console.is_terminal:
-            if total and done * 4 // total > (done - 1) * 4 // total:
-                console.print(f"{what}: {done}/{total}", highlight=False)
-            return
-        if what not in bars:
-            progress.start()
-            bars[what] = progress.add_task(what, total=total)
-        progress.update(bars[what], completed=done)  # type: ignore[arg-type]
-        if progress.finished:
-            progress.stop()
-
-    return show
 
 
 def describe_point(point: Point) -> str:
@@ -123,7 +98,9 @@ def describe_point(point: Point) -> str:
 def _line(row: Row, iterations: int) -> str:
     text = f"trial {row.number:04d} {row.state.lower():<11} {describe_point(row.point)}"
     if row.accuracy is not None:
-        text += f"  iteration {row.iteration}/{iterations}  validation {row.accuracy:.2f} %  {row.seconds:.0f} s"
+        text += (
+            f"  iteration {row.iteration}/{iterations}  validation {row.accuracy:.2f} %  {row.seconds:.0f} s"
+        )
     return f"{text}  {row.reason}" if row.reason else text
 
 

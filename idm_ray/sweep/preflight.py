@@ -98,7 +98,9 @@ def check_resources(config: Config) -> None:
             f"sweep.cpus_per_trial is {sweep.cpus_per_trial:g}, but this machine has {cpus} CPU cores; lower it"
         )
     if config.compute.device == "cuda" and not sweep.gpus_per_trial:
-        raise UserError("compute.device is cuda, but sweep.gpus_per_trial is 0; give trials a share, such as 0.25")
+        raise UserError(
+            "compute.device is cuda, but sweep.gpus_per_trial is 0; give trials a share, such as 0.25"
+        )
 
 
 def check_data(config: Config, progress: Progress | None) -> Data:

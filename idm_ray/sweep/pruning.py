@@ -22,6 +22,10 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         self._conductor = conductor
         self._pruned = pruned
 
+    def __getstate__(self) -> dict[str, Any]:
+        """As for the searcher: nothing that Tune should keep."""
+        return {}
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """CONTINUE or STOP; a last report is left to the searcher."""
         report = report_of(result)

@@ -187,9 +187,7 @@ class _Run:
                 best = [trial.number for trial in self._study.best(config.sweep.best)]
                 if best and not self._stop.reason:
                     display.say(f"evaluating trial {best[0]:04d} and references on test")
-                    self._test = evaluate_on_test(
-                        config, self._folder, best, lambda: bool(self._stop.reason)
-                    )
+                    self._test = evaluate_on_test(config, self._folder, best, lambda: bool(self._stop.reason))
                 state = {"": "done", "budget": "budget"}.get(self._stop.reason, "interrupted")
         finally:
             conductor.release()
@@ -261,7 +259,9 @@ def _claimed(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise UserError(f"the sweep {folder.name} is running in another process; wait, or stop that one") from None
+            raise UserError(
+                f"the sweep {folder.name} is running in another process; wait, or stop that one"
+            ) from None
         yield
 
 
@@ -277,10 +277,9 @@ def _open_tracker(config: Config, folder: Path) -> Tracker:
     uid_file = folder / ".uid"
     uid = uid_file.read_text() if uid_file.exists() else uuid.uuid4().hex
     uri, artifacts = default_uri(config.sweep.output_dir)
-    if config.sweep.tracking_uri:
-        uri, artifacts = config.sweep.tracking_uri, None
+    named = config.sweep.tracking_uri
     try:
-        tracker = Tracker(folder, uri, EXPERIMENT, folder.name, uid, artifacts)
+        tracker = Tracker(folder, named or uri, EXPERIMENT, folder.name, uid, None if named else artifacts)
     except UserError:
         if not (folder / "study.db").exists():
             shutil.rmtree(folder)

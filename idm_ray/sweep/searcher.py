@@ -65,6 +65,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         elif report.state in endings:
             endings[report.state]()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles its searcher for a restore that we never ask for; there is nothing to keep."""
+        return {}
+
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the study is the state."""
 

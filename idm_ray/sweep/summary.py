@@ -80,7 +80,9 @@ def summarise(
     test = test or {}
     ours = test.get(f"{best.number:04d}") if best else None
     random = test.get("random")
-    devices = {trial.user_attrs[REPORT]["device"]: None for trial in study.trials if REPORT in trial.user_attrs}
+    devices = {
+        trial.user_attrs[REPORT]["device"]: None for trial in study.trials if REPORT in trial.user_attrs
+    }
     return Summary(
         state=state,
         n_trials=len(study.trials),
