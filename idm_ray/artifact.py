@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 import idm_ray
@@ -79,7 +79,7 @@ def save_condensed(folder: Path, condensed: CondensedSet) -> None:
     """
     with whole_folder(folder) as draft:
         tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
-        save_file(tensors, draft / "images.safetensors")
+        (draft / "images.safetensors").write_bytes(save(tensors))
         pq.write_table(_table(condensed), draft / "images.parquet")
         draw_grid(condensed).save(draft / "grid.png")
         manifest = {

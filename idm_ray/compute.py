@@ -13,7 +13,7 @@ import torch
 from idm_ray.config import ComputeConfig
 from idm_ray.errors import UserError
 
-WORK_WORTH_COMPILING = {"cpu": 5e13, "cuda": 5e15}
+WORK_WORTH_COMPILING = {"cpu": 2e13, "cuda": 5e15}
 """Floating-point operations of a run above which compiling (up to a minute on 2 cores) pays for itself."""
 
 

@@ -31,7 +31,7 @@ from idm_ray.sweep.conductor import Conductor, trial_folder
 from idm_ray.sweep.live import Display
 from idm_ray.sweep.study import SweepStudy
 from idm_ray.sweep.summary import STOPPED, Summary, summarise
-from idm_ray.sweep.tracking import DatasetInfo, Tracker, default_uri
+from idm_ray.sweep.tracking import DatasetInfo, Tracker, default_uri, reach
 
 EXPERIMENT = "idm_ray"
 CLOSE_SECONDS = 60.0
@@ -137,6 +137,8 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
     preflight.check_search(config)
     preflight.check_output(folder)
     preflight.check_resources(config)
+    if config.sweep.tracking_uri:
+        reach(config.sweep.tracking_uri)
     data = preflight.check_data(config, progress)
     with stop.on_signals(), _claimed(folder):
         tracker = _open_tracker(config, folder)
@@ -273,17 +275,12 @@ def _open_study(config: Config, folder: Path) -> SweepStudy:
 
 
 def _open_tracker(config: Config, folder: Path) -> Tracker:
-    """Connect to MLflow; a new sweep that cannot leaves no folder behind."""
+    """Connect to MLflow as the sweep that this folder has always been."""
     uid_file = folder / ".uid"
     uid = uid_file.read_text() if uid_file.exists() else uuid.uuid4().hex
     uri, artifacts = default_uri(config.sweep.output_dir)
     named = config.sweep.tracking_uri
-    try:
-        tracker = Tracker(folder, named or uri, EXPERIMENT, folder.name, uid, None if named else artifacts)
-    except UserError:
-        if not (folder / "study.db").exists():
-            shutil.rmtree(folder)
-        raise
+    tracker = Tracker(folder, named or uri, EXPERIMENT, folder.name, uid, None if named else artifacts)
     uid_file.write_text(uid)
     return tracker
 

@@ -105,7 +105,8 @@ def summarise(
 def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     """What a person wants to know at the end, with the commands to go on."""
     text = [
-        f"sweep {summary.name}: {summary.state} after {summary.seconds:.0f} s on {summary.device or 'no trial'}",
+        f"sweep {summary.name}: {summary.state} after {summary.seconds:.0f} s"
+        + (f" on {summary.device}" if summary.device else ""),
         f"  {summary.n_complete} complete, {summary.n_pruned} pruned, {summary.n_failed} failed "
         f"of {summary.n_trials} trials",
     ]

@@ -83,7 +83,9 @@ class Tracker:
         self._dataset: DatasetInfo | None = None
         self._runs: dict[str, str] = {}
         self._logged: dict[tuple[str, str], int] = {}
-        self._client, self.experiment_id = _connect(uri, experiment, artifact_root)
+        reach(uri)
+        self._client = MlflowClient(tracking_uri=uri)
+        self.experiment_id = _experiment(self._client, experiment, artifact_root)
         self._journal = Journal(folder / "tracking.jsonl", self._send)
         self._operations: dict[str, Callable[[str, Operation], None]] = {
             "metrics": self._send_metrics,
@@ -248,23 +250,30 @@ class Tracker:
         self._client.set_terminated(run_id, operation["status"])
 
 
-def _connect(uri: str, experiment: str, artifact_root: Path | None) -> tuple[MlflowClient, str]:
-    parts = urlsplit(uri)
+def reach(uri: str) -> None:
+    """Refuse a tracking URI that does not answer; writes nothing on a server.
+
+    Raises:
+        UserError: with the reason and what to do.
+    """
     try:
-        if parts.scheme in ("http", "https"):
+        if urlsplit(uri).scheme in ("http", "https"):
             urlopen(f"{uri.rstrip('/')}/health", timeout=REACH_SECONDS).close()
-        client = MlflowClient(tracking_uri=uri)
-        found = client.get_experiment_by_name(experiment)
-        if found is not None:
-            return client, str(found.experiment_id)
-        location = artifact_root.as_uri() if artifact_root else None
-        return client, str(client.create_experiment(experiment, artifact_location=location))
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
     except Exception as error:  # urllib, requests, sqlalchemy and mlflow each raise their own
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the MLflow tracking URI {uri} cannot be reached ({text}); start the server, or leave "
             "--tracking-uri out for sqlite in the output folder"
         ) from None
+
+
+def _experiment(client: MlflowClient, name: str, artifact_root: Path | None) -> str:
+    found = client.get_experiment_by_name(name)
+    if found is not None:
+        return str(found.experiment_id)
+    location = artifact_root.as_uri() if artifact_root else None
+    return str(client.create_experiment(name, artifact_location=location))
 
 
 def _text(value: Any) -> str:

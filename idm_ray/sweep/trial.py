@@ -169,9 +169,9 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
 
 def explain(error: BaseException) -> str:
     """One line that says why a trial failed."""
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError):
-        return "out of memory; lower condense.batch_real or queue.batch, or give the trial a larger share"
     text = " ".join(str(error).split())
+    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return "out of memory; lower condense.batch_real or queue.batch, or give the trial a larger share"
     return text if isinstance(error, Diverged) else f"{type(error).__name__}: {text}"
 
 

@@ -1,0 +1,41 @@
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from idm_ray.config import Choice, Int, LogUniform, Uniform
+from idm_ray.sweep import space
+
+
+@pytest.mark.parametrize(
+    ("domain", "distribution"),
+    [
+        (Uniform(uniform=(0, 1)), FloatDistribution(0, 1)),
+        (LogUniform(loguniform=(1, 500)), FloatDistribution(1, 500, log=True)),
+        (Int(int=(1, 3)), IntDistribution(1, 3)),
+        (Int(int=(10, 35, 10)), IntDistribution(10, 30, step=10)),
+        (Choice(choice=(5, 10, 5)), CategoricalDistribution((5, 10))),
+    ],
+)
+def test_a_domain_becomes_the_distribution_that_includes_its_bounds(domain, distribution):
+    assert space.distributions({"key": domain})["key"] == distribution
+
+
+@pytest.mark.parametrize(
+    ("domains", "size"),
+    [
+        ({}, 1),
+        ({"a": Choice(choice=(1, 2, 2))}, 2),
+        ({"a": Choice(choice=(1, 2)), "b": Int(int=(1, 3))}, 6),
+        ({"a": Choice(choice=(1, 2)), "b": Uniform(uniform=(0, 1))}, None),
+    ],
+)
+def test_the_size_counts_distinct_points(domains, size):
+    assert space.size(domains) == size
+
+
+def test_points_lists_every_point_once():
+    listed = list(space.points({"a": Choice(choice=("x", "y")), "b": Int(int=(1, 5, 2))}))
+    assert listed == [{"a": a, "b": b} for a in "xy" for b in (1, 3, 5)]
+
+
+def test_points_that_differ_in_type_only_are_different():
+    assert space.identity({"a": True}) != space.identity({"a": 1})

@@ -1,0 +1,160 @@
+"""Sweeps with the real Ray, Optuna and MLflow."""
+
+import json
+import os
+import signal
+
+import psutil
+import pytest
+from mlflow import MlflowClient
+from optuna.trial import TrialState
+
+from idm_ray.artifact import load_condensed
+from idm_ray.sweep.study import SweepStudy
+
+pytestmark = pytest.mark.ray
+KEYS = {
+    "name", "state", "n_trials", "n_complete", "n_pruned", "n_failed", "best_trial", "best_params",
+    "val_accuracy", "test_accuracy_mean", "test_accuracy_std", "random_accuracy_mean", "seconds", "device",
+    "mlflow_experiment_id", "mlflow_run_id",
+}  # fmt: skip
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def runs_of(folder):
+    """The children of a sweep's parent run by trial number, and the parent."""
+    client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
+    summary = summary_of(folder)
+    parent = client.get_run(summary["mlflow_run_id"])
+    query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
+    children = client.search_runs([summary["mlflow_experiment_id"]], query)
+    return client, parent, {int(run.data.tags["idm_ray.trial"]): run for run in children}
+
+
+def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path):
+    sweep = start(
+        "--name", "mixed", "sweep.sampler=grid", "sweep.pruner=none", "--json",
+        "search={condense.lr: {choice: [0.1, 1.0e+30]}, queue.batch: {choice: [16, 10000000000000]}}",
+        "evaluate.references=[random, whole]", "evaluate.whole_epochs=1",
+    )  # fmt: skip
+    assert sweep.finish() == 3, sweep.output
+    folder = tmp_path / "runs" / "mixed"
+    summary = summary_of(folder)
+    assert summary.keys() >= KEYS
+    assert summary["state"] == "done"
+    assert (summary["n_trials"], summary["n_complete"], summary["n_failed"]) == (4, 1, 3)
+    assert summary["best_trial"] == 0
+    assert 0 <= summary["random_accuracy_mean"] <= 100
+    assert set(summary["test"]) == {"0000", "random", "whole"}
+    assert "iteration" in summary["failures"]["0002"]
+    for number in (1, 2, 3):
+        assert (folder / "trials" / f"{number:04d}" / "error.txt").read_text()
+    check_mlflow(folder, summary)
+    assert load_condensed(folder / "trials" / "0000" / "condensed").iteration == 6
+    assert not (folder / ".tune").exists()
+
+
+def check_mlflow(folder, summary):
+    client, parent, children = runs_of(folder)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.metrics["test_accuracy_mean"] == pytest.approx(summary["test_accuracy_mean"])
+    assert parent.inputs.dataset_inputs[0].dataset.name == "digits"
+    assert {number: run.info.status for number, run in children.items()} == {
+        0: "FINISHED", 1: "FAILED", 2: "FAILED", 3: "FAILED",
+    }  # fmt: skip
+    assert children[2].data.tags["idm_ray.reason"] == summary["failures"]["0002"]
+    best = children[0]
+    assert best.data.metrics["val_accuracy"] == pytest.approx(summary["val_accuracy"])
+    assert float(best.data.params["condense.lr"]) == 0.1
+    history = client.get_metric_history(best.info.run_id, "matching")
+    assert [metric.step for metric in history] == [1, 2, 3, 4, 5, 6]
+    artifacts = {item.path for item in client.list_artifacts(best.info.run_id, "condensed")}
+    names = {"images.parquet", "images.safetensors", "manifest.json", "grid.png"}
+    assert artifacts == {f"condensed/{name}" for name in names}
+    assert len([i for i in client.list_artifacts(best.info.run_id, "images") if i.path.endswith(".png")]) == 3
+
+
+def test_no_trial_succeeds(start):
+    sweep = start("--name", "none", "search={}", "condense.lr=1.0e+30", "--trials", "1")
+    assert sweep.finish() == 4, sweep.output
+
+
+@pytest.fixture
+def figures(tmp_path):
+    """What a sweep found: point, accuracies by iteration and final accuracy of every trial."""
+
+    def read(name, config):
+        trials = SweepStudy(config, tmp_path / "runs" / name / "study.db").trials
+        return [(trial.params, trial.intermediate_values, trial.value, trial.state) for trial in trials]
+
+    return read
+
+
+LONG = ("condense.iterations=60", "evaluate.every=3", "evaluate.epochs=20", "--max-concurrent", "1", "--trials", "3")
+
+
+@pytest.mark.slow
+def test_killed_stopped_and_resumed_it_finds_what_an_uninterrupted_sweep_finds(
+    start, tmp_path, states, figures, tiny_config
+):
+    whole = start("--name", "whole", *LONG)
+    assert whole.finish() == 0, whole.output
+    folder = tmp_path / "runs" / "broken"
+
+    first = start("--name", "broken", *LONG)
+    first.wait_for(lambda: len(list((folder / "trials" / "0000" / "steps").glob("*"))) >= 4)
+    os.kill(trial_process(first), signal.SIGKILL)
+    first.wait_for(lambda: len(states(folder)) == 2 and has_checkpoint(folder, 1))
+    first.kill()
+    assert states(folder) == ["COMPLETE", "RUNNING"]
+
+    second = start("--resume", "broken", config=False)
+    second.wait_for(lambda: len(states(folder)) == 3 and has_checkpoint(folder, 2))
+    assert second.interrupt(signal.SIGINT) == 130, second.output
+    assert states(folder) == ["COMPLETE", "COMPLETE", "WAITING"]
+    assert summary_of(folder)["state"] == "interrupted"
+    _, parent, children = runs_of(folder)
+    assert parent.info.status == "KILLED"
+    assert [children[number].info.status for number in range(3)] == ["FINISHED", "FINISHED", "KILLED"]
+
+    third = start("--resume", "latest", config=False)
+    assert third.finish() == 0, third.output
+    config = tiny_config("sweep.trials=3")
+    assert figures("broken", config) == figures("whole", config)
+    assert all(state == TrialState.COMPLETE for *_, state in figures("broken", config))
+    same = ("best_trial", "best_params", "val_accuracy", "test_accuracy_mean", "random_accuracy_mean")
+    broken, unbroken = (summary_of(tmp_path / "runs" / name) for name in ("broken", "whole"))
+    assert {key: broken[key] for key in same} == {key: unbroken[key] for key in same}
+    client, parent, children = runs_of(folder)
+    assert {run.info.status for run in (parent, *children.values())} == {"FINISHED"}
+    for run in children.values():
+        steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "val_accuracy")]
+        assert steps == list(range(3, 61, 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "code"), [("SIGTERM", 143), ("budget", 5)])
+def test_a_sweep_stopped_early_can_be_extended(start, tmp_path, states, how, code):
+    folder = tmp_path / "runs" / "early"
+    if how == "budget":
+        sweep = start("--name", "early", *LONG, "condense.iterations=3000", "--time-budget", "25")
+        assert sweep.finish() == code, sweep.output
+    else:
+        sweep = start("--name", "early", *LONG, "condense.iterations=3000")
+        sweep.wait_for(lambda: has_checkpoint(folder, 0))
+        assert sweep.interrupt(signal.SIGTERM) == code, sweep.output
+    assert set(states(folder)) <= {"WAITING"}
+    assert summary_of(folder)["n_complete"] == 0
+
+
+def has_checkpoint(folder, number):
+    return (folder / "trials" / f"{number:04d}" / "checkpoint" / "state.safetensors").exists()
+
+
+def trial_process(sweep):
+    """The process id of the trial that runs for a sweep."""
+    driver = psutil.Process(sweep.process.pid)
+    return next(p.pid for p in driver.children(recursive=True) if "CondensationTrial" in " ".join(p.cmdline()))

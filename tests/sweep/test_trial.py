@@ -1,0 +1,95 @@
+import json
+
+import pytest
+import torch
+
+from idm_ray.artifact import load_condensed
+from idm_ray.errors import UserError
+from idm_ray.sweep.trial import CondensationTrial, Diverged, Report, TrialRun, explain
+
+
+def reports(run):
+    found = [run.advance()]
+    while found[-1].state == "RUNNING":
+        found.append(run.advance())
+    return found
+
+
+def figures(found):
+    return [(report.iteration, report.val_accuracy, report.state) for report in found]
+
+
+def test_a_trial_reports_at_set_iterations_and_at_its_end(tiny_config, tmp_path):
+    found = reports(TrialRun(tiny_config("condense.iterations=5"), tmp_path))
+    assert [(report.iteration, report.state) for report in found] == [
+        (2, "RUNNING"),
+        (4, "RUNNING"),
+        (5, "COMPLETE"),
+    ]
+    assert [row[0] for report in found for row in report.history] == [1, 2, 3, 4, 5]
+
+
+def test_without_iterations_the_start_is_evaluated(tiny_config, tmp_path):
+    assert figures(reports(TrialRun(tiny_config("condense.iterations=0"), tmp_path)))[0][0] == 0
+
+
+def test_what_a_trial_leaves_can_be_opened(tiny_config, tmp_path):
+    reports(TrialRun(tiny_config(), tmp_path))
+    assert load_condensed(tmp_path / "condensed").iteration == 6
+    assert sorted(path.name for path in (tmp_path / "steps").iterdir()) == [
+        "000002.png",
+        "000004.png",
+        "000006.png",
+    ]
+
+
+@pytest.mark.parametrize("heard", [1, 2])
+def test_a_trial_goes_on_from_its_checkpoint_and_repeats_its_last_report(tiny_config, tmp_path, heard):
+    whole = reports(TrialRun(tiny_config(), tmp_path / "whole"))
+    first = TrialRun(tiny_config(), tmp_path / "stopped")
+    for _ in range(heard):
+        first.advance()
+    rest = reports(TrialRun(tiny_config(), tmp_path / "stopped"))
+    assert figures(rest) == figures(whole)[heard - 1 :]
+    for folder in ("whole", "stopped"):
+        assert torch.equal(
+            load_condensed(tmp_path / folder / "condensed").images,
+            load_condensed(tmp_path / "whole" / "condensed").images,
+        )
+
+
+def test_a_checkpoint_of_other_settings_is_refused(tiny_config, tmp_path):
+    TrialRun(tiny_config(), tmp_path).advance()
+    with pytest.raises(UserError, match="other settings"):
+        TrialRun(tiny_config("condense.lr=0.2"), tmp_path)
+
+
+def test_a_loss_that_is_not_finite_ends_the_trial(tiny_config, tmp_path):
+    with pytest.raises(Diverged, match="iteration"):
+        reports(TrialRun(tiny_config("condense.lr=1e30"), tmp_path))
+
+
+def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
+    trial = CondensationTrial.__new__(CondensationTrial)
+    raw = tiny_config("condense.lr=1e30").to_raw()
+    trial.setup({"number": 0, "folder": str(tmp_path), "config": raw})
+    result = trial.step()
+    while not result["done"]:
+        result = trial.step()
+    assert result["state"] == "FAIL"
+    assert "iteration" in result["reason"]
+    assert "Diverged" in (tmp_path / "error.txt").read_text()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")])
+def test_out_of_memory_says_what_to_lower(error):
+    assert explain(error).startswith("out of memory; lower")
+
+
+def test_a_reason_is_one_line():
+    assert explain(ValueError("first\nsecond")) == "ValueError: first second"
+
+
+def test_a_report_is_plain_data():
+    report = Report(2, 50.0, 1.0, "RUNNING", history=[[1, 2.0]])
+    assert Report(**json.loads(json.dumps(report.__dict__))) == report
