@@ -79,6 +79,7 @@ class Stop:
     def __init__(self, budget: float | None):
         self._deadline = None if budget is None else time.monotonic() + budget
         self._signal = ""
+        self._before: dict[signal.Signals, Any] = {}
 
     @property
     def reason(self) -> str:
@@ -90,20 +91,25 @@ class Stop:
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
         """SIGINT and SIGTERM end the sweep in order; a second one ends it at once."""
-        before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-        def note(number: int, frame: FrameType | None) -> None:
-            self._signal = signal.Signals(number).name
-            for each, handler in before.items():
-                signal.signal(each, handler)
-
-        for number in before:
-            signal.signal(number, note)
+        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        self.listen()
         try:
             yield
         finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            self._restore()
+
+    def listen(self) -> None:
+        """Take the signals (again: ray.init puts its own handler for SIGTERM, which aborts)."""
+        for number in self._before:
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._signal = signal.Signals(number).name
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
 
 class _Stopper(tune.Stopper):  # type: ignore[misc]
@@ -181,6 +187,7 @@ class _Run:
         try:
             with display:
                 concurrent = _start_ray(config)
+                self._stop.listen()
                 display.say(
                     f"sweep {self._folder.name}: {config.sweep.trials} trials, {concurrent} at a time, "
                     f"in {self._folder}"

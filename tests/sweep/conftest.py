@@ -78,9 +78,9 @@ class Sweep:
             assert time.monotonic() < end, f"waited in vain:\n{self.output}"
             time.sleep(0.05)
 
-    def interrupt(self, number: int) -> int:
-        """Signal the whole group, as Ctrl-C does; returns the exit code."""
-        os.killpg(self.process.pid, number)
+    def interrupt(self) -> int:
+        """Ctrl-C: SIGINT to the whole group; returns the exit code."""
+        os.killpg(self.process.pid, signal.SIGINT)
         return self.process.wait(120)
 
     def kill(self) -> None:

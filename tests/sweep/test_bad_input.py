@@ -38,6 +38,12 @@ def images(folder, per_class):
     return folder
 
 
+def sweep(default_config, arguments):
+    parsed = command.parser(default_config).parse_intermixed_args(list(arguments))
+    config, folder = command.resolve(parsed)
+    run_sweep(config, folder, Console(quiet=True), -1, lambda *_: None)
+
+
 @pytest.fixture
 def refused(tmp_path, monkeypatch):
     """The line that arguments are refused with; checks that nothing was written."""
@@ -46,10 +52,8 @@ def refused(tmp_path, monkeypatch):
     def attempt(*arguments, config="dataset: {name: digits}\n"):
         (tmp_path / "config.yaml").write_text(config)
         before = sorted(path for path in tmp_path.rglob("*"))
-        parser = command.parser(tmp_path / "config.yaml")
         with pytest.raises(UserError) as caught:
-            resolved, folder = command.resolve(parser.parse_intermixed_args(list(arguments)))
-            run_sweep(resolved, folder, Console(quiet=True), -1, lambda *_: None)
+            sweep(tmp_path / "config.yaml", arguments)
         assert sorted(path for path in tmp_path.rglob("*")) == before
         assert "\n" not in str(caught.value)
         return str(caught.value)

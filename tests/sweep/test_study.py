@@ -46,12 +46,17 @@ def test_a_study_killed_during_every_trial_asks_what_an_uninterrupted_one_does(t
 def test_no_point_is_asked_twice_and_a_finite_space_ends(tiny_config, sampler):
     config = tiny_config(FINITE, "sweep.trials=50", f"sweep.sampler={sampler}", "sweep.startup_trials=2")
     points = finish(SweepStudy(config, None), accuracy=lambda point: 1.0)
-    assert sorted(map(space.identity, points.values())) == sorted(map(space.identity, space.points(config.search)))
+    assert sorted(map(space.identity, points.values())) == sorted(
+        map(space.identity, space.points(config.search))
+    )
 
 
 def test_grid_goes_through_the_points_in_order(tiny_config):
     config = tiny_config(FINITE, "sweep.trials=4", "sweep.sampler=grid")
-    assert list(finish(SweepStudy(config, None), lambda _: 1.0).values()) == list(space.points(config.search))[:4]
+    assert (
+        list(finish(SweepStudy(config, None), lambda _: 1.0).values())
+        == list(space.points(config.search))[:4]
+    )
 
 
 def test_trials_end_as_they_ended(tiny_config, tmp_path):

@@ -93,7 +93,15 @@ def figures(tmp_path):
     return read
 
 
-LONG = ("condense.iterations=60", "evaluate.every=3", "evaluate.epochs=20", "--max-concurrent", "1", "--trials", "3")
+LONG = (
+    "condense.iterations=60",
+    "evaluate.every=3",
+    "evaluate.epochs=20",
+    "--max-concurrent",
+    "1",
+    "--trials",
+    "3",
+)
 
 
 @pytest.mark.slow
@@ -113,7 +121,7 @@ def test_killed_stopped_and_resumed_it_finds_what_an_uninterrupted_sweep_finds(
 
     second = start("--resume", "broken", config=False)
     second.wait_for(lambda: len(states(folder)) == 3 and has_checkpoint(folder, 2))
-    assert second.interrupt(signal.SIGINT) == 130, second.output
+    assert second.interrupt() == 130, second.output
     assert states(folder) == ["COMPLETE", "COMPLETE", "WAITING"]
     assert summary_of(folder)["state"] == "interrupted"
     _, parent, children = runs_of(folder)
@@ -145,7 +153,8 @@ def test_a_sweep_stopped_early_can_be_extended(start, tmp_path, states, how, cod
     else:
         sweep = start("--name", "early", *LONG, "condense.iterations=3000")
         sweep.wait_for(lambda: has_checkpoint(folder, 0))
-        assert sweep.interrupt(signal.SIGTERM) == code, sweep.output
+        sweep.process.terminate()
+        assert sweep.finish() == code, sweep.output
     assert set(states(folder)) <= {"WAITING"}
     assert summary_of(folder)["n_complete"] == 0
 
@@ -157,4 +166,4 @@ def has_checkpoint(folder, number):
 def trial_process(sweep):
     """The process id of the trial that runs for a sweep."""
     driver = psutil.Process(sweep.process.pid)
-    return next(p.pid for p in driver.children(recursive=True) if "CondensationTrial" in " ".join(p.cmdline()))
+    return next(p.pid for p in driver.children(recursive=True) if "Trainable" in " ".join(p.cmdline()))
