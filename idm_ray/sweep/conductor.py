@@ -6,7 +6,6 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from idm_ray.artifact import versions
 from idm_ray.config import Config, Raw
 from idm_ray.files import write_bytes
 from idm_ray.layers import with_point
@@ -25,6 +24,7 @@ class Conductor:
     Args:
         config: of the sweep.
         folder: of the sweep.
+        tags: that every trial's run gets.
         study, tracker, board, display: the four to be told.
     """
 
@@ -32,12 +32,13 @@ class Conductor:
         self,
         config: Config,
         folder: Path,
+        tags: dict[str, str],
         study: SweepStudy,
         tracker: Tracker,
         board: Board,
         display: Display,
     ):
-        self._config, self._folder = config, folder
+        self._config, self._folder, self._tags = config, folder, tags
         self._study, self._tracker, self._board, self._display = study, tracker, board, display
 
     def trial_folder(self, number: int) -> Path:
@@ -53,7 +54,7 @@ class Conductor:
         folder = self.trial_folder(asked.number)
         write_bytes(folder / "trial.yaml", yaml.safe_dump(raw, sort_keys=False).encode())
         (folder / "error.txt").unlink(missing_ok=True)
-        tags = {"idm_ray.seed": str(raw["seed"]), **{f"version.{k}": v for k, v in versions().items()}}
+        tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         return asked.number, raw

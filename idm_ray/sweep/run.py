@@ -178,8 +178,9 @@ class _Run:
         config, tracker = self._config, self._tracker
         board = Board()
         display = Display(board, config.sweep.trials, config.condense.iterations, console, verbosity)
-        conductor = Conductor(config, self._folder, self._study, tracker, board, display)
-        tracker.start_sweep(_parameters(config), _tags(config, self._data), _dataset(self._data))
+        tags = _tags(config, self._data)
+        conductor = Conductor(config, self._folder, tags, self._study, tracker, board, display)
+        tracker.start_sweep(_parameters(config), tags, _dataset(self._data))
         conductor.recall()
         conductor.release()
         self._summarise("running").write(self._folder)

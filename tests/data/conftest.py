@@ -1,18 +1,15 @@
 """Small real data sets, written to disk."""
 
 import gzip
-import io
-import json
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+from encoding import encode, parquet_table
 
 
 @dataclass
@@ -24,22 +21,6 @@ class Made:
     train_labels: np.ndarray
     test: np.ndarray
     test_labels: np.ndarray
-
-
-def encode(image: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def parquet_table(images: Sequence[bytes | None], labels: Sequence[int | None], names: Sequence[str] | None):
-    struct_type = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    column = pa.array([{"bytes": data, "path": None} for data in images], struct_type)
-    table = pa.table({"image": column, "label": pa.array(labels, pa.int64())})
-    if names is None:
-        return table
-    features = {"label": {"names": list(names), "_type": "ClassLabel"}, "image": {"_type": "Image"}}
-    return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 
 
 def random_set(root: Path, counts: Sequence[int], shape: tuple[int, ...], seed: int) -> Made:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.io
 import torch
-from conftest import encode, parquet_table
+from encoding import encode, parquet_table
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets, transforms

@@ -1,0 +1,72 @@
+import pytest
+import torch
+
+from idm_ray import compute as module
+from idm_ray.compute import Compute, choose_compute, describe
+from idm_ray.config import ComputeConfig
+from idm_ray.errors import UserError
+from idm_ray.streams import stream
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_precision_by_hand(precision, dtype):
+    assert choose_compute(ComputeConfig(device="cpu", precision=precision)).precision == dtype
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_cuda_that_is_not_there_is_refused():
+    with pytest.raises(UserError, match="no CUDA device"):
+        choose_compute(ComputeConfig(device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("setting", "work", "compiler", "expected"),
+    [
+        ("auto", 0.0, True, False),
+        ("auto", 1e18, True, True),
+        ("auto", 1e18, False, False),
+        ("on", 0.0, True, True),
+        ("on", 0.0, False, False),
+        ("off", 1e18, True, False),
+    ],
+)
+def test_compiling_is_for_long_runs_where_there_is_a_compiler(monkeypatch, setting, work, compiler, expected):
+    monkeypatch.setattr(module, "has_compiler", lambda device: compiler)
+    assert choose_compute(ComputeConfig(device="cpu", compile=setting), work).compile == expected
+
+
+def test_a_compiler_that_fails_is_done_without(monkeypatch):
+    monkeypatch.setenv("CXX", "/bin/false")
+
+    def breaks(function, dynamic):
+        def compiled(*_):
+            raise torch._dynamo.exc.TorchDynamoException("no compiler")
+
+        return compiled
+
+    monkeypatch.setattr(torch, "compile", breaks)
+    run = Compute(CPU, torch.float32, compile=True).optimise(lambda x: x + 1)
+    assert run(1) == 2
+    assert run(2) == 3
+
+
+def test_autocast_runs_products_in_bf16_only_when_asked():
+    matrix = torch.ones(2, 2)
+    for dtype in (torch.float32, torch.bfloat16):
+        with Compute(CPU, dtype, compile=False).autocast():
+            assert (matrix @ matrix).dtype == dtype
+
+
+def test_the_device_is_told_in_words():
+    assert describe(Compute(CPU, torch.float32, compile=False)) == "cpu (1 thread, float32)"
+
+
+def test_a_stream_depends_on_its_whole_name():
+    def first(*name):
+        return float(torch.rand((), generator=stream(*name)))
+
+    names = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 0), (0, "a", 1), (0, "a", 1, 0)]
+    assert len({first(*name) for name in names}) == len(names)
+    assert first(0, "a", 1) == first(0, "a", 1)

@@ -1,0 +1,56 @@
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parent.parent / "idm_ray"
+BOTTOM = ("config", "presets", "errors", "streams", "compute", "layers", "files", "data", "nets")
+LAYERS = {**dict.fromkeys(BOTTOM, 0), "condense": 1, "evaluate": 2,
+          **dict.fromkeys(("artifact", "prepare", "references", "terminal"), 3), "sweep": 4}  # fmt: skip
+ENGINES = {"ray", "optuna", "mlflow"}
+FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
+
+
+def imports(file):
+    for node in ast.walk(ast.parse((PACKAGE / file).read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["condense", "evaluate", "prepare", "artifact", "references", "layers", "terminal"],
+)
+def test_the_core_loads_no_engine(module):
+    code = f"import sys, idm_ray.{module}; print(sorted({ENGINES!r} & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_imports_point_down(file):
+    own = LAYERS.get(file.parts[0].removesuffix(".py"), 0)
+    for module in imports(file):
+        parts = module.split(".")
+        if parts[0] == "idm_ray" and len(parts) > 1:
+            assert LAYERS[parts[1]] <= own, f"{file} imports {module}"
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_engines_are_imported_by_the_sweep_only(file):
+    engines = {module.partition(".")[0] for module in imports(file)} & ENGINES
+    assert not engines or file.parts[0] == "sweep"
+
+
+@pytest.mark.parametrize("script", ["condense.py", "evaluate.py"])
+def test_scripts_without_a_sweep_load_no_engine(script):
+    code = (
+        f"import sys, runpy; runpy.run_path({str(PACKAGE.parent / 'scripts' / script)!r}); "
+        f"print(sorted({ENGINES!r} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
