@@ -38,8 +38,8 @@ def overlay(base: Raw, layer: Raw) -> Raw:
     condense = layer.get("condense")
     merged = base
     if isinstance(condense, Mapping) and ("preset" in condense or "method" in condense):
-        named = condense.get("preset") or METHOD_PRESETS.get(condense.get("method", ""), ("",))[0]
-        if named in PRESETS:
+        named = condense.get("preset") or METHOD_PRESETS.get(str(condense.get("method")), ("",))[0]
+        if isinstance(named, str) and named in PRESETS:
             merged = _merge(base, PRESETS[named])
             merged = _merge(merged, {"condense": {"preset": named}})
     return _merge(merged, layer)
@@ -201,10 +201,10 @@ def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
-    name = next(
-        (origin[k] for k in (key, ".".join(location[:2]), location[0] if location else "") if k in origin),
-        "config",
-    )
+    message = first["msg"].removeprefix("Value error, ")
+    searched = message.split()[0].rstrip(":")
+    places = (searched, key, ".".join(location[:2]), location[0] if location else "")
+    name = next((origin[place] for place in places if place in origin), "config")
     if first["type"] == "extra_forbidden":
         known = [
             *Config.model_fields,
@@ -212,7 +212,6 @@ def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
             *(f"sweep.{field}" for field in SweepConfig.model_fields),
         ]
         return f"{name}: {key} is not a setting{_nearest(key, known)}"
-    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "value_error":
         return f"{name}: {key + ': ' if location and not message.startswith('search.') else ''}{message}"
     return f"{name}: {key}: {message[0].lower()}{message[1:]}; got {first['input']!r}"

@@ -2,11 +2,15 @@
 
 import hashlib
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from idm_ray.data.files import default_cache
-from idm_ray.evaluate import Evaluation, OnEpoch, Protocol, evaluate_random, evaluate_whole
+from idm_ray.evaluate import Evaluation, OnEpoch, Protocol, evaluate_random, evaluate_whole, join
 from idm_ray.files import write_json
+
+TRAINING = {"batch", "lr", "momentum", "weight_decay", "augment", "whole_epochs"}
+"""Settings of an evaluation that change what a net learns from a set of whole images."""
 
 
 def reference(
@@ -16,11 +20,17 @@ def reference(
 
     Args:
         kind: random or whole.
-        protocol: how to evaluate; its config gives ipc and `whole_epochs`.
+        protocol: how to evaluate; its config gives ipc and `whole_epochs`. Each net is cached by itself.
         cache: the cache folder; null for the default one.
-        on_epoch: for progress, when it has to be computed.
+        on_epoch: for progress, when something has to be computed.
     """
-    file = (cache or default_cache()) / "references" / f"{_key(kind, protocol)}.json"
+    folder = (cache or default_cache()) / "references"
+    singles = [replace(protocol, repeats=(repeat,)) for repeat in protocol.repeats]
+    return join([_cached(kind, single, folder, on_epoch) for single in singles])
+
+
+def _cached(kind: str, protocol: Protocol, folder: Path, on_epoch: OnEpoch | None) -> Evaluation:
+    file = folder / f"{_key(kind, protocol)}.json"
     try:
         known = json.loads(file.read_text())
         return Evaluation(tuple(known["runs"]), known["seconds"], known["epochs"])
@@ -30,13 +40,7 @@ def reference(
         evaluation = evaluate_random(protocol, protocol.config.condense.ipc, on_epoch)
     else:
         evaluation = evaluate_whole(protocol, on_epoch)
-    known = {
-        "kind": kind,
-        "runs": evaluation.runs,
-        "seconds": evaluation.seconds,
-        "epochs": evaluation.epochs,
-    }
-    write_json(file, known)
+    write_json(file, {"kind": kind, **asdict(evaluation)})
     return evaluation
 
 
@@ -50,7 +54,9 @@ def _key(kind: str, protocol: Protocol) -> str:
         len(protocol.judge),
         config.dataset.validation,
         config.net.model_dump(),
-        config.evaluate.model_dump(exclude={"every", "val_epochs", "val_repeats", "references", "expand"}),
+        config.evaluate.model_dump(
+            exclude={"every", "epochs", "repeats", "val_epochs", "val_repeats", "references", "expand"}
+        ),
         config.condense.ipc if kind == "random" else None,
         [config.seed, protocol.epochs, protocol.repeats, str(protocol.compute.precision)],
     ]

@@ -39,7 +39,7 @@ def progress_bars(console: Console) -> Progress:
 
 def epoch_progress(progress: Progress, what: str, protocol: Protocol) -> OnEpoch:
     """A bar that counts the epochs of all nets of an evaluation."""
-    task = progress.add_task(what, total=protocol.epochs * protocol.repeats)
+    task = progress.add_task(what, total=protocol.epochs * len(protocol.repeats))
 
     def tick(repeat: int, epoch: int) -> None:
         progress.update(task, completed=repeat * protocol.epochs + epoch + 1)

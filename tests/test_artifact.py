@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from idm_ray.artifact import condensed_set, load_condensed, save_condensed
 from idm_ray.errors import UserError
 from idm_ray.files import read_state, whole_folder, write_bytes, write_state
+from idm_ray.prepare import fingerprint
 
 
 @pytest.fixture
@@ -48,6 +50,8 @@ def test_pandas_opens_the_parquet_and_the_pixels_are_denormalised(saved):
     condensed, folder = saved
     frame = pd.read_parquet(folder / "images.parquet")
     assert frame.label.tolist() == [0, 0, 1, 1, 2, 2]
+    assert [Image.open(io.BytesIO(image["bytes"])).size for image in frame.image] == [(8, 8)] * 6
+    assert all(image["bytes"].startswith(b"\x89PNG") for image in frame.image)
     first = np.asarray(Image.open(io.BytesIO(frame.image[0]["bytes"])))
     expected = np.clip(np.round((condensed.images[0].numpy().transpose(1, 2, 0) * 0.25 + 0.5) * 255), 0, 255)
     np.testing.assert_array_equal(first, expected)
@@ -72,6 +76,13 @@ def other_tensors(folder):
     )
 
 
+def labels_outside(folder):
+    path = folder / "images.safetensors"
+    save_file({"images": load_file(path)["images"], "labels": torch.tensor([0, 0, 1, 1, 2, -1])}, path)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    other_manifest(folder, sha256={path.name: checksum})
+
+
 def other_manifest(folder, **changes):
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
@@ -82,6 +93,7 @@ def other_manifest(folder, **changes):
     [
         flip_a_byte,
         other_tensors,
+        labels_outside,
         lambda folder: other_manifest(folder, shape=[6, 3, 9, 9]),
         lambda folder: other_manifest(folder, class_names=["ant"]),
         lambda folder: other_manifest(folder, sha256={}),
@@ -127,6 +139,24 @@ def test_a_file_that_cannot_be_finished_is_not_begun(tmp_path, monkeypatch):
         write_bytes(tmp_path / "file", b"new")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("override", "same"),
+    [
+        ("condense.lr=0.3", False),
+        ("seed=1", False),
+        ("queue.train_steps=3", False),
+        ("evaluate.every=7", False),
+        ("sweep.trials=3", True),
+        ("compute.compile=off", True),
+        ("dataset.root=elsewhere", True),
+        ("search.condense.lr={uniform: [0.1, 1]}", True),
+    ],
+)
+def test_a_fingerprint_changes_with_what_is_computed(small_config, small_data, override, same):
+    mine, other = (fingerprint(config, small_data()) for config in (small_config(), small_config(override)))
+    assert (mine == other) is same
 
 
 def test_a_state_comes_back_with_its_note_and_only_to_its_own_settings(tmp_path):

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -37,19 +41,21 @@ def test_compiling_is_for_long_runs_where_there_is_a_compiler(monkeypatch, setti
     assert choose_compute(ComputeConfig(device="cpu", compile=setting), work).compile == expected
 
 
-def test_a_compiler_that_fails_is_done_without(monkeypatch):
-    monkeypatch.setenv("CXX", "/bin/false")
+def test_a_compiler_that_fails_is_done_without_a_word(tmp_path):
+    code = """
+import torch
+from idm_ray.compute import Compute
 
-    def breaks(function, dynamic):
-        def compiled(*_):
-            raise torch._dynamo.exc.TorchDynamoException("no compiler")
-
-        return compiled
-
-    monkeypatch.setattr(torch, "compile", breaks)
-    run = Compute(CPU, torch.float32, compile=True).optimise(lambda x: x + 1)
-    assert run(1) == 2
-    assert run(2) == 3
+run = Compute(torch.device("cpu"), torch.float32, compile=True).optimise(lambda x: 3 * x * x)
+for value in (1.0, 2.0):
+    x = torch.full((2,), value, requires_grad=True)
+    run(x).sum().backward()
+    print(run(x).tolist(), x.grad.tolist())
+"""
+    environment = os.environ | {"CXX": "false", "TORCHINDUCTOR_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout.split("\n") == ["[3.0, 3.0] [6.0, 6.0]", "[12.0, 12.0] [12.0, 12.0]", ""]
+    assert not done.stderr
 
 
 def test_autocast_runs_products_in_bf16_only_when_asked():

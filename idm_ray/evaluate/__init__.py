@@ -9,6 +9,7 @@ from idm_ray.evaluate.protocol import (
     evaluate_whole,
     evaluation_flops,
     full_protocol,
+    join,
     validation_protocol,
 )
 
@@ -21,5 +22,6 @@ __all__ = [
     "evaluate_whole",
     "evaluation_flops",
     "full_protocol",
+    "join",
     "validation_protocol",
 ]

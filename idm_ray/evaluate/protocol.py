@@ -2,8 +2,8 @@
 
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 
@@ -54,7 +54,8 @@ class Protocol:
         data: normalisation and classes; `judge` is one of its parts.
         judge: the images that the trained nets are tried on.
         compute: where and how.
-        epochs, repeats: of this evaluation.
+        epochs: that each net is trained for.
+        repeats: the nets to train; net 3 is the same one whether or not 0 to 2 are trained.
     """
 
     config: Config
@@ -62,20 +63,20 @@ class Protocol:
     judge: ClassImages
     compute: Compute
     epochs: int
-    repeats: int
+    repeats: tuple[int, ...]
 
 
 def full_protocol(config: Config, data: Data, compute: Compute) -> Protocol:
     """`epochs` and `repeats` of the settings, judged on test."""
     settings = config.evaluate
-    return Protocol(config, data, data.test, compute, settings.epochs, settings.repeats)
+    return Protocol(config, data, data.test, compute, settings.epochs, tuple(range(settings.repeats)))
 
 
 def validation_protocol(config: Config, data: Data, compute: Compute) -> Protocol:
     """`val_epochs` and `val_repeats` of the settings, judged on the validation split."""
     settings = config.evaluate
     epochs = settings.val_epochs or settings.epochs
-    return Protocol(config, data, data.validation, compute, epochs, settings.val_repeats)
+    return Protocol(config, data, data.validation, compute, epochs, tuple(range(settings.val_repeats)))
 
 
 def evaluate(
@@ -106,25 +107,24 @@ def evaluate_random(protocol: Protocol, ipc: int, on_epoch: OnEpoch | None = Non
     labels = class_labels(train_part.num_classes, ipc).to(device)
     seed = protocol.config.seed
     evaluations = []
-    for repeat in range(protocol.repeats):
+    for repeat in protocol.repeats:
         picks = stream(seed, "random reference", repeat, device=device)
         images = train_part.images(train_part.sample_per_class(ipc, picks))
-        evaluations.append(_train_and_judge(images.__getitem__, labels, protocol, on_epoch, (repeat,)))
+        single = replace(protocol, repeats=(repeat,))
+        evaluations.append(_train_and_judge(images.__getitem__, labels, single, on_epoch))
+    return join(evaluations)
+
+
+def join(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation of several nets from evaluations of some of them each."""
     runs = tuple(run for evaluation in evaluations for run in evaluation.runs)
-    return Evaluation(runs, sum(evaluation.seconds for evaluation in evaluations), protocol.epochs)
+    return Evaluation(runs, sum(evaluation.seconds for evaluation in evaluations), evaluations[0].epochs)
 
 
 def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evaluation:
     """The reference point above: nets trained on the whole training part for `whole_epochs`."""
     train_part = protocol.data.train
-    whole = Protocol(
-        protocol.config,
-        protocol.data,
-        protocol.judge,
-        protocol.compute,
-        protocol.config.evaluate.whole_epochs,
-        protocol.repeats,
-    )
+    whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
     return _train_and_judge(train_part.images, train_part.labels, whole, on_epoch)
 
 
@@ -137,18 +137,14 @@ def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: i
 
 
 def _train_and_judge(
-    fetch: Fetch,
-    labels: Tensor,
-    protocol: Protocol,
-    on_epoch: OnEpoch | None,
-    repeats: tuple[int, ...] | None = None,
+    fetch: Fetch, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
 ) -> Evaluation:
     began = time.perf_counter()
     config, data = protocol.config, protocol.data
     settings: EvaluateConfig = config.evaluate
     shell = build_shell(config.net, data.shape, data.num_classes, protocol.compute)
     runs = []
-    for repeat in repeats if repeats is not None else range(protocol.repeats):
+    for repeat in protocol.repeats:
         for epoch in train(shell, fetch, labels, settings, protocol.epochs, config.seed, repeat):
             if on_epoch:
                 on_epoch(repeat, epoch)

@@ -13,6 +13,7 @@ from idm_ray.config import Config, Raw
 from idm_ray.errors import UserError
 from idm_ray.layers import build_config, parse_overrides, read_yaml
 from idm_ray.sweep import preflight, space
+from idm_ray.sweep.cluster import concurrency
 from idm_ray.sweep.live import describe_point
 from idm_ray.sweep.study import SweepStudy, stored_config
 
@@ -115,8 +116,6 @@ def dry_run(config: Config, folder: Path, console: Console) -> None:
     Raises:
         UserError: settings that no sweep would start with.
     """
-    from idm_ray.sweep.run import concurrency
-
     preflight.check_search(config)
     preflight.check_resources(config)
     sweep = config.sweep

@@ -1,5 +1,6 @@
 """Where study, folders, MLflow and the terminal are told the same thing about a trial."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ class Conductor:
         folder: of the sweep.
         tags: that every trial's run gets.
         study, tracker, board, display: the four to be told.
+
+    Attributes:
+        on_end: called after a trial has ended.
     """
 
     def __init__(
@@ -39,6 +43,7 @@ class Conductor:
         display: Display,
     ):
         self._config, self._folder, self._tags = config, folder, tags
+        self.on_end: Callable[[], None] = lambda: None
         self._study, self._tracker, self._board, self._display = study, tracker, board, display
 
     def trial_folder(self, number: int) -> Path:
@@ -126,6 +131,7 @@ class Conductor:
     def _end(self, row: Row) -> None:
         self._tracker.end_trial(row.number, row.state, row.reason)
         self._changed(row)
+        self.on_end()
 
     def _remember(self, number: int, report: Report) -> None:
         facts = {

@@ -2,20 +2,18 @@
 
 import contextlib
 import fcntl
-import logging
-import os
 import shutil
-import signal
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
+import ray
 import yaml
+from ray import tune
 from rich.console import Console
 
 from idm_ray.artifact import versions
@@ -27,33 +25,20 @@ from idm_ray.evaluate import Evaluation
 from idm_ray.files import write_bytes
 from idm_ray.sweep import preflight
 from idm_ray.sweep.board import Board
+from idm_ray.sweep.cluster import start_ray
 from idm_ray.sweep.conductor import Conductor, trial_folder
+from idm_ray.sweep.final import evaluate_on_test
 from idm_ray.sweep.live import Display
+from idm_ray.sweep.pruning import StudyScheduler
+from idm_ray.sweep.searcher import StudySearcher
+from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.study import SweepStudy
 from idm_ray.sweep.summary import STOPPED, Summary, summarise
 from idm_ray.sweep.tracking import DatasetInfo, Tracker, default_uri, reach
+from idm_ray.sweep.trial import CondensationTrial
 
 EXPERIMENT = "idm_ray"
 CLOSE_SECONDS = 60.0
-
-for _name, _value in {
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-    "RAY_AIR_NEW_OUTPUT": "0",
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-    "TUNE_DISABLE_SIGINT_HANDLER": "1",
-    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-}.items():
-    os.environ.setdefault(_name, _value)
-
-import ray  # noqa: E402  (reads the environment above when imported)
-from ray import tune  # noqa: E402
-
-from idm_ray.sweep.final import evaluate_on_test  # noqa: E402
-from idm_ray.sweep.pruning import StudyScheduler  # noqa: E402
-from idm_ray.sweep.searcher import StudySearcher  # noqa: E402
-from idm_ray.sweep.trial import CondensationTrial  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -71,58 +56,6 @@ class Outcome:
     exit_code: int
     tracking_uri: str
     problems: list[str]
-
-
-class Stop:
-    """Why the sweep should end early: a signal, or its time is spent."""
-
-    def __init__(self, budget: float | None):
-        self._deadline = None if budget is None else time.monotonic() + budget
-        self._signal = ""
-        self._before: dict[signal.Signals, Any] = {}
-
-    @property
-    def reason(self) -> str:
-        """SIGINT, SIGTERM, budget, or empty."""
-        if not self._signal and self._deadline is not None and time.monotonic() > self._deadline:
-            self._signal = "budget"
-        return self._signal
-
-    @contextlib.contextmanager
-    def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the sweep in order; a second one ends it at once."""
-        self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-        self.listen()
-        try:
-            yield
-        finally:
-            self._restore()
-
-    def listen(self) -> None:
-        """Take the signals (again: ray.init puts its own handler for SIGTERM, which aborts)."""
-        for number in self._before:
-            signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-
-class _Stopper(tune.Stopper):  # type: ignore[misc]
-    """Tells Ray Tune to stop all trials when there is a reason to."""
-
-    def __init__(self, stop: Stop):
-        self._stop = stop
-
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
-
-    def stop_all(self) -> bool:
-        return bool(self._stop.reason)
 
 
 def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, progress: Progress) -> Outcome:
@@ -153,7 +86,6 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
             return _Run(config, folder, data, study, tracker, stop, began).go(console, verbosity)
         finally:
             ray.shutdown()
-            tracker.close(CLOSE_SECONDS)
 
 
 class _Run:
@@ -180,6 +112,7 @@ class _Run:
         display = Display(board, config.sweep.trials, config.condense.iterations, console, verbosity)
         tags = _tags(config, self._data)
         conductor = Conductor(config, self._folder, tags, self._study, tracker, board, display)
+        conductor.on_end = lambda: self._summarise("running").write(self._folder)
         tracker.start_sweep(_parameters(config), tags, _dataset(self._data))
         conductor.recall()
         conductor.release()
@@ -187,7 +120,7 @@ class _Run:
         state = "error"
         try:
             with display:
-                concurrent = _start_ray(config)
+                concurrent = start_ray(config)
                 self._stop.listen()
                 display.say(
                     f"sweep {self._folder.name}: {config.sweep.trials} trials, {concurrent} at a time, "
@@ -197,7 +130,9 @@ class _Run:
                 best = [trial.number for trial in self._study.best(config.sweep.best)]
                 if best and not self._stop.reason:
                     display.say(f"evaluating trial {best[0]:04d} and references on test")
-                    self._test = evaluate_on_test(config, self._folder, best, lambda: bool(self._stop.reason))
+                    self._test = evaluate_on_test(
+                        config, self._folder, best, lambda: bool(self._stop.reason), display.say
+                    )
                 state = {"": "done", "budget": "budget"}.get(self._stop.reason, "interrupted")
         finally:
             conductor.release()
@@ -205,7 +140,7 @@ class _Run:
             summary.write(self._folder)
             self._study.set_attribute("seconds", summary.seconds)
             self._show_result(summary)
-        left = tracker.close(CLOSE_SECONDS)
+            left = tracker.close(CLOSE_SECONDS)
         problems = [*tracker.problems, *([f"{left} records wait for the next start"] if left else [])]
         exit_code = STOPPED.get(self._stop.reason, summary.exit_code)
         return Outcome(summary, exit_code, _tracking_uri(config), problems)
@@ -227,7 +162,7 @@ class _Run:
             run_config=tune.RunConfig(
                 name=uuid.uuid4().hex[:8],
                 storage_path=str(scratch.resolve()),
-                stop=_Stopper(self._stop),
+                stop=StopAll(self._stop),
                 failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
@@ -295,43 +230,6 @@ def _open_tracker(config: Config, folder: Path) -> Tracker:
 
 def _tracking_uri(config: Config) -> str:
     return config.sweep.tracking_uri or default_uri(config.sweep.output_dir)[0]
-
-
-def _start_ray(config: Config) -> int:
-    """Connect to Ray or start it; returns how many trials fit at a time.
-
-    Raises:
-        UserError: the cluster does not answer, or no trial fits.
-    """
-    sweep = config.sweep
-    try:
-        ray.init(
-            address=sweep.address,
-            include_dashboard=False if sweep.address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError) as error:
-        raise UserError(f"Ray cannot be reached at {sweep.address}: {str(error).splitlines()[0]}") from None
-    return concurrency(config, ray.cluster_resources())
-
-
-def concurrency(config: Config, resources: dict[str, float]) -> int:
-    """Trials that run at a time on so many CPUs and GPUs.
-
-    Raises:
-        UserError: not even one fits.
-    """
-    sweep = config.sweep
-    fits = int(resources.get("CPU", 0) / sweep.cpus_per_trial + 1e-9)
-    if sweep.gpus_per_trial:
-        fits = min(fits, int(resources.get("GPU", 0) / sweep.gpus_per_trial + 1e-9))
-    if not fits:
-        raise UserError(
-            f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs, but Ray has "
-            f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}; lower cpus_per_trial or gpus_per_trial"
-        )
-    return min(fits, sweep.max_concurrent or fits, sweep.trials)
 
 
 def _parameters(config: Config) -> dict[str, Any]:

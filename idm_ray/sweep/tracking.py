@@ -1,43 +1,46 @@
 """MLflow, written from the driver only: one parent run per sweep, a child per trial."""
 
+import contextlib
 import json
 import logging
 import os
+import re
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from idm_ray.errors import UserError
 from idm_ray.sweep.journal import Journal, Operation, Refused
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
+import mlflow.store.db.utils as database
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
+from requests import HTTPError
 
-for _name in ("mlflow", "alembic"):
-    logging.getLogger(_name).setLevel(logging.WARNING)
+logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger(database.__name__).setLevel(logging.CRITICAL)
 
-SWEEP_TAG, TRIAL_TAG, STATE_TAG, REASON_TAG = (
-    "idm_ray.sweep",
-    "idm_ray.trial",
-    "idm_ray.state",
-    "idm_ray.reason",
-)
-BATCH, PARAM_BATCH, VALUE_LENGTH = 1000, 100, 6000
-REACH_SECONDS = 5.0
-TRIAL_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED", "INTERRUPTED": "KILLED"}
-SWEEP_STATUS = {"done": "FINISHED", "error": "FAILED", "running": "RUNNING"}
+SWEEP_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.trial"
+STATE_TAG, REASON_TAG = "idm_ray.state", "idm_ray.reason"
+BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000
+REACH_SECONDS = 5
+PATIENCE = 5
+TRIAL_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
+SWEEP_STATUS = {"done": "FINISHED", "failed": "FAILED", "error": "FAILED"}
 PARENT = "parent"
+BAD_SOURCE = (FileNotFoundError, NotADirectoryError, PermissionError, UnidentifiedImageError)
+BAD_OPERATION = (ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def default_uri(output_dir: Path) -> tuple[str, Path]:
 class Tracker:
     """Logs a sweep through a journal, so that nothing is lost while the server is away.
 
-    After the constructor no method raises; what MLflow refused is told in `problems`.
+    After `start_sweep` no method raises; what MLflow refused is told in `problems`.
 
     Args:
         folder: of the sweep; the journal lives there.
@@ -78,16 +81,20 @@ class Tracker:
     def __init__(
         self, folder: Path, uri: str, experiment: str, sweep: str, uid: str, artifact_root: Path | None
     ):
-        self._sweep, self._uid = sweep, uid
+        self._uri, self._sweep, self._uid = uri, sweep, uid
         self.run_id = ""
         self._dataset: DatasetInfo | None = None
         self._runs: dict[str, str] = {}
+        self._created: set[str] = set()
         self._logged: dict[tuple[str, str], int] = {}
-        reach(uri)
-        self._client = MlflowClient(tracking_uri=uri)
-        self.experiment_id = _experiment(self._client, experiment, artifact_root)
+        self._broken = 0
+        with _one_attempt(uri):
+            self._client = MlflowClient(tracking_uri=uri)
+            self.experiment_id = _experiment(self._client, experiment, artifact_root)
+        folder.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(folder / "tracking.jsonl", self._send)
-        self._operations: dict[str, Callable[[str, Operation], None]] = {
+        self._senders: dict[str, Callable[[str, Operation], None]] = {
+            "start": self._send_start,
             "metrics": self._send_metrics,
             "image": self._send_image,
             "artifacts": self._send_artifacts,
@@ -100,40 +107,46 @@ class Tracker:
         return self._journal.problems
 
     def start_sweep(self, params: Mapping[str, Any], tags: Mapping[str, str], dataset: DatasetInfo) -> str:
-        """Make the parent run, or set it running again; returns its id."""
+        """Make the parent run, or set it running again; returns its id.
+
+        Raises:
+            UserError: the store went away since it was reached.
+        """
         self._dataset = dataset
-        self.run_id = self._open_run(PARENT, self._sweep, params, tags)
+        with _one_attempt(self._uri):
+            self.run_id = self._find_run(PARENT) or self._create_run(PARENT, _now())
+            self._client.update_run(self.run_id, status="RUNNING")
+        self._start(None, params, tags)
         self._journal.start()
         return self.run_id
 
     def start_trial(self, number: int, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         """A child run for a trial; the same one when the trial goes on after an interruption."""
-        plain = {key: _text(value) for key, value in params.items()}
-        self._append({"op": "start", "trial": number, "params": plain, "tags": dict(tags)})
+        self._start(number, params, tags)
 
     def log_metrics(self, number: int | None, metrics: Sequence[tuple[str, float, int]]) -> None:
         """(key, value, step) of a trial, or of the sweep for None. A step already logged is left alone."""
-        self._append({"op": "metrics", "trial": number, "metrics": [list(metric) for metric in metrics]})
+        with self._noting("metrics", number):
+            plain = [[key, float(value), int(step)] for key, value, step in metrics]
+            self._append("metrics", number, metrics=plain)
 
     def log_image(self, number: int, path: Path, step: int, key: str = "condensed") -> None:
         """A picture in the run's image grid."""
-        self._append({"op": "image", "trial": number, "path": str(path.resolve()), "step": step, "key": key})
+        with self._noting("image", number):
+            self._append("image", number, path=str(path.resolve()), step=int(step), key=key)
 
     def log_artifacts(self, number: int | None, path: Path, name: str) -> None:
         """A file or a folder's files under `name` of a run's artefacts."""
-        self._append({"op": "artifacts", "trial": number, "path": str(path.resolve()), "name": name})
+        with self._noting("artifacts", number):
+            self._append("artifacts", number, path=str(path.resolve()), name=name)
 
     def end_trial(self, number: int, state: str, reason: str = "") -> None:
-        """The run ends as the trial ended (COMPLETE, PRUNED, FAIL, INTERRUPTED)."""
-        self._append(
-            {"op": "end", "trial": number, "status": TRIAL_STATUS[state], "state": state, "reason": reason}
-        )
+        """The run ends as the trial ended: COMPLETE, PRUNED, FAIL, or INTERRUPTED until it is resumed."""
+        self._end(number, state, TRIAL_STATUS.get(state, "KILLED"), reason, {})
 
     def end_sweep(self, state: str, metrics: Mapping[str, float]) -> None:
-        """The parent run ends; an interrupted or unfinished sweep is KILLED until it is resumed."""
-        self.log_metrics(None, [(key, value, 0) for key, value in metrics.items()])
-        status = SWEEP_STATUS.get(state, "KILLED")
-        self._append({"op": "end", "trial": None, "status": status, "state": state, "reason": ""})
+        """The parent run ends with its summary; an unfinished sweep is KILLED until it is resumed."""
+        self._end(None, state, SWEEP_STATUS.get(state, "KILLED"), "", metrics)
 
     def close(self, timeout: float) -> int:
         """Send what is left for at most `timeout` seconds; the rest waits on disk for the next start."""
@@ -143,47 +156,57 @@ class Tracker:
         """The run of a trial, once it was sent."""
         return self._runs.get(str(number))
 
-    def _append(self, operation: Operation) -> None:
+    def _start(self, number: int | None, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        with self._noting("start", number):
+            plain = {key[:KEY_LENGTH]: _text(value) for key, value in params.items()}
+            marks = {key: _text(value) for key, value in tags.items()}
+            self._append("start", number, params=plain, tags=marks)
+
+    def _end(
+        self, number: int | None, state: str, status: str, reason: str, metrics: Mapping[str, float]
+    ) -> None:
+        with self._noting("end", number):
+            plain = [[key, float(value), 0] for key, value in metrics.items()]
+            self._append("end", number, status=status, state=state, reason=reason, metrics=plain)
+
+    @contextlib.contextmanager
+    def _noting(self, kind: str, number: int | None) -> Iterator[None]:
+        """What goes wrong is told in `problems`; raised, it would end Ray Tune."""
         try:
-            self._journal.append({**operation, "at": int(time.time() * 1000)})
-        except (OSError, TypeError, ValueError) as error:
-            self.problems.append(f"{operation['op']} of trial {operation['trial']}: {error}")
+            yield
+        except Exception as error:
+            self.problems.append(f"{_told(kind, number)}: {error}")
+
+    def _append(self, kind: str, number: int | None, **details: Any) -> None:
+        self._journal.append({"op": kind, "trial": number, "at": _now(), **details})
 
     def _send(self, operation: Operation) -> None:
-        trial = operation["trial"]
+        kind, trial = operation["op"], operation["trial"]
         name = PARENT if trial is None else str(trial)
         try:
-            if operation["op"] == "start":
-                self._open_run(name, f"trial {trial:04d}", operation["params"], operation["tags"])
-            else:
-                self._operations[operation["op"]](self._find_run(name) or self._missing(name), operation)
-        except MlflowException as error:
-            if error.get_http_status_code() < 500 and error.error_code != "INTERNAL_ERROR":
-                raise Refused(f"{operation['op']} of {name}: {error.message}") from None
-            raise
-        except FileNotFoundError as error:
-            raise Refused(f"{operation['op']} of {name}: {error}") from None
+            run_id = self._find_run(name)
+            if run_id is None and kind == "start":
+                run_id = self._create_run(name, operation["at"])
+            if run_id is None:
+                raise LookupError("it has no run")
+            self._senders[kind](run_id, operation)
+        except Exception as error:
+            if _may_pass(error) and not self._hopeless(error):
+                raise
+            raise Refused(f"{_told(kind, trial)}: {error}") from None
+        self._broken = 0
 
-    def _missing(self, name: str) -> str:
-        raise Refused(f"the run of trial {name} is gone")
-
-    def _open_run(self, name: str, title: str, params: Mapping[str, Any], tags: Mapping[str, str]) -> str:
-        run_id = self._find_run(name)
-        if run_id is None:
-            marks = {SWEEP_TAG: self._uid, TRIAL_TAG: name, **tags}
-            if name != PARENT:
-                marks["mlflow.parentRunId"] = self.run_id
-            run = self._client.create_run(self.experiment_id, tags=marks, run_name=title)
-            run_id = str(run.info.run_id)
-            self._runs[name] = run_id
-            self._log_input(run_id)
-        else:
-            self._client.set_terminated(run_id, "RUNNING")
-        known = self._client.get_run(run_id).data.params
-        new = [Param(key, _text(value)) for key, value in params.items() if key not in known]
-        for start in range(0, len(new), PARAM_BATCH):
-            self._client.log_batch(run_id, params=new[start : start + PARAM_BATCH])
-        return run_id
+    def _hopeless(self, error: Exception) -> bool:
+        """True when an operation breaks the store again and again that answers everything else."""
+        if not isinstance(error, MlflowException) or error.error_code != "INTERNAL_ERROR":
+            return False
+        try:
+            self._client.get_experiment(self.experiment_id)
+        except Exception:
+            self._broken = 0
+            return False
+        self._broken = (self._broken + 1) % PATIENCE
+        return self._broken == 0
 
     def _find_run(self, name: str) -> str | None:
         if name not in self._runs:
@@ -194,60 +217,72 @@ class Tracker:
             self._runs[name] = str(found[0].info.run_id)
         return self._runs[name]
 
-    def _log_input(self, run_id: str) -> None:
-        if self._dataset is None:
-            return
-        info = self._dataset
-        dataset = Dataset(
-            name=info.name,
-            digest=info.checksum[:36],
-            source_type="local",
-            source=json.dumps({"description": info.source}),
-            profile=json.dumps({"num_rows": info.num_train, "num_classes": info.num_classes}),
-            schema=json.dumps({"image": list(info.shape), "dtype": "uint8"}),
-        )
-        tags = [InputTag("mlflow.data.context", "training")]
-        self._client.log_inputs(run_id, [DatasetInput(dataset, tags)])
+    def _create_run(self, name: str, at: int) -> str:
+        tags = {SWEEP_TAG: self._uid, TRIAL_TAG: name}
+        if name != PARENT:
+            tags["mlflow.parentRunId"] = self.run_id
+        title = self._sweep if name == PARENT else f"trial {int(name):04d}"
+        run = self._client.create_run(self.experiment_id, start_time=at, tags=tags, run_name=title)
+        self._runs[name] = str(run.info.run_id)
+        self._created.add(self._runs[name])
+        return self._runs[name]
+
+    def _send_start(self, run_id: str, operation: Operation) -> None:
+        self._client.update_run(run_id, status="RUNNING")
+        if self._dataset is not None:
+            self._client.log_inputs(run_id, [_input(self._dataset)])
+        known = self._client.get_run(run_id).data
+        if REASON_TAG in known.tags:
+            self._client.delete_tag(run_id, REASON_TAG)
+        tags = {**operation["tags"], STATE_TAG: "RUNNING"}
+        self._client.log_batch(run_id, tags=[RunTag(key, value) for key, value in tags.items()])
+        params = [Param(key, value) for key, value in operation["params"].items() if key not in known.params]
+        for start in range(0, len(params), PARAM_BATCH):
+            self._client.log_batch(run_id, params=params[start : start + PARAM_BATCH])
 
     def _send_metrics(self, run_id: str, operation: Operation) -> None:
-        metrics = []
-        for key, value, step in operation["metrics"]:
-            if operation["trial"] is None or step > self._last_step(run_id, key):
-                metrics.append(Metric(key, float(value), operation["at"], step))
+        new: list[tuple[str, float, int]] = []
+        last: dict[str, int] = {}
+        for key, value, step in sorted(operation["metrics"], key=lambda metric: metric[2]):
+            if step > last.setdefault(key, self._last_step(run_id, key)):
+                new.append((key, value, step))
+                last[key] = step
+        self._log_metrics(run_id, new, operation["at"])
+        self._logged.update({(run_id, key): step for key, step in last.items()})
+
+    def _log_metrics(self, run_id: str, metrics: Sequence[tuple[str, float, int]], at: int) -> None:
         for start in range(0, len(metrics), BATCH):
-            self._client.log_batch(run_id, metrics=metrics[start : start + BATCH])
-        for metric in metrics:
-            self._logged[run_id, metric.key] = metric.step
+            batch = [Metric(key, value, at, step) for key, value, step in metrics[start : start + BATCH]]
+            self._client.log_batch(run_id, metrics=batch)
 
     def _last_step(self, run_id: str, key: str) -> int:
         """The highest step logged so far, asked once for a run of an earlier process; -1 for none."""
         if (run_id, key) not in self._logged:
-            known = self._client.get_run(run_id).data.metrics
-            history = self._client.get_metric_history(run_id, key) if key in known else []
+            history = [] if run_id in self._created else self._client.get_metric_history(run_id, key)
             self._logged[run_id, key] = max((metric.step for metric in history), default=-1)
         return self._logged[run_id, key]
 
     def _send_image(self, run_id: str, operation: Operation) -> None:
         key, step = operation["key"], operation["step"]
-        folder = self._client.list_artifacts(run_id, "images")
-        if any(f"{key}%step%{step}%" in item.path for item in folder):
+        logged = re.compile(rf"images/{re.escape(key)}[+%]step[+%]{step}[+%].*compressed")
+        if any(logged.match(item.path) for item in self._client.list_artifacts(run_id, "images")):
+            self._client.set_tag(run_id, "mlflow.loggedImages", "True")
             return
         with Image.open(operation["path"]) as image:
             self._client.log_image(run_id, image.copy(), key=key, step=step, timestamp=operation["at"])
 
     def _send_artifacts(self, run_id: str, operation: Operation) -> None:
         path, name = Path(operation["path"]), operation["name"] or None
-        if path.is_dir():
-            self._client.log_artifacts(run_id, str(path), name)
-        else:
-            self._client.log_artifact(run_id, str(path), name)
+        log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
+        log(run_id, str(path), name)
 
     def _send_end(self, run_id: str, operation: Operation) -> None:
+        self._log_metrics(run_id, operation["metrics"], operation["at"])
         tags = [RunTag(STATE_TAG, operation["state"])]
         if operation["reason"]:
-            tags.append(RunTag(REASON_TAG, operation["reason"][:VALUE_LENGTH]))
+            tags.append(RunTag(REASON_TAG, _text(operation["reason"])))
         self._client.log_batch(run_id, tags=tags)
-        self._client.set_terminated(run_id, operation["status"])
+        self._client.set_terminated(run_id, operation["status"], operation["at"])
 
 
 def reach(uri: str) -> None:
@@ -256,24 +291,76 @@ def reach(uri: str) -> None:
     Raises:
         UserError: with the reason and what to do.
     """
-    try:
-        if urlsplit(uri).scheme in ("http", "https"):
-            urlopen(f"{uri.rstrip('/')}/health", timeout=REACH_SECONDS).close()
+    with _one_attempt(uri):
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except Exception as error:  # urllib, requests, sqlalchemy and mlflow each raise their own
+
+
+@contextlib.contextmanager
+def _one_attempt(uri: str) -> Iterator[None]:
+    """Ask once and briefly, where MLflow would go on for minutes; what fails is a `UserError`."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}
+    before, attempts = {name: os.environ[name] for name in limits}, database.MAX_RETRY_COUNT
+    os.environ.update(limits)
+    database.MAX_RETRY_COUNT = 1
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # requests, sqlalchemy and mlflow each raise their own
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
             f"the MLflow tracking URI {uri} cannot be reached ({text}); start the server, or leave "
             "--tracking-uri out for sqlite in the output folder"
         ) from None
+    finally:
+        os.environ.update(before)
+        database.MAX_RETRY_COUNT = attempts
 
 
 def _experiment(client: MlflowClient, name: str, artifact_root: Path | None) -> str:
     found = client.get_experiment_by_name(name)
-    if found is not None:
-        return str(found.experiment_id)
-    location = artifact_root.as_uri() if artifact_root else None
-    return str(client.create_experiment(name, artifact_location=location))
+    if found is None:
+        location = artifact_root.as_uri() if artifact_root else None
+        return str(client.create_experiment(name, artifact_location=location))
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the MLflow experiment {name} is deleted; bring it back with "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return str(found.experiment_id)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same operation may succeed later: the store is away or busy, not at odds with it."""
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, HTTPError) and error.response is not None:
+        status = error.response.status_code
+    elif isinstance(error, OSError):
+        return not isinstance(error, BAD_SOURCE)
+    else:
+        return not isinstance(error, BAD_OPERATION)
+    return status >= 500 or status in (408, 429)
+
+
+def _input(info: DatasetInfo) -> DatasetInput:
+    dataset = Dataset(
+        name=info.name,
+        digest=info.checksum[:36],
+        source_type="local",
+        source=json.dumps({"description": info.source}),
+        profile=json.dumps({"num_rows": info.num_train, "num_classes": info.num_classes}),
+        schema=json.dumps({"image": list(info.shape), "dtype": "uint8"}),
+    )
+    return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
+
+
+def _told(kind: str, number: int | None) -> str:
+    return f"{kind} of {'the sweep' if number is None else f'trial {number}'}"
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
 
 
 def _text(value: Any) -> str:

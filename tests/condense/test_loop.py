@@ -1,8 +1,14 @@
+import shutil
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from idm_ray.compute import Compute
-from idm_ray.condense import condense
+from idm_ray.condense import condensation_flops, condense
+from idm_ray.data import load_data
 from idm_ray.evaluate import evaluate, validation_protocol
 from idm_ray.files import read_state, write_state
 
@@ -61,6 +67,39 @@ def test_validation_and_test_images_change_nothing(small_config, small_data, cpu
     )
 
 
+def paint(path, value):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.random.default_rng(value).integers(256, size=(8, 8, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+
+
+def test_files_held_out_change_neither_s_nor_the_normalisation(small_config, tmp_path, cpu):
+    """The files of validation and test images are painted over, and the store is built again."""
+    original, poisoned = tmp_path / "original", tmp_path / "poisoned"
+    for number in range(24):
+        paint(original / "train" / "ab"[number % 2] / f"{number:02d}.png", number)
+        paint(original / "test" / "ab"[number % 2] / f"{number:02d}.png", 100 + number)
+    config = small_config("dataset.name=folder", f"dataset.root={original}", "dataset.image_size=8",
+                          "dataset.validation=0.25")  # fmt: skip
+    clean = load_data(config.dataset, 0, cpu.device, tmp_path / "cache")
+    files = sorted((original / "train").rglob("*.png"))
+    shutil.copytree(original, poisoned)
+    held_out = [files[row] for row in clean.validation.rows.tolist()]
+    for path in [*held_out, *(original / "test").rglob("*.png")]:
+        Image.new("RGB", (8, 8), "white").save(poisoned / path.relative_to(original))
+    config_poisoned = small_config("dataset.name=folder", f"dataset.root={poisoned}", "dataset.image_size=8",
+                                   "dataset.validation=0.25")  # fmt: skip
+    white = load_data(config_poisoned.dataset, 0, cpu.device, tmp_path / "cache")
+    assert len(held_out) == 6
+    for part in (white.validation, white.test):
+        assert (part.pixels[part.rows] == 255).all()
+    assert (clean.mean, clean.std) == (white.mean, white.std)
+    assert clean.checksum != white.checksum
+    assert torch.equal(
+        finished(condense(config, clean, cpu)), finished(condense(config_poisoned, white, cpu))
+    )
+
+
 def test_evaluating_in_between_changes_nothing(small_config, small_data, cpu):
     config, data = small_config(), small_data()
     alone = finished(condense(config, data, cpu))
@@ -105,6 +144,18 @@ def test_no_iterations_leave_the_start(small_config, small_data, cpu):
     run = condense(small_config("condense.iterations=0"), small_data(), cpu)
     start = run.images
     assert torch.equal(finished(run), start)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_the_work_is_foreseen(small_config, small_data, cpu, preset):
+    """Counted on the real run, which skips the gradient of the first layer's input or weights."""
+    config = small_config(f"condense.preset={preset}", "net.depth=2", "net.width=16", "condense.batch_real=6",
+                          "queue.push_every=1")  # fmt: skip
+    run = condense(config, small_data(), cpu)
+    with FlopCounterMode(display=False) as counter:
+        finished(run)
+    foreseen = condensation_flops(config, (3, 8, 8), 3)
+    assert 0.65 < counter.get_total_flops() / foreseen < 1.05
 
 
 def test_grey_images_condense_too(small_config, small_data, cpu):

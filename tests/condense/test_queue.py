@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from idm_ray.condense.augment import OPERATIONS
 from idm_ray.condense.queue import ModelQueue
 from idm_ray.condense.real_side import RealSide
 from idm_ray.config import QueueConfig
@@ -151,6 +152,59 @@ def test_targets_are_the_class_means_of_all_features(small_config, small_data, c
     for label in range(3):
         expected = features[data.train.labels == label].mean(0)
         torch.testing.assert_close(record.targets[label], expected)
+
+
+@pytest.mark.parametrize("chunk", [5, 256])
+@pytest.mark.parametrize("step", range(3))
+def test_targets_are_means_of_images_with_the_draw_of_their_class(small_config, small_data, cpu, step, chunk):
+    """Classes of 18, 17 and 18 images: the second has fewer than asked for."""
+    data, config = small_data(), small_config("condense.batch_real=18", "queue.accuracy=matching")
+    side = real_side(config, data, cpu)
+    side._shell.chunk = chunk
+    for at in range(step + 1):
+        record = side.step(at)
+    net = NETS["convnet"](config.net, data.shape, data.num_classes)
+    nn.utils.vector_to_parameters(record.weights, net.parameters())
+    positions = data.train.sample_per_class(18, stream(config.seed, "matching batches", step))
+    right = 0
+    for label in range(3):
+        of_class = positions[data.train.labels[positions] == label]
+        assert len(set(of_class.tolist())) == (18, 17, 18)[label]
+        images = data.train.images(of_class)
+        drawn = record.draws.uniforms[label].expand(len(images), 3)
+        with torch.no_grad():
+            features, logits = net(OPERATIONS[record.draws.operations[label]](images, drawn))
+        torch.testing.assert_close(record.targets[label], features.mean(0))
+        right += int((logits.argmax(1) == label).sum())
+    assert float(record.accuracy) == pytest.approx(right / 53)
+
+
+def test_training_others_changes_exactly_them(small_config, small_data, cpu):
+    side = real_side(small_config("queue.initial=5", "queue.push_every=100"), small_data(), cpu)
+    side.step(0)
+    for step in range(1, 9):
+        before = [(net.weights.clone(), net.steps) for net in side.queue.nets]
+        matched = side.step(step).weights
+        after = [(net.weights, net.steps) for net in side.queue.nets]
+        pairs = list(zip(before, after, strict=True))
+        assert sorted(new[1] - old[1] for old, new in pairs) == [0, 0, 0, 0, 2, 2]
+        assert sum(torch.equal(new[0], old[0]) for old, new in pairs) == 4
+        assert any(torch.equal(new[0], matched) for new in after)
+
+
+def test_a_queue_goes_on_from_its_state(small_config, small_data, cpu):
+    config, data = small_config(), small_data()
+    first, second = (real_side(config, data, cpu) for _ in range(2))
+    for step in range(5):
+        first.step(step)
+    second.queue.load_state(first.queue.state())
+    for mine, other in zip(second.queue.nets, first.queue.nets, strict=True):
+        assert torch.equal(mine.weights, other.weights)
+        assert torch.equal(mine.velocity, other.velocity)
+        assert (mine.born, mine.steps, mine.seen) == (other.born, other.steps, other.seen)
+        assert mine.accuracy == other.accuracy
+    record, again = first.step(5), second.step(5)
+    assert torch.equal(record.targets, again.targets)
 
 
 def test_a_record_holds_no_graph(small_config, small_data, cpu):

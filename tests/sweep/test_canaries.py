@@ -1,0 +1,55 @@
+"""What we work around in other libraries. When one of these fails, a workaround can go."""
+
+import subprocess
+import sys
+
+import optuna
+import pytest
+from mlflow import MlflowClient
+from optuna.pruners import NopPruner
+from optuna.samplers import TPESampler
+
+
+def first_point(seed):
+    study = optuna.create_study(sampler=TPESampler(seed=seed))
+    return study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params
+
+
+def test_a_sampler_made_again_with_its_seed_begins_anew():
+    """So `SweepStudy` derives a seed for every suggestion."""
+    assert first_point(1) == first_point(1)
+
+
+def test_optuna_suggests_duplicates_in_small_spaces():
+    """So `SweepStudy.suggest` looks for a point that is new."""
+    study = optuna.create_study(sampler=TPESampler(seed=0))
+    space = {"x": optuna.distributions.CategoricalDistribution((1, 2))}
+    assert len({str(study.ask(space).params) for _ in range(3)}) < 3
+
+
+def test_rays_bridge_never_prunes():
+    """So there are a `StudySearcher` and a `StudyScheduler`."""
+    from ray.tune.search.optuna import OptunaSearch
+
+    bridge = OptunaSearch({"x": optuna.distributions.FloatDistribution(0, 1)}, metric="m", mode="max")
+    assert isinstance(bridge._ot_study.pruner, NopPruner)
+
+
+def test_mlflow_puts_artefacts_of_a_bare_sqlite_store_into_the_working_folder(tmp_path, monkeypatch):
+    """So `default_uri` names a folder for them."""
+    monkeypatch.chdir(tmp_path)
+    client = MlflowClient(f"sqlite:///{tmp_path / 'store' / '..' / 'mlflow.db'}")
+    experiment = client.get_experiment(client.create_experiment("bare"))
+    assert "mlruns" in experiment.artifact_location
+
+
+@pytest.mark.slow
+def test_ray_takes_the_handler_of_sigterm():
+    """So `Stop.listen` is called again after ray.init."""
+    code = (
+        "import signal, ray; signal.signal(signal.SIGTERM, print); "
+        "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False); "
+        "print('taken', signal.getsignal(signal.SIGTERM) is not print)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "taken True" in found.stdout
