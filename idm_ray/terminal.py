@@ -1,6 +1,7 @@
 """What all scripts share: exit codes, one line for bad input, and progress."""
 
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from idm_ray.data.raw import Progress as StoreProgress
 from idm_ray.errors import UserError
 from idm_ray.evaluate import OnEpoch, Protocol
 
+QUIET_SECONDS = 2.0
 EXIT_OUR_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
 
 
@@ -31,10 +33,10 @@ def main(command: Callable[[list[str]], int]) -> int:
         return EXIT_OUR_FAULT
 
 
-def progress_bars(console: Console) -> Progress:
-    """Bars for long work, with the time that is left."""
+def progress_bars(console: Console, transient: bool = False) -> Progress:
+    """Bars for long work, with the time that is left; transient ones vanish when all is done."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console)
+    return Progress(*columns, console=console, transient=transient)
 
 
 def epoch_progress(progress: Progress, what: str, protocol: Protocol) -> OnEpoch:
@@ -48,17 +50,18 @@ def epoch_progress(progress: Progress, what: str, protocol: Protocol) -> OnEpoch
 
 
 def store_progress(console: Console, quiet: bool = False) -> StoreProgress:
-    """Shows the building of an image store: a bar on a terminal, a line per quarter elsewhere."""
-    bars = progress_bars(console)
+    """Shows the building of an image store: a bar on a terminal, a line per quarter elsewhere if it takes long."""
+    bars = progress_bars(console, transient=True)
     tasks: dict[str, TaskID] = {}
     quarters: dict[str, int] = {}
+    began = time.monotonic()
 
     def show(what: str, done: int, total: int) -> None:
         if quiet or not total:
             return
         if not console.is_terminal:
             quarter = 4 * done // total
-            if quarter > quarters.get(what, 0):
+            if quarter > quarters.get(what, 0) and time.monotonic() - began > QUIET_SECONDS:
                 quarters[what] = quarter
                 console.print(f"{what}: {done}/{total}", highlight=False, markup=False)
             return

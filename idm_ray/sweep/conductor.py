@@ -86,14 +86,14 @@ class Conductor:
         self._remember(number, report)
         self._study.tell(number, TrialState.COMPLETE, report.val_accuracy)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
-        self._end(self._row(number, COMPLETE, report))
+        self._end(self._row(number, COMPLETE, report), report.device)
 
     def pruned(self, number: int, report: Report) -> None:
         """The trial was stopped because others were better at the same iteration."""
         self._remember(number, report)
         self._study.tell(number, TrialState.PRUNED)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
-        self._end(self._row(number, PRUNED, report))
+        self._end(self._row(number, PRUNED, report), report.device)
 
     def failed(self, number: int, reason: str) -> None:
         """The trial raised, diverged, or its process died too often."""
@@ -128,8 +128,8 @@ class Conductor:
     def _changed(self, row: Row) -> None:
         self._display.changed(self._board.put(row))
 
-    def _end(self, row: Row) -> None:
-        self._tracker.end_trial(row.number, row.state, row.reason)
+    def _end(self, row: Row, device: str = "") -> None:
+        self._tracker.end_trial(row.number, row.state, row.reason, device)
         self._changed(row)
         self.on_end()
 

@@ -78,16 +78,11 @@ class Display:
 
     def _title(self) -> str:
         board = self._board
-        best = max((row.accuracy or 0.0 for row in board.rows.values() if row.state == COMPLETE), default=0.0)
-        counts = ", ".join(
-            f"{board.count(state)} {state.lower()}"
-            for state in STYLES
-            if board.count(state) or state == COMPLETE
-        )
-        return (
-            f"{len(board.rows)}/{self._trials} trials: {counts}; best validation accuracy {best:.2f} %; "
-            f"{time.monotonic() - self._began:.0f} s"
-        )
+        accuracies = [row.accuracy for row in board.rows.values() if row.state == COMPLETE and row.accuracy]
+        best = f"; best validation accuracy {max(accuracies):.2f} %" if accuracies else ""
+        counts = ", ".join(f"{board.count(state)} {state.lower()}" for state in STYLES if board.count(state))
+        seconds = time.monotonic() - self._began
+        return f"{len(board.rows)}/{self._trials} trials: {counts}{best}; {seconds:.0f} s"
 
 
 def describe_point(point: Point) -> str:

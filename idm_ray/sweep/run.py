@@ -34,7 +34,8 @@ from idm_ray.sweep.searcher import StudySearcher
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.study import SweepStudy
 from idm_ray.sweep.summary import STOPPED, Summary, summarise
-from idm_ray.sweep.tracking import DatasetInfo, Tracker, default_uri, reach
+from idm_ray.sweep.tracking import DatasetInfo, Tracker
+from idm_ray.sweep.tracking_store import default_uri, reach
 from idm_ray.sweep.trial import CondensationTrial
 
 EXPERIMENT = "idm_ray"

@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import logging
-import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,36 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from idm_ray.errors import UserError
-from idm_ray.sweep.journal import Journal, Operation, Refused
-
-os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
-
-import mlflow.store.db.utils as database
 from mlflow import MlflowClient
 from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 from mlflow.exceptions import MlflowException
-from PIL import Image, UnidentifiedImageError
-from requests import HTTPError
+from PIL import Image
 
-logging.getLogger("alembic").setLevel(logging.WARNING)
-logging.getLogger("mlflow").setLevel(logging.WARNING)
-logging.getLogger(database.__name__).setLevel(logging.CRITICAL)
+from idm_ray.sweep.journal import Journal, Operation, Refused
+from idm_ray.sweep.tracking_store import find_experiment, may_pass, one_attempt
 
 SWEEP_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.trial"
-STATE_TAG, REASON_TAG = "idm_ray.state", "idm_ray.reason"
+STATE_TAG, REASON_TAG, DEVICE_TAG = "idm_ray.state", "idm_ray.reason", "idm_ray.device"
 BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000
-REACH_SECONDS = 5
 PATIENCE = 5
 TRIAL_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 SWEEP_STATUS = {"done": "FINISHED", "failed": "FAILED", "error": "FAILED"}
 PARENT = "parent"
-BAD_SOURCE = (FileNotFoundError, NotADirectoryError, PermissionError, UnidentifiedImageError)
-BAD_OPERATION = (ValueError, TypeError, LookupError, AttributeError)
 
 
 @dataclass(frozen=True)
@@ -53,12 +36,6 @@ class DatasetInfo:
     num_classes: int
     num_train: int
     shape: tuple[int, int, int]
-
-
-def default_uri(output_dir: Path) -> tuple[str, Path]:
-    """The store that is used when none is named: sqlite and a folder of artefacts under the output folder."""
-    output = output_dir.resolve()
-    return f"sqlite:///{output / 'mlflow.db'}", output / "mlartifacts"
 
 
 class Tracker:
@@ -88,9 +65,9 @@ class Tracker:
         self._created: set[str] = set()
         self._logged: dict[tuple[str, str], int] = {}
         self._broken = 0
-        with _one_attempt(uri):
+        with one_attempt(uri):
             self._client = MlflowClient(tracking_uri=uri)
-            self.experiment_id = _experiment(self._client, experiment, artifact_root)
+            self.experiment_id = find_experiment(self._client, experiment, artifact_root)
         folder.mkdir(parents=True, exist_ok=True)
         self._journal = Journal(folder / "tracking.jsonl", self._send)
         self._senders: dict[str, Callable[[str, Operation], None]] = {
@@ -113,7 +90,7 @@ class Tracker:
             UserError: the store went away since it was reached.
         """
         self._dataset = dataset
-        with _one_attempt(self._uri):
+        with one_attempt(self._uri):
             self.run_id = self._find_run(PARENT) or self._create_run(PARENT, _now())
             self._client.update_run(self.run_id, status="RUNNING")
         self._start(None, params, tags)
@@ -140,13 +117,14 @@ class Tracker:
         with self._noting("artifacts", number):
             self._append("artifacts", number, path=str(path.resolve()), name=name)
 
-    def end_trial(self, number: int, state: str, reason: str = "") -> None:
+    def end_trial(self, number: int, state: str, reason: str = "", device: str = "") -> None:
         """The run ends as the trial ended: COMPLETE, PRUNED, FAIL, or INTERRUPTED until it is resumed."""
-        self._end(number, state, TRIAL_STATUS.get(state, "KILLED"), reason, {})
+        tags = {STATE_TAG: state, REASON_TAG: reason, DEVICE_TAG: device}
+        self._end(number, TRIAL_STATUS.get(state, "KILLED"), tags, {})
 
     def end_sweep(self, state: str, metrics: Mapping[str, float]) -> None:
         """The parent run ends with its summary; an unfinished sweep is KILLED until it is resumed."""
-        self._end(None, state, SWEEP_STATUS.get(state, "KILLED"), "", metrics)
+        self._end(None, SWEEP_STATUS.get(state, "KILLED"), {STATE_TAG: state}, metrics)
 
     def close(self, timeout: float) -> int:
         """Send what is left for at most `timeout` seconds; the rest waits on disk for the next start."""
@@ -163,11 +141,12 @@ class Tracker:
             self._append("start", number, params=plain, tags=marks)
 
     def _end(
-        self, number: int | None, state: str, status: str, reason: str, metrics: Mapping[str, float]
+        self, number: int | None, status: str, tags: Mapping[str, str], metrics: Mapping[str, float]
     ) -> None:
         with self._noting("end", number):
             plain = [[key, float(value), 0] for key, value in metrics.items()]
-            self._append("end", number, status=status, state=state, reason=reason, metrics=plain)
+            marks = {key: _text(value) for key, value in tags.items() if value}
+            self._append("end", number, status=status, tags=marks, metrics=plain)
 
     @contextlib.contextmanager
     def _noting(self, kind: str, number: int | None) -> Iterator[None]:
@@ -191,7 +170,7 @@ class Tracker:
                 raise LookupError("it has no run")
             self._senders[kind](run_id, operation)
         except Exception as error:
-            if _may_pass(error) and not self._hopeless(error):
+            if may_pass(error) and not self._hopeless(error):
                 raise
             raise Refused(f"{_told(kind, trial)}: {error}") from None
         self._broken = 0
@@ -278,69 +257,9 @@ class Tracker:
 
     def _send_end(self, run_id: str, operation: Operation) -> None:
         self._log_metrics(run_id, operation["metrics"], operation["at"])
-        tags = [RunTag(STATE_TAG, operation["state"])]
-        if operation["reason"]:
-            tags.append(RunTag(REASON_TAG, _text(operation["reason"])))
+        tags = [RunTag(key, value) for key, value in operation["tags"].items()]
         self._client.log_batch(run_id, tags=tags)
         self._client.set_terminated(run_id, operation["status"], operation["at"])
-
-
-def reach(uri: str) -> None:
-    """Refuse a tracking URI that does not answer; writes nothing on a server.
-
-    Raises:
-        UserError: with the reason and what to do.
-    """
-    with _one_attempt(uri):
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-
-
-@contextlib.contextmanager
-def _one_attempt(uri: str) -> Iterator[None]:
-    """Ask once and briefly, where MLflow would go on for minutes; what fails is a `UserError`."""
-    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}
-    before, attempts = {name: os.environ[name] for name in limits}, database.MAX_RETRY_COUNT
-    os.environ.update(limits)
-    database.MAX_RETRY_COUNT = 1
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # requests, sqlalchemy and mlflow each raise their own
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"the MLflow tracking URI {uri} cannot be reached ({text}); start the server, or leave "
-            "--tracking-uri out for sqlite in the output folder"
-        ) from None
-    finally:
-        os.environ.update(before)
-        database.MAX_RETRY_COUNT = attempts
-
-
-def _experiment(client: MlflowClient, name: str, artifact_root: Path | None) -> str:
-    found = client.get_experiment_by_name(name)
-    if found is None:
-        location = artifact_root.as_uri() if artifact_root else None
-        return str(client.create_experiment(name, artifact_location=location))
-    if found.lifecycle_stage == "deleted":
-        raise UserError(
-            f"the MLflow experiment {name} is deleted; bring it back with "
-            f"mlflow experiments restore --experiment-id {found.experiment_id}"
-        )
-    return str(found.experiment_id)
-
-
-def _may_pass(error: Exception) -> bool:
-    """Whether the same operation may succeed later: the store is away or busy, not at odds with it."""
-    if isinstance(error, MlflowException):
-        status = error.get_http_status_code()
-    elif isinstance(error, HTTPError) and error.response is not None:
-        status = error.response.status_code
-    elif isinstance(error, OSError):
-        return not isinstance(error, BAD_SOURCE)
-    else:
-        return not isinstance(error, BAD_OPERATION)
-    return status >= 500 or status in (408, 429)
 
 
 def _input(info: DatasetInfo) -> DatasetInput:

@@ -179,6 +179,16 @@ def test_targets_are_means_of_images_with_the_draw_of_their_class(small_config, 
     assert float(record.accuracy) == pytest.approx(right / 53)
 
 
+def test_every_iteration_has_draws_and_batches_of_its_own(small_config, small_data, cpu):
+    config = small_config("queue.train_steps=0", "queue.initial=0", "queue.push_every=100")
+    side = real_side(config, small_data(), cpu)
+    records = [side.step(step) for step in range(5)]
+    assert all(torch.equal(record.weights, records[0].weights) for record in records)
+    assert len({float(record.targets.sum()) for record in records}) == 5
+    assert len({float(record.draws.uniforms.sum()) for record in records}) == 5
+    assert len({record.draws.operations for record in records}) > 1
+
+
 def test_training_others_changes_exactly_them(small_config, small_data, cpu):
     side = real_side(small_config("queue.initial=5", "queue.push_every=100"), small_data(), cpu)
     side.step(0)

@@ -153,10 +153,16 @@ def test_every_epoch_is_told(small_config, small_data, cpu, condensed):
 
 
 def test_random_images_are_chosen_anew_for_every_net(small_config, small_data, cpu):
-    protocol = full_protocol(small_config("evaluate.epochs=12", "evaluate.repeats=4"), small_data(), cpu)
-    result = evaluate_random(protocol, ipc=2)
-    assert len(set(result.runs)) > 1
-    assert evaluate_random(protocol, ipc=2).runs == result.runs
+    config, data = small_config("evaluate.epochs=12", "evaluate.repeats=4"), small_data()
+    labels = torch.arange(3).repeat_interleave(2)
+    chosen, expected = [], []
+    for repeat in range(4):
+        chosen.append(data.train.sample_per_class(2, stream(config.seed, "random reference", repeat)))
+        assert torch.equal(data.train.labels[chosen[-1]], labels)
+        net = hand_written(config, data, data.train.images(chosen[-1]), labels, 12, repeat)
+        expected.append(share_right(net, data.test))
+    assert len({tuple(positions.tolist()) for positions in chosen}) == 4
+    assert evaluate_random(full_protocol(config, data, cpu), ipc=2).runs == pytest.approx(expected)
 
 
 def test_the_whole_training_part_can_be_learnt(small_config, small_data, cpu):
@@ -176,9 +182,50 @@ def test_a_reference_is_computed_once(small_config, small_data, cpu, tmp_path, k
     epochs = len(told)
     assert reference(kind, protocol, tmp_path, lambda *at: told.append(at)) == first
     assert len(told) == epochs > 0
-    other = full_protocol(small_config("evaluate.whole_epochs=2", "evaluate.lr=0.02"), small_data(), cpu)
+
+
+@pytest.mark.parametrize(
+    ("kind", "override", "known"),
+    [
+        *((kind, "seed=1", False) for kind in ("random", "whole")),
+        *((kind, "net.width=8", False) for kind in ("random", "whole")),
+        *((kind, "evaluate.lr=0.02", False) for kind in ("random", "whole")),
+        *((kind, "evaluate.augment=flip", False) for kind in ("random", "whole")),
+        *((kind, "evaluate.every=7", True) for kind in ("random", "whole")),
+        *((kind, "condense.lambda_reg=7", True) for kind in ("random", "whole")),
+        *((kind, "condense.partition=1", True) for kind in ("random", "whole")),
+        ("random", "condense.ipc=3", False),
+        ("random", "evaluate.epochs=4", False),
+        ("whole", "condense.ipc=3", True),
+        ("whole", "evaluate.epochs=4", True),
+        ("whole", "evaluate.whole_epochs=3", False),
+    ],
+)
+def test_a_reference_is_known_by_what_it_depends_on(
+    small_config, small_data, cpu, tmp_path, kind, override, known
+):
+    small = ("evaluate.whole_epochs=2", "evaluate.repeats=1")
+    told = []
+    reference(kind, full_protocol(small_config(*small), small_data(), cpu), tmp_path)
+    other = full_protocol(small_config(*small, override), small_data(), cpu)
     reference(kind, other, tmp_path, lambda *at: told.append(at))
-    assert len(told) == 2 * epochs
+    assert (not told) is known
+
+
+@pytest.mark.parametrize("kind", ["random", "whole"])
+def test_more_repeats_of_a_reference_train_the_new_nets_only(small_config, small_data, cpu, tmp_path, kind):
+    few, many = (
+        full_protocol(
+            small_config("evaluate.whole_epochs=2", f"evaluate.repeats={repeats}"), small_data(), cpu
+        )
+        for repeats in (1, 3)
+    )
+    first = reference(kind, few, tmp_path)
+    told = []
+    more = reference(kind, many, tmp_path, lambda repeat, epoch: told.append(repeat))
+    assert more.runs[:1] == first.runs
+    assert set(told) == {1, 2}
+    assert more.runs == reference(kind, many, tmp_path / "other").runs
 
 
 def test_a_damaged_reference_is_computed_again(small_config, small_data, cpu, tmp_path):

@@ -17,7 +17,8 @@ from mlflow import MlflowClient
 from PIL import Image
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.tracking import DatasetInfo, Tracker, default_uri, reach
+from idm_ray.sweep.tracking import DatasetInfo, Tracker
+from idm_ray.sweep.tracking_store import default_uri, reach
 
 DATASET = DatasetInfo("digits", "c" * 64, "scikit-learn", 10, 1437, (1, 8, 8))
 NOBODY = "http://127.0.0.1:9"
@@ -394,7 +395,7 @@ def test_a_server_that_nobody_runs_is_refused_in_one_line(connect, tmp_path):
 
 
 def test_a_server_that_never_answers_is_refused(connect, monkeypatch):
-    monkeypatch.setattr("idm_ray.sweep.tracking.REACH_SECONDS", 1)
+    monkeypatch.setattr("idm_ray.sweep.tracking_store.REACH_SECONDS", 1)
     with silent_server() as uri, pytest.raises(UserError, match="cannot be reached"):
         connect(uri)
 
@@ -420,7 +421,7 @@ def test_a_deleted_experiment_is_refused(connect, client):
 
 
 def test_a_fresh_database_is_made_without_a_word(tmp_path):
-    command = "import sys; from idm_ray.sweep.tracking import reach; reach(sys.argv[1])"
+    command = "import sys; from idm_ray.sweep.tracking_store import reach; reach(sys.argv[1])"
     uri = f"sqlite:///{tmp_path / 'new.db'}"
     done = subprocess.run([sys.executable, "-c", command, uri], capture_output=True, text=True, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -1,0 +1,92 @@
+"""The MLflow store: where it is, whether it answers, and what its errors mean."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow.store.db.utils as database
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from PIL import UnidentifiedImageError
+from requests import HTTPError
+
+from idm_ray.errors import UserError
+
+logging.getLogger("alembic").setLevel(logging.WARNING)
+logging.getLogger("mlflow").setLevel(logging.WARNING)
+logging.getLogger(database.__name__).setLevel(logging.CRITICAL)
+
+REACH_SECONDS = 5
+BAD_SOURCE = (FileNotFoundError, NotADirectoryError, PermissionError, UnidentifiedImageError)
+BAD_OPERATION = (ValueError, TypeError, LookupError, AttributeError)
+
+
+def default_uri(output_dir: Path) -> tuple[str, Path]:
+    """The store that is used when none is named: sqlite and a folder of artefacts under the output folder."""
+    output = output_dir.resolve()
+    return f"sqlite:///{output / 'mlflow.db'}", output / "mlartifacts"
+
+
+def reach(uri: str) -> None:
+    """Refuse a tracking URI that does not answer; writes nothing on a server.
+
+    Raises:
+        UserError: with the reason and what to do.
+    """
+    with one_attempt(uri):
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+
+
+@contextlib.contextmanager
+def one_attempt(uri: str) -> Iterator[None]:
+    """Ask once and briefly, where MLflow would go on for minutes; what fails is a `UserError`."""
+    limits = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": str(REACH_SECONDS)}
+    before, attempts = {name: os.environ[name] for name in limits}, database.MAX_RETRY_COUNT
+    os.environ.update(limits)
+    database.MAX_RETRY_COUNT = 1
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # requests, sqlalchemy and mlflow each raise their own
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"the MLflow tracking URI {uri} cannot be reached ({text}); start the server, or leave "
+            "--tracking-uri out for sqlite in the output folder"
+        ) from None
+    finally:
+        os.environ.update(before)
+        database.MAX_RETRY_COUNT = attempts
+
+
+def find_experiment(client: MlflowClient, name: str, artifact_root: Path | None) -> str:
+    """The id of the experiment, which is made if missing.
+
+    Raises:
+        UserError: it was deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        location = artifact_root.as_uri() if artifact_root else None
+        return str(client.create_experiment(name, artifact_location=location))
+    if found.lifecycle_stage == "deleted":
+        raise UserError(
+            f"the MLflow experiment {name} is deleted; bring it back with "
+            f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        )
+    return str(found.experiment_id)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether the same operation may succeed later: the store is away or busy, not at odds with it."""
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+    elif isinstance(error, HTTPError) and error.response is not None:
+        status = error.response.status_code
+    elif isinstance(error, OSError):
+        return not isinstance(error, BAD_SOURCE)
+    else:
+        return not isinstance(error, BAD_OPERATION)
+    return status >= 500 or status in (408, 429)
