@@ -25,6 +25,8 @@ from idm_ray.files import whole_folder
 
 FORMAT = 1
 GRID_COLUMNS = 10
+TILE, GAP, LABEL, FONT = 84, 3, 20, 13
+"""Pixels in the picture of S: the least side of an image, between two, and the height of a name."""
 
 
 @dataclass(frozen=True)
@@ -139,21 +141,27 @@ def load_condensed(folder: Path) -> CondensedSet:
 
 
 def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Image:
-    """A picture of S: a labelled row per class, at most `columns` images of each, enlarged to be seen."""
+    """A picture of S: a labelled block per class, `columns` images in a row, enlarged to be seen.
+
+    Several classes share a row where they have few images; of a class at most `columns` are shown.
+    """
     pixels, labels = condensed.pixels, condensed.labels.numpy()
-    side = max(pixels.shape[1], 64)
-    font = ImageFont.load_default(14)
-    names = [_shorten(name) for name in condensed.class_names]
-    margin = int(max(font.getlength(name) for name in names)) + 16
-    shown = min(columns, int(np.bincount(labels).max(initial=1)))
-    page = Image.new("RGB", (margin + shown * (side + 2), len(names) * (side + 2)), "white")
-    pen = ImageDraw.Draw(page)
-    for label, name in enumerate(names):
-        top = label * (side + 2)
-        pen.text((8, top + side // 2), name, fill="black", font=font, anchor="lm")
+    classes = len(condensed.class_names)
+    shown = min(columns, max(1, int(np.bincount(labels).max(initial=1))))
+    side = max(pixels.shape[1], TILE)
+    block = shown * (side + GAP) + GAP
+    beside = min(classes, max(1, columns // shown))
+    height = side + LABEL + 2 * GAP
+    page = Image.new("RGB", (beside * block, -(-classes // beside) * height), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(FONT)
+    for label, name in enumerate(condensed.class_names):
+        left, top = label % beside * block, label // beside * height
+        pen.text(
+            (left + GAP, top + LABEL // 2), _fitted(name, font, block - 2 * GAP), "black", font, anchor="lm"
+        )
         for column, row in enumerate(np.flatnonzero(labels == label)[:shown]):
             tile = _picture(pixels[row]).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
-            page.paste(tile, (margin + column * (side + 2), top))
+            page.paste(tile, (left + GAP + column * (side + GAP), top + LABEL))
     return page
 
 
@@ -185,8 +193,13 @@ def _png(pixels: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def _shorten(name: str, most: int = 18) -> str:
-    return name if len(name) <= most else f"{name[: most - 1]}…"
+def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The name, shortened to `width` pixels."""
+    if font.getlength(name) <= width:
+        return name
+    while name and font.getlength(f"{name}…") > width:
+        name = name[:-1]
+    return f"{name}…"
 
 
 def _sha256(path: Path) -> str:
