@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from idm_ray.presets import METHOD_PRESETS
 
@@ -16,7 +16,7 @@ Raw = dict[str, Any]
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DatasetConfig(Section):
@@ -297,7 +297,11 @@ def _domain(key: str, value: Any) -> Domain:
             f"search.{key} must be one of {', '.join(f'{{{name}: [...]}}' for name in DOMAINS)}; got {value!r}"
         )
     name = next(iter(value))
-    domain = DOMAINS[name].model_validate(value)
+    try:
+        domain = DOMAINS[name].model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"search.{key}: {problem['msg'].lower()}; got {problem['input']!r}") from None
     bounds = getattr(domain, name)
     if name == "choice":
         return domain  # type: ignore[return-value]

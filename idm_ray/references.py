@@ -9,7 +9,7 @@ from idm_ray.data.files import default_cache
 from idm_ray.evaluate import Evaluation, OnEpoch, Protocol, evaluate_random, evaluate_whole, join
 from idm_ray.files import write_json
 
-TRAINING = {"batch", "lr", "momentum", "weight_decay", "augment", "whole_epochs"}
+TRAINING = {"batch", "lr", "momentum", "weight_decay", "augment"}
 """Settings of an evaluation that change what a net learns from a set of whole images."""
 
 
@@ -45,19 +45,16 @@ def _cached(kind: str, protocol: Protocol, folder: Path, on_epoch: OnEpoch | Non
 
 
 def _key(kind: str, protocol: Protocol) -> str:
-    config = protocol.config
+    config, judge = protocol.config, protocol.judge
+    own = [config.condense.ipc, protocol.epochs] if kind == "random" else [config.evaluate.whole_epochs]
     facts = [
         kind,
+        own,
         protocol.data.checksum,
-        protocol.data.mean,
-        protocol.data.std,
-        len(protocol.judge),
-        config.dataset.validation,
+        [protocol.data.mean, protocol.data.std, config.dataset.validation],
+        ["test" if judge is protocol.data.test else "other", len(judge), int(judge.rows.sum())],
         config.net.model_dump(),
-        config.evaluate.model_dump(
-            exclude={"every", "epochs", "repeats", "val_epochs", "val_repeats", "references", "expand"}
-        ),
-        config.condense.ipc if kind == "random" else None,
-        [config.seed, protocol.epochs, protocol.repeats, str(protocol.compute.precision)],
+        config.evaluate.model_dump(include=TRAINING),
+        [config.seed, protocol.repeats, str(protocol.compute.precision)],
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
