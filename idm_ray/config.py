@@ -301,7 +301,9 @@ def _domain(key: str, value: Any) -> Domain:
         domain = DOMAINS[name].model_validate(value)
     except ValidationError as error:
         problem = error.errors()[0]
-        raise ValueError(f"search.{key}: {problem['msg'].lower()}; got {problem['input']!r}") from None
+        raise ValueError(
+            f"search.{key}: {name}: {problem['msg'].lower()}; got {problem['input']!r}"
+        ) from None
     bounds = getattr(domain, name)
     if name == "choice":
         return domain  # type: ignore[return-value]
