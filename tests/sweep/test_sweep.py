@@ -159,6 +159,19 @@ def test_a_sweep_stopped_early_can_be_extended(start, tmp_path, states, how, cod
     assert summary_of(folder)["n_complete"] == 0
 
 
+@pytest.mark.slow
+def test_a_trial_whose_process_dies_too_often_has_failed(start, tmp_path):
+    folder = tmp_path / "runs" / "dies"
+    sweep = start(
+        "--name", "dies", *LONG, "--trials", "1", "condense.iterations=3000", "sweep.max_failures=0"
+    )
+    sweep.wait_for(lambda: has_checkpoint(folder, 0))
+    os.kill(trial_process(sweep), signal.SIGKILL)
+    assert sweep.finish() == 4, sweep.output
+    assert "process died" in summary_of(folder)["failures"]["0000"]
+    assert "process died" in (folder / "trials" / "0000" / "error.txt").read_text()
+
+
 def has_checkpoint(folder, number):
     return (folder / "trials" / f"{number:04d}" / "checkpoint" / "state.safetensors").exists()
 

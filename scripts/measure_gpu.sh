@@ -1,0 +1,29 @@
+#!/usr/bin/env bash
+# The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10.
+#   scripts/measure_gpu.sh OUT [ITERATIONS] [key=value ...]
+# Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table comes last. Extra settings go to all runs, e.g.
+# dataset.name=parquet dataset.root=FOLDER. Needs neither Ray nor MLflow. PYTHON names another interpreter.
+set -euo pipefail
+out=$1 iterations=${2:-20000}
+shift $(($# > 1 ? 2 : 1))
+root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+
+measure() {
+    name=$1 config=$2
+    shift 2
+    "$python" "$root/scripts/condense.py" "$root/tune_configs/$config.yaml" --out "$out/$name" \
+        dataset.validation=0 "condense.iterations=$iterations" "$@"
+}
+
+measure official_ipc1 cifar10_ipc1 "$@"
+measure official_ipc10 cifar10_ipc10 "$@"
+measure dm_ipc10 cifar10_ipc10 condense.method=dm "$@"
+
+"$python" - "$out" <<'PY'
+import json, pathlib, sys
+for path in sorted(pathlib.Path(sys.argv[1]).glob("*/result.json")):
+    result = json.loads(path.read_text())
+    print(f"{path.parent.name:16} {result['iterations']:6} iterations {result['seconds']:8} s  "
+          f"{result['test_accuracy_mean']:.2f} +- {result['test_accuracy_std']:.2f} %  {result['device']}")
+PY
