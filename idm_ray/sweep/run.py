@@ -80,11 +80,15 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
     if config.sweep.tracking_uri:
         reach(config.sweep.tracking_uri)
     data = preflight.check_data(config, progress)
-    with stop.on_signals(), _claimed(folder):
-        tracker = _open_tracker(config, folder)
-        study = _open_study(config, folder)
+    with stop.on_signals():
         try:
-            return _Run(config, folder, data, study, tracker, stop, began).go(console, verbosity)
+            concurrent = start_ray(config)
+            stop.listen()
+            with _claimed(folder):
+                tracker = _open_tracker(config, folder)
+                study = _open_study(config, folder)
+                run = _Run(config, folder, data, study, tracker, stop, began)
+                return run.go(concurrent, console, verbosity)
         finally:
             ray.shutdown()
 
@@ -107,7 +111,7 @@ class _Run:
         self._earlier = float(study.attribute("seconds", 0.0))
         self._test: dict[str, Evaluation] | None = None
 
-    def go(self, console: Console, verbosity: int) -> Outcome:
+    def go(self, concurrent: int, console: Console, verbosity: int) -> Outcome:
         config, tracker = self._config, self._tracker
         board = Board()
         display = Display(board, config.sweep.trials, config.condense.iterations, console, verbosity)
@@ -121,8 +125,6 @@ class _Run:
         state = "error"
         try:
             with display:
-                concurrent = start_ray(config)
-                self._stop.listen()
                 display.say(
                     f"sweep {self._folder.name}: {config.sweep.trials} trials, {concurrent} at a time, "
                     f"in {self._folder}"

@@ -452,13 +452,21 @@ class Server:
         ]  # fmt: skip
 
     def start(self):
+        """Up to twice: a worker of the server may die at its start on a crowded machine."""
+        try:
+            self._start()
+        except AssertionError:
+            self.kill()
+            self._start()
+
+    def _start(self):
         settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
         with (self._folder / "server.log").open("a") as log:
             self._process = subprocess.Popen(
                 self._command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **settings},
             )  # fmt: skip
-        wait_for(self._answers, 120)
+        wait_for(self._answers, 60)
 
     def kill(self):
         if self._process.poll() is None:
