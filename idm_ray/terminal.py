@@ -1,9 +1,11 @@
 """What all scripts share: exit codes, one line for bad input, and progress."""
 
+import contextlib
+import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
@@ -31,6 +33,17 @@ def main(command: Callable[[list[str]], int]) -> int:
     except Exception:
         traceback.print_exc()
         return EXIT_OUR_FAULT
+
+
+@contextlib.contextmanager
+def deferred_interrupt() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C is noted and not raised, so that work ends between two steps; yields whether it was pressed."""
+    pressed: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def progress_bars(console: Console, transient: bool = False) -> Progress:

@@ -19,7 +19,7 @@ from idm_ray.files import read_state, write_json, write_state
 from idm_ray.layers import build_config, parse_overrides, read_yaml
 from idm_ray.prepare import fingerprint, prepare
 from idm_ray.references import reference
-from idm_ray.terminal import epoch_progress, main, progress_bars, store_progress
+from idm_ray.terminal import deferred_interrupt, epoch_progress, main, progress_bars, store_progress
 
 
 def parser() -> argparse.ArgumentParser:
@@ -81,15 +81,17 @@ def _condense(
     config: Config, condensation: Condensation, checkpoint: Path, mark: str, progress: Progress
 ) -> None:
     task = progress.add_task("condense", total=condensation.iterations, completed=condensation.iteration)
-    try:
+    shown = max(1, condensation.iterations // 200)
+    with deferred_interrupt() as interrupted:
         for record in condensation:
-            if record.iteration % max(1, condensation.iterations // 200) == 0:
+            if record.iteration % shown == 0:
                 text = f"condense  loss {float(record.total):.3g}  net accuracy {float(record.accuracy):.2f}"
                 progress.update(task, completed=record.iteration, description=text)
-            if record.iteration % config.evaluate.every == 0:
+            if record.iteration % config.evaluate.every == 0 or interrupted():
                 write_state(checkpoint, condensation.state(), mark)
-    finally:
-        write_state(checkpoint, condensation.state(), mark)
+            if interrupted():
+                raise KeyboardInterrupt
+    write_state(checkpoint, condensation.state(), mark)
 
 
 def _evaluate(
