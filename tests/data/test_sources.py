@@ -1,5 +1,6 @@
 import hashlib
 import pickle
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -128,6 +129,8 @@ def test_a_corrupt_file_of_torchvision_is_refused(cache, tmp_path, name):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "svhn", "cifar10"])
 def test_a_download_without_network_says_the_way_out(cache, monkeypatch, name):
+    # urllib keeps the proxies of its first request for the life of the process.
+    monkeypatch.setattr(urllib.request, "_opener", None)
     for variable in ("http_proxy", "https_proxy"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
     monkeypatch.setattr(packaged, "DEBIAN_FASHION_MNIST", cache)

@@ -1,5 +1,6 @@
 """Sweeps with the real Ray, Optuna and MLflow."""
 
+import contextlib
 import json
 import os
 import signal
@@ -177,6 +178,15 @@ def has_checkpoint(folder, number):
 
 
 def trial_process(sweep):
-    """The process id of the trial that runs for a sweep."""
-    driver = psutil.Process(sweep.process.pid)
-    return next(p.pid for p in driver.children(recursive=True) if "Trainable" in " ".join(p.cmdline()))
+    """The process id of the trial that runs for a sweep; its title names it only while it computes."""
+    found = []
+
+    def look():
+        for child in psutil.Process(sweep.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "Trainable" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return bool(found)
+
+    sweep.wait_for(look, 30)
+    return found[0]
