@@ -57,6 +57,7 @@ def run(arguments: list[str]) -> int:
     mark = fingerprint(config, data)
     if parsed.resume and (saved := read_state(checkpoint, mark)):
         condensation.load_state(saved[0])
+        console.print(f"going on after iteration {condensation.iteration}", highlight=False)
     console.print(f"{config.condense.method} on {data.name}, {describe(compute)}", highlight=False)
     began = time.monotonic()
     with progress_bars(console) as progress:
@@ -90,6 +91,7 @@ def _condense(
             if record.iteration % config.evaluate.every == 0 or interrupted():
                 write_state(checkpoint, condensation.state(), mark)
             if interrupted():
+                progress.console.print(f"stopped after iteration {record.iteration}; go on with --resume")
                 raise KeyboardInterrupt
     write_state(checkpoint, condensation.state(), mark)
 
@@ -103,14 +105,14 @@ def _evaluate(
         evaluation = evaluate(condensation.images, condensation.labels, partition, protocol, tick)
     result: dict[str, object] = {"test_accuracy_mean": evaluation.mean, "test_accuracy_std": evaluation.std}
     result["test_accuracy_runs"] = evaluation.runs
-    console.print(f"test accuracy {evaluation.mean:.2f} +- {evaluation.std:.2f} %", highlight=False)
+    console.print(f"test accuracy {evaluation.text}", highlight=False)
     for kind in config.evaluate.references:
         with progress_bars(console) as progress:
             known = reference(
                 kind, protocol, on_epoch=epoch_progress(progress, f"{kind} reference", protocol)
             )
         result[f"{kind}_accuracy_mean"] = known.mean
-        console.print(f"{kind} reference {known.mean:.2f} +- {known.std:.2f} %", highlight=False)
+        console.print(f"{kind} reference {known.text}", highlight=False)
     return result
 
 

@@ -59,11 +59,7 @@ def run(arguments: list[str]) -> int:
     with progress_bars(console) as progress:
         tick = epoch_progress(progress, "evaluate on test", protocol)
         result = evaluate(condensed.images, condensed.labels, config.condense.partition, protocol, tick)
-    console.print(
-        f"test accuracy {result.mean:.2f} +- {result.std:.2f} % "
-        f"({len(result.runs)} nets, {result.epochs} epochs, {result.seconds:.0f} s)",
-        highlight=False,
-    )
+    console.print(f"test accuracy {result.text}, {result.seconds:.0f} s", highlight=False)
     if parsed.json:
         print(json.dumps({**asdict(result), "mean": result.mean, "std": result.std}, indent=2))
     return 0

@@ -117,7 +117,6 @@ def dry_run(config: Config, folder: Path, console: Console) -> None:
         UserError: settings that no sweep would start with.
     """
     preflight.check_search(config)
-    preflight.check_resources(config)
     sweep = config.sweep
     console.print(yaml.safe_dump(config.to_raw(), sort_keys=False), markup=False, highlight=False)
     size = space.size(config.search)
@@ -131,11 +130,16 @@ def dry_run(config: Config, folder: Path, console: Console) -> None:
     where = (
         f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
     )
-    at_a_time = "" if sweep.address else f", {concurrency(config, here)} at a time"
     console.print(
-        f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}{at_a_time}",
+        f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}",
         highlight=False,
     )
+    try:
+        preflight.check_resources(config)
+        if not sweep.address:
+            console.print(f"{concurrency(config, here)} at a time", highlight=False)
+    except UserError as error:
+        console.print(f"it would not start here: {error}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _first_points(config: Config) -> list[dict[str, Any]]:

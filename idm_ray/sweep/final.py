@@ -56,7 +56,7 @@ def evaluate_on_test(
     while pending:
         done, pending = ray.wait(pending, timeout=POLL_SECONDS)
         for job in done:
-            found[jobs[job]] = _from_plain(ray.get(job))
+            found[jobs[job]] = from_plain(ray.get(job))
             said(f"test, {jobs[job][0]}: {found[jobs[job]].mean:.2f} % ({len(found)}/{len(jobs)} nets)")
         if pending and stopped():
             for job in pending:
@@ -86,5 +86,6 @@ def _evaluate_net(trial: str, what: str, net: int) -> dict[str, Any]:
     return asdict(evaluation)
 
 
-def _from_plain(plain: dict[str, Any]) -> Evaluation:
+def from_plain(plain: dict[str, Any]) -> Evaluation:
+    """The evaluation that `asdict` made plain data of."""
     return Evaluation(tuple(plain["runs"]), plain["seconds"], plain["epochs"])

@@ -7,7 +7,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from idm_ray.sweep import preflight
 from idm_ray.sweep.board import Board
 from idm_ray.sweep.cluster import start_ray
 from idm_ray.sweep.conductor import Conductor, trial_folder
-from idm_ray.sweep.final import evaluate_on_test
+from idm_ray.sweep.final import evaluate_on_test, from_plain
 from idm_ray.sweep.live import Display
 from idm_ray.sweep.pruning import StudyScheduler
 from idm_ray.sweep.searcher import StudySearcher
@@ -129,6 +129,10 @@ class _Run:
                     f"sweep {self._folder.name}: {config.sweep.trials} trials, {concurrent} at a time, "
                     f"in {self._folder}"
                 )
+                if len(self._study.trials) > config.sweep.trials:
+                    display.say(
+                        f"it has {len(self._study.trials)} trials already; --trials adds none below that"
+                    )
                 self._tune(conductor, concurrent)
                 best = [trial.number for trial in self._study.best(config.sweep.best)]
                 if best and not self._stop.reason:
@@ -185,7 +189,19 @@ class _Run:
             "seed": self._config.seed,
             "data_checksum": self._data.checksum,
         }
-        return summarise(self._study, self._test, facts, state)
+        return summarise(self._study, self._known_test(), facts, state)
+
+    def _known_test(self) -> dict[str, Evaluation] | None:
+        """This run's evaluations on test, else those of an earlier run while the best trial is the same."""
+        best = [trial.number for trial in self._study.best(self._config.sweep.best)]
+        if self._test is not None:
+            plain = {name: asdict(evaluation) for name, evaluation in self._test.items()}
+            self._study.set_attribute("test", {"best": best, "evaluations": plain})
+            return self._test
+        known = self._study.attribute("test", {})
+        if not best or known.get("best") != best:
+            return None
+        return {name: from_plain(plain) for name, plain in known["evaluations"].items()}
 
     def _show_result(self, summary: Summary) -> None:
         known = ("val_accuracy", "test_accuracy_mean", "test_accuracy_std", "random_accuracy_mean", "seconds")

@@ -104,11 +104,12 @@ def summarise(
 
 def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     """What a person wants to know at the end, with the commands to go on."""
+    waiting = summary.n_trials - summary.n_complete - summary.n_pruned - summary.n_failed
     text = [
         f"sweep {summary.name}: {summary.state} after {summary.seconds:.0f} s"
         + (f" on {summary.device}" if summary.device else ""),
         f"  {summary.n_complete} complete, {summary.n_pruned} pruned, {summary.n_failed} failed "
-        f"of {summary.n_trials} trials",
+        f"of {summary.n_trials} trials" + (f", {waiting} to be resumed" if waiting else ""),
     ]
     text += [f"  trial {number} failed: {reason}" for number, reason in summary.failures.items()]
     if summary.best_trial is not None:
@@ -117,15 +118,14 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     names = {"random": "random real images", "whole": "whole training set"}
     for name, result in summary.test.items():
         what = names.get(name, f"trial {name}")
-        nets = len(result["runs"])
-        text.append(
-            f"  test accuracy, {what}: {result['mean']:.2f} +- {result['std']:.2f} % "
-            f"({nets} nets, {result['epochs']} epochs)"
-        )
+        evaluation = Evaluation(tuple(result["runs"]), result["seconds"], result["epochs"])
+        text.append(f"  test accuracy, {what}: {evaluation.text}")
     if summary.best_trial is not None:
         text.append(f"  condensed set: {folder / 'trials' / f'{summary.best_trial:04d}' / 'condensed'}")
     text.append(f"  look at it:  {ui_command(tracking_uri)}")
-    text.append(f"  resume or extend:  python scripts/sweep.py --resume {summary.name}{_output(folder)}")
+    text.append(
+        f"  resume, or extend with --trials:  python scripts/sweep.py --resume {summary.name}{_output(folder)}"
+    )
     return text
 
 
