@@ -1,6 +1,7 @@
 """Device, precision and compilation, chosen once per run."""
 
 import contextlib
+import ctypes
 import os
 import shutil
 from collections.abc import Callable
@@ -16,18 +17,33 @@ from idm_ray.errors import UserError
 WORK_WORTH_COMPILING = {"cpu": 2e13, "cuda": 5e15}
 """Floating-point operations of a run above which compiling (up to a minute on 2 cores) pays for itself."""
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
 
 @dataclass(frozen=True)
 class Compute:
-    """Where and how nets run."""
+    """Where and how nets run.
+
+    Attributes:
+        device: cpu or cuda.
+        precision: of convolutions and matrix products; float64 is for checks.
+        compile: by torch.compile.
+        native: with operations of our own on the CPU, for nets that have them; these are not compiled.
+    """
 
     device: torch.device
     precision: torch.dtype
     compile: bool
+    native: bool = False
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Of weights, S, gradients and sums."""
+        return torch.float64 if self.precision == torch.float64 else torch.float32
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """Runs convolutions and matrix products in `precision`; weights and sums stay float32."""
-        if self.precision == torch.float32:
+        """Runs convolutions and matrix products in `precision`; weights and sums stay in `storage`."""
+        if self.precision == self.storage:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.precision)
 
@@ -63,7 +79,20 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
     compiled = config.compile == "on" or (
         config.compile == "auto" and work >= WORK_WORTH_COMPILING[device.type]
     )
-    return Compute(device, precision, compiled and has_compiler(device))
+    native = device.type == "cpu" and config.compile == "auto"
+    return Compute(device, precision, compiled and has_compiler(device), native)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees for its next use, instead of returning it to the kernel.
+
+    Activations are hundreds of megabytes that come and go many times a second; with glibc's defaults a
+    third of an iteration on the CPU is spent in page faults. Does nothing where the C library is another.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for parameter, value in (M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, (1 << 31) - 1):
+            mallopt(parameter, value)
 
 
 def has_compiler(device: torch.device) -> bool:

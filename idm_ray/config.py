@@ -154,7 +154,8 @@ class ComputeConfig(Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it faster (CUDA, Intel AMX), else fp32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto: where there is a compiler and the run is long enough to earn it back."""
+    """on: torch.compile; off: neither that nor operations of our own; auto: on the CPU our own where the net
+    has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it back."""
 
 
 class SweepConfig(Section):

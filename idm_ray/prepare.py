@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from idm_ray.compute import Compute, choose_compute
+from idm_ray.compute import Compute, choose_compute, keep_freed_memory
 from idm_ray.condense import condensation_flops
 from idm_ray.config import Config
 from idm_ray.data import Data, load_data
@@ -22,6 +22,7 @@ def prepare(config: Config, progress: Progress | None = None, verify: bool = Fal
     Raises:
         UserError: the data cannot be read, or the device is not there.
     """
+    keep_freed_memory()
     device = choose_compute(config.compute).device
     data = load_data(config.dataset, config.seed, device, progress=progress, verify=verify)
     settings = config.evaluate

@@ -61,7 +61,7 @@ class Condensation:
             data.train, config.queue, condense.batch_real, condense.augment, shells[0], config.seed
         )
         start = start_images(data.train, condense.ipc, condense.partition, condense.init, config.seed)
-        self._synthetic = SyntheticSide(condense, start, shells[1])
+        self._synthetic = SyntheticSide(condense, start.to(compute.storage), shells[1])
         self.labels = class_labels(data.num_classes, condense.ipc)
         self.iterations = condense.iterations
         self.iteration = 0

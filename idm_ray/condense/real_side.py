@@ -80,7 +80,10 @@ class RealSide:
 
     def _training_batch(self, generator: torch.Generator) -> Batch:
         positions = self._data.sample(self._config.batch, generator)
-        return self._data.images(positions), self._data.labels[positions]
+        return self._images(positions), self._data.labels[positions]
+
+    def _images(self, positions: Tensor) -> Tensor:
+        return self._data.images(positions).to(self._shell.weights.dtype)
 
     @torch.no_grad()
     def _match(self, draws: Draws, iteration: int) -> tuple[Tensor, Tensor]:
@@ -88,7 +91,7 @@ class RealSide:
         generator = stream(self._seed, "matching batches", iteration, device=self._device)
         positions = self._data.sample_per_class(self._batch_real, generator)
         labels = self._data.labels[positions]
-        images = augment(self._data.images(positions), draws, self._counts)
+        images = augment(self._images(positions), draws, self._counts)
         totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
         for part, of_class in zip(
             images.split(self._shell.chunk), labels.split(self._shell.chunk), strict=True

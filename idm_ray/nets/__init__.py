@@ -3,25 +3,25 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from idm_ray.compute import Compute
 from idm_ray.config import NetConfig
+from idm_ray.nets.base import Net
 from idm_ray.nets.convnet import ConvNet, default_depth
 from idm_ray.nets.shell import Shell, sgd_step
 
-__all__ = ["NETS", "Shell", "build_shell", "forward_flops", "sgd_step"]
+__all__ = ["NETS", "Net", "Shell", "build_shell", "forward_flops", "sgd_step"]
 
 Shape = tuple[int, int, int]
 
 
-def _convnet(config: NetConfig, shape: Shape, num_classes: int) -> nn.Module:
+def _convnet(config: NetConfig, shape: Shape, num_classes: int) -> Net:
     depth = config.depth or default_depth(*shape[1:])
     return ConvNet(shape, num_classes, config.width, depth, config.norm, config.pooling)
 
 
-NETS: dict[str, Callable[[NetConfig, Shape, int], nn.Module]] = {"convnet": _convnet}
+NETS: dict[str, Callable[[NetConfig, Shape, int], Net]] = {"convnet": _convnet}
 
 
 def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Compute) -> Shell:

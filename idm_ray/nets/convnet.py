@@ -6,9 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from idm_ray.errors import UserError
+from idm_ray.nets import native
+from idm_ray.nets.base import Net
 
 
-class ConvNet(nn.Module):
+class ConvNet(Net):
     """The network of the distribution-matching papers (IDM section 5.1).
 
     Args:
@@ -47,20 +49,28 @@ class ConvNet(nn.Module):
                     f"nothing is left after block {block + 1}; use at most {block}"
                 )
         self.blocks = nn.Sequential(*blocks)
+        self._fusible = norm == "instance" and pooling == "average"
+        self._native = False
         self.classifier = nn.Linear(width * height * width_pixels, num_classes)
+
+    def use_native(self) -> bool:
+        """Norm, ReLU and pooling in one pass, where they are instance norm and average pooling."""
+        self._native = self._fusible and native.available()
+        return self._native
 
     def features(self, images: Tensor) -> Tensor:
         """The flattened output of the last block, [N, channels, H, W] -> [N, D]."""
-        return self.blocks(images).flatten(1)  # type: ignore[no-any-return]
+        if not self._native:
+            return self.blocks(images).flatten(1)  # type: ignore[no-any-return]
+        for block in range(0, len(self.blocks), 4):
+            convolution, norm = self.blocks[block], self.blocks[block + 1]
+            assert isinstance(norm, nn.GroupNorm), "instance norm is a GroupNorm with a group per channel"
+            images = native.norm_relu_pool(convolution(images), norm.weight, norm.bias)
+        return images.flatten(1)
 
     def logits(self, features: Tensor) -> Tensor:
         """[N, D] -> [N, num_classes]."""
         return self.classifier(features)  # type: ignore[no-any-return]
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, D] and logits [N, num_classes] of images [N, channels, H, W]."""
-        features = self.features(images)
-        return features, self.logits(features)
 
 
 def default_depth(height: int, width: int) -> int:

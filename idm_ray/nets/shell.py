@@ -6,30 +6,34 @@ import torch
 from torch import Tensor, nn
 
 from idm_ray.compute import Compute
+from idm_ray.nets.base import Net
 from idm_ray.nets.convnet import initialise
+from idm_ray.nets.native import channels_last
 
 
 class Shell:
     """A net whose weights are loaded with one copy and stepped as one vector.
 
     Attributes:
-        weights: float32 [P], all parameters; the net's own parameters are views of it.
-        gradient: float32 [P], likewise all gradients.
+        weights: [P] of the compute's `storage` type, all parameters; the net's own parameters are views of it.
+        gradient: [P], likewise all gradients.
         chunk: images to run at a time when there are many.
     """
 
-    def __init__(self, build: Callable[[], nn.Module], compute: Compute):
+    def __init__(self, build: Callable[[], Net], compute: Compute):
         with torch.device("meta"):
             net = build()
         sizes = [parameter.numel() for parameter in net.parameters()]
         self._draft = build
         self._compute = compute
-        self.weights = torch.zeros(sum(sizes), device=compute.device)
+        self.weights = torch.zeros(sum(sizes), dtype=compute.storage, device=compute.device)
         self.gradient = torch.zeros_like(self.weights)
         self.net = net
         _bind(net, self.weights, self.gradient)
         self.chunk = compute.chunk
-        self._run = compute.optimise(net.forward)
+        native_ops = compute.native and net.use_native()
+        self._run = net.forward if native_ops else compute.optimise(net.forward)
+        self._channels_last = native_ops or compute.device.type == "cuda"
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
@@ -39,17 +43,20 @@ class Shell:
         _bind(net, flat, torch.zeros_like(flat))
         with torch.no_grad():
             initialise(net, generator)
-        return flat.to(self.weights.device)
+        return flat.to(self.weights)
 
     def load(self, weights: Tensor) -> None:
         """Use these weights [P] from now on (copied)."""
         self.weights.copy_(weights)
 
     def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, D] and logits [N, C] in float32 of images [N, channels, H, W]."""
+        """Features [N, D] and logits [N, C] of images [N, channels, H, W], both of the type of `weights`."""
+        images = images.to(self.weights.dtype)
+        if self._channels_last:
+            images = channels_last(images)
         with self._compute.autocast():
             features, logits = self._run(images)
-        return features.float(), logits.float()
+        return features.to(self.weights.dtype), logits.to(self.weights.dtype)
 
 
 def sgd_step(
