@@ -180,6 +180,10 @@ class SweepConfig(Section):
     """Times that a trial is started again, from its checkpoint, after its process died."""
     best: int = Field(1, ge=0)
     """Trials that are evaluated on test at the end."""
+    share: Literal["auto", "off"] = "auto"
+    """auto: trials with equal real sides get their records from one process, where that saves time; off: never."""
+    share_gb: float = Field(4.0, gt=0)
+    """Gigabytes of records (a net's weights and class means each) kept for late trials, all real sides together."""
     time_budget: float | None = Field(None, gt=0)
     """Seconds after which the sweep stops; it can be resumed."""
     address: str | None = None

@@ -3,8 +3,8 @@
 import hashlib
 import json
 
-from idm_ray.compute import Compute, choose_compute, keep_freed_memory
-from idm_ray.condense import condensation_flops
+from idm_ray.compute import WORK_WORTH_COMPILING, Compute, choose_compute, keep_freed_memory
+from idm_ray.condense import condensation_flops, real_flops, real_settings
 from idm_ray.config import Config
 from idm_ray.data import Data, load_data
 from idm_ray.data.raw import Progress
@@ -25,12 +25,33 @@ def prepare(config: Config, progress: Progress | None = None, verify: bool = Fal
     keep_freed_memory()
     device = choose_compute(config.compute).device
     data = load_data(config.dataset, config.seed, device, progress=progress, verify=verify)
+    work = condensation_flops(config, data.shape, data.num_classes)
+    work += looks_flops(config, data.shape, data.num_classes)
+    return data, choose_compute(config.compute, work)
+
+
+def looks_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of all looks at validation accuracy in a condensation."""
     settings = config.evaluate
     looks = config.condense.iterations / settings.every
     epochs = (settings.val_epochs or settings.epochs) * settings.val_repeats * looks
-    work = condensation_flops(config, data.shape, data.num_classes)
-    work += evaluation_flops(config, data.shape, data.num_classes, epochs)
-    return data, choose_compute(config.compute, work)
+    return evaluation_flops(config, shape, num_classes, epochs)
+
+
+def real_compute(config: Config, data: Data) -> Compute:
+    """Where and how a real side computes: chosen by its own work, whether it serves one trial or many."""
+    return choose_compute(config.compute, real_flops(config, data.shape, data.num_classes))
+
+
+def real_fingerprint(config: Config, data: Data) -> str:
+    """Equal for two configs exactly when one real side can serve both."""
+    settings = real_settings(config)
+    settings["dataset"].pop("root")
+    work = real_flops(config, data.shape, data.num_classes)
+    compiled = [work >= limit for limit in WORK_WORTH_COMPILING.values()]
+    return hashlib.sha256(
+        json.dumps([settings, compiled, data.checksum], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def fingerprint(config: Config, data: Data) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 from idm_ray.compute import Compute
 from idm_ray.condense.objective import class_labels
 from idm_ray.condense.partition import check_partition, check_start, start_images
-from idm_ray.condense.real_side import RealSide
+from idm_ray.condense.real_side import RealSide, RealSource
 from idm_ray.condense.synthetic import SyntheticSide
 from idm_ray.config import Config
 from idm_ray.data import Data
@@ -47,21 +47,20 @@ class Condensation:
         config: all settings; those of dataset, evaluate, search and sweep are not read.
         data: only its training part is used.
         compute: where and how.
+        real: gives the records; None makes a real side of its own.
 
     Raises:
         UserError: the partition, the initialisation or the net do not fit the data.
     """
 
-    def __init__(self, config: Config, data: Data, compute: Compute):
+    def __init__(self, config: Config, data: Data, compute: Compute, real: RealSource | None = None):
         condense = config.condense
         check_partition(condense.partition, data.shape)
         check_start(data.train, data.class_names, condense.ipc, condense.partition, condense.init)
-        shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(2)]
-        self._real = RealSide(
-            data.train, config.queue, condense.batch_real, condense.augment, shells[0], config.seed
-        )
+        self._real = real or real_side(config, data, compute)
         start = start_images(data.train, condense.ipc, condense.partition, condense.init, config.seed)
-        self._synthetic = SyntheticSide(condense, start.to(compute.storage), shells[1])
+        shell = build_shell(config.net, data.shape, data.num_classes, compute)
+        self._synthetic = SyntheticSide(condense, start.to(compute.storage), shell)
         self.labels = class_labels(data.num_classes, condense.ipc)
         self.iterations = condense.iterations
         self.iteration = 0
@@ -101,7 +100,7 @@ class Condensation:
             "iteration": torch.tensor(self.iteration),
             "images": self._synthetic.images,
             "velocity": self._synthetic.velocity,
-            **self._real.queue.state(),
+            **self._real.state(),
         }
         return {key: value.detach().cpu().clone() for key, value in state.items()}
 
@@ -110,25 +109,41 @@ class Condensation:
         self.iteration = int(state["iteration"])
         self._synthetic.images.copy_(state["images"])
         self._synthetic.velocity.copy_(state["velocity"])
-        self._real.queue.load_state(dict(state))
+        self._real.load_state(state)
 
 
-def condense(config: Config, data: Data, compute: Compute) -> Condensation:
+def real_side(config: Config, data: Data, compute: Compute) -> RealSide:
+    """A real side at its start. Only `real_settings` of the config are read."""
+    return RealSide(config, data.train, build_shell(config.net, data.shape, data.num_classes, compute))
+
+
+def condense(config: Config, data: Data, compute: Compute, real: RealSource | None = None) -> Condensation:
     """Condense the training part of `data`; iterate over the result.
 
     >>> for record in condense(config, data, compute):  # doctest: +SKIP
     ...     print(record.iteration, float(record.total))
     """
-    return Condensation(config, data, compute)
+    return Condensation(config, data, compute, real)
 
 
 def condensation_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
-    """Floating-point operations of a whole condensation, for choosing whether to compile.
+    """Floating-point operations of a whole condensation, both sides together."""
+    return real_flops(config, shape, num_classes) + synthetic_flops(config, shape, num_classes)
 
-    A backward pass counts as two forward passes; the larger side of unequal classes is not known here.
+
+def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of the real side in a whole condensation.
+
+    A backward pass counts as two forward passes; classes smaller than a batch are not known here.
     """
-    queue, settings = config.queue, config.condense
+    queue = config.queue
     trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
-    synthetic = num_classes * settings.ipc * settings.partition**2
-    images = 3 * trained + num_classes * settings.batch_real + 3 * synthetic
+    images = 3 * trained + num_classes * config.condense.batch_real
+    return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
+
+
+def synthetic_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of the synthetic side in a whole condensation, counted likewise."""
+    settings = config.condense
+    images = 3 * num_classes * settings.ipc * settings.partition**2
     return settings.iterations * images * forward_flops(config.net, shape, num_classes)

@@ -1,13 +1,16 @@
 """The half of an iteration that never looks at S: a net, and what real images look like to it."""
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from idm_ray.condense.augment import Draws, augment, draw_per_group
 from idm_ray.condense.queue import Batch, ModelQueue
-from idm_ray.config import QueueConfig
+from idm_ray.config import Config
 from idm_ray.data import ClassImages
 from idm_ray.nets import Shell
 from idm_ray.streams import stream
@@ -24,6 +27,7 @@ class RealRecord:
         draws: one augmentation draw per class.
         targets: float32 [C, D], per-class means of the real features.
         ages: int64 [n], iterations since each net of the queue was pushed, oldest first.
+        seconds: that the step took, queue training included; without waiting for a CUDA device.
     """
 
     step: int
@@ -32,31 +36,62 @@ class RealRecord:
     draws: Draws
     targets: Tensor
     ages: Tensor
+    seconds: float
+
+
+class RealSource(Protocol):
+    """Where a condensation gets its records from."""
+
+    def step(self, iteration: int) -> RealRecord:
+        """The record of an iteration; they are asked for in order, from any first one on."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint has to keep for the steps to come; nothing where others keep it."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state, which may have been given by another kind of source."""
+        ...
 
 
 class RealSide:
-    """Yields a record per iteration and keeps the queue of nets.
+    """Computes a record per iteration and keeps the queue of nets.
+
+    Its records depend on `real_settings`, the data and the step alone: not on S, nor on how often or
+    where it was stopped and loaded again.
 
     Args:
+        config: `real_settings` of it are read.
         data: the training part.
-        queue: settings of the model queue.
-        batch_real: real images per class for the targets.
-        strategy: DSA operations of the matching step.
         shell: a net of its own; the queue's weights run through it.
-        seed: root seed.
+
+    Attributes:
+        position: the next iteration.
     """
 
-    def __init__(
-        self, data: ClassImages, queue: QueueConfig, batch_real: int, strategy: str, shell: Shell, seed: int
-    ):
-        self._data, self._config, self._batch_real, self._strategy = data, queue, batch_real, strategy
-        self._shell, self._seed = shell, seed
-        self.queue = ModelQueue(queue, shell, seed)
-        self._counts = tuple(min(batch_real, count) for count in data.counts)
+    def __init__(self, config: Config, data: ClassImages, shell: Shell):
+        self._data, self._config = data, config.queue
+        self._batch_real, self._strategy = config.condense.batch_real, config.condense.augment
+        self._shell, self._seed = shell, config.seed
+        self.queue = ModelQueue(config.queue, shell, config.seed)
+        self.position = 0
+        self._counts = tuple(min(self._batch_real, count) for count in data.counts)
         self._device = shell.weights.device
 
     def step(self, iteration: int) -> RealRecord:
-        """The record of an iteration; the queue is trained afterwards, ready for the next one."""
+        """The record of an iteration; the queue is trained afterwards, ready for the next one.
+
+        Iterations that were left out are made up for, as far as the queue needs them.
+
+        Raises:
+            ValueError: the iteration is in the past; load an earlier state.
+        """
+        if iteration < self.position:
+            raise ValueError(f"the real side is at iteration {self.position}, {iteration} is in the past")
+        while self.position < iteration:
+            self.skip()
+        began = time.perf_counter()
         self.queue.maintain(iteration)
         sampled = self.queue.sample(iteration)
         net = self.queue.nets[sampled]
@@ -65,18 +100,33 @@ class RealSide:
             self._strategy, self._data.num_classes, stream(self._seed, "draws", iteration), self._device
         )
         targets, matching_accuracy = self._match(draws, iteration)
-        record = RealRecord(
-            step=iteration,
-            weights=net.weights.clone(),
-            accuracy=net.accuracy if self._config.accuracy == "training" else matching_accuracy,
-            draws=draws,
-            targets=targets,
-            ages=torch.tensor([iteration - queued.born for queued in self.queue.nets]),
-        )
-        batches = stream(self._seed, "training batches", iteration, device=self._device)
-        for index in self.queue.to_train(iteration, sampled):
+        weights = net.weights.clone()
+        accuracy = net.accuracy if self._config.accuracy == "training" else matching_accuracy
+        ages = torch.tensor([iteration - queued.born for queued in self.queue.nets])
+        self._train(sampled)
+        seconds = time.perf_counter() - began
+        return RealRecord(iteration, weights, accuracy, draws, targets, ages, seconds)
+
+    def skip(self) -> None:
+        """Take a step of which nobody needs the record: no real features, the queue's training alone."""
+        self.queue.maintain(self.position)
+        self._train(self.queue.sample(self.position))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next records depend on, beside settings and data."""
+        return {"real.position": torch.tensor(self.position), **self.queue.state()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave; from the start, if there is none in it."""
+        if "real.position" in state:
+            self.position = int(state["real.position"])
+            self.queue.load_state(dict(state))
+
+    def _train(self, sampled: int) -> None:
+        batches = stream(self._seed, "training batches", self.position, device=self._device)
+        for index in self.queue.to_train(self.position, sampled):
             self.queue.train(index, lambda: self._training_batch(batches))
-        return record
+        self.position += 1
 
     def _training_batch(self, generator: torch.Generator) -> Batch:
         positions = self._data.sample(self._config.batch, generator)
@@ -103,6 +153,13 @@ class RealSide:
         assert totals is not None, "every class has a training image"
         counts = torch.tensor(self._counts, dtype=torch.float32, device=self._device)
         return totals / counts[:, None], correct / len(labels)
+
+
+def real_settings(config: Config) -> dict[str, Any]:
+    """The settings that records depend on. Trials that agree in them can share one real side."""
+    raw = config.to_raw()
+    settings = {name: raw[name] for name in ("seed", "dataset", "net", "queue", "compute")}
+    return {**settings, "batch_real": config.condense.batch_real, "augment": config.condense.augment}
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -40,9 +40,9 @@ inline float relu(float value) { return value < 0 ? 0 : value; }
 
 template <class T>
 void forward(const T* images, const float* weight, const float* bias, T* pooled, float* means,
-             float* rstds, long count, long height, long width, long channels, float epsilon) {
+             float* rstds, long count, long height, long width, long channels, int threads, float epsilon) {
   const long pixels = height * width, rows = height / 2, columns = width / 2;
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
   {
     std::vector<float> space(4 * channels);
     float *sum = space.data(), *square = sum + channels, *scale = square + channels, *shift = scale + channels;
@@ -88,9 +88,9 @@ void forward(const T* images, const float* weight, const float* bias, T* pooled,
 template <class T>
 void backward(const T* images, const T* gradient, const float* weight, const float* bias, const float* means,
               const float* rstds, T* d_images, float* d_weight, float* d_bias, long count, long height,
-              long width, long channels) {
+              long width, long channels, int threads) {
   const long pixels = height * width, rows = height / 2, columns = width / 2;
-#pragma omp parallel
+#pragma omp parallel num_threads(threads)
   {
     std::vector<float> space(4 * channels);
     float *scale = space.data(), *shift = scale + channels, *slope = shift + channels, *offset = slope + channels;
@@ -145,14 +145,15 @@ void backward(const T* images, const T* gradient, const float* weight, const flo
 
 #define FOR_TYPE(name, T)                                                                                       \
   void forward_##name(const T* images, const float* weight, const float* bias, T* pooled, float* means,         \
-                      float* rstds, long count, long height, long width, long channels, float epsilon) {        \
-    forward(images, weight, bias, pooled, means, rstds, count, height, width, channels, epsilon);               \
+                      float* rstds, long count, long height, long width, long channels, int threads,                   \
+                      float epsilon) {                                                                          \
+    forward(images, weight, bias, pooled, means, rstds, count, height, width, channels, threads, epsilon);      \
   }                                                                                                             \
   void backward_##name(const T* images, const T* gradient, const float* weight, const float* bias,              \
                        const float* means, const float* rstds, T* d_images, float* d_weight, float* d_bias,     \
-                       long count, long height, long width, long channels) {                                    \
+                       long count, long height, long width, long channels, int threads) {                       \
     backward(images, gradient, weight, bias, means, rstds, d_images, d_weight, d_bias, count, height, width,    \
-             channels);                                                                                         \
+             channels, threads);                                                                                \
   }
 
 extern "C" {

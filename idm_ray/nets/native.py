@@ -79,7 +79,7 @@ class _NormReluPool(torch.autograd.Function):
 def _call(name: str, images: Tensor, *others: Tensor | ctypes.c_float) -> None:
     count, channels, height, width = images.shape
     pointers = [ctypes.c_void_p(other.data_ptr()) for other in (images, *others) if isinstance(other, Tensor)]
-    sizes = [ctypes.c_long(size) for size in (count, height, width, channels)]
+    sizes = [*map(ctypes.c_long, (count, height, width, channels)), ctypes.c_int(torch.get_num_threads())]
     rest = [other for other in others if not isinstance(other, Tensor)]
     library = _library()
     assert library is not None, "asked for only where available() is true"

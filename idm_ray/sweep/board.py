@@ -19,6 +19,7 @@ class Row:
         iteration: at its last report.
         accuracy: validation accuracy in percent at its last report, None before the first.
         seconds: that it has computed for.
+        shared_seconds: that the records it took from a shared real side have cost, once for all trials.
         reason: why it failed.
         since: when it was started or last reported, by the monotonic clock.
     """
@@ -31,6 +32,7 @@ class Row:
     seconds: float = 0.0
     reason: str = ""
     since: float = 0.0
+    shared_seconds: float = 0.0
 
 
 class Board:

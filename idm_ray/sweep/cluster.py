@@ -8,11 +8,11 @@ from idm_ray.config import Config
 from idm_ray.errors import UserError
 
 
-def start_ray(config: Config) -> int:
-    """Connect to Ray or start it; returns how many trials fit at a time.
+def start_ray(config: Config) -> dict[str, float]:
+    """Connect to Ray or start it; returns its resources, such as "CPU" and "GPU".
 
     Raises:
-        UserError: the cluster does not answer, or no trial fits.
+        UserError: the cluster does not answer.
     """
     sweep = config.sweep
     try:
@@ -24,7 +24,8 @@ def start_ray(config: Config) -> int:
         )
     except (ConnectionError, RuntimeError) as error:
         raise UserError(f"Ray cannot be reached at {sweep.address}: {str(error).splitlines()[0]}") from None
-    return concurrency(config, ray.cluster_resources())
+    resources: dict[str, float] = ray.cluster_resources()
+    return resources
 
 
 def concurrency(config: Config, resources: dict[str, float]) -> int:

@@ -1,6 +1,7 @@
 """Where study, folders, MLflow and the terminal are told the same thing about a trial."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,29 @@ from idm_ray.files import write_bytes
 from idm_ray.layers import with_point
 from idm_ray.sweep.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
 from idm_ray.sweep.live import Display
+from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.study import REASON, SweepStudy
 from idm_ray.sweep.tracking import Tracker
 from idm_ray.sweep.trial import HISTORY, Report
 
 REPORT = "report"
+
+
+@dataclass(frozen=True)
+class NextTrial:
+    """A trial to be run, as `CondensationTrial` gets it.
+
+    Attributes:
+        number: in the study.
+        folder: its own, absolute, since trials run elsewhere.
+        config: its settings.
+        real: the name of the real side that it shares; None for one of its own.
+    """
+
+    number: int
+    folder: Path
+    config: Raw
+    real: str | None
 
 
 class Conductor:
@@ -27,6 +46,7 @@ class Conductor:
         folder: of the sweep.
         tags: that every trial's run gets.
         study, tracker, board, display: the four to be told.
+        sides: shared real sides; None when trials have their own.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -41,28 +61,32 @@ class Conductor:
         tracker: Tracker,
         board: Board,
         display: Display,
+        sides: RealSides | None = None,
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], None] = lambda: None
         self._study, self._tracker, self._board, self._display = study, tracker, board, display
+        self._sides = sides
 
     def trial_folder(self, number: int) -> Path:
         """``trials/0007``."""
         return trial_folder(self._folder, number)
 
-    def next_trial(self) -> tuple[int, Raw] | None:
-        """Number and settings of the next trial to run; None when there is none."""
+    def next_trial(self) -> NextTrial | None:
+        """The next trial to run; None when there is none."""
         asked = self._study.ask()
         if asked is None:
             return None
-        raw = self.trial_config(asked.point).to_raw()
+        config = self.trial_config(asked.point)
+        raw = config.to_raw()
         folder = self.trial_folder(asked.number)
         write_bytes(folder / "trial.yaml", yaml.safe_dump(raw, sort_keys=False).encode())
         (folder / "error.txt").unlink(missing_ok=True)
         tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
-        return asked.number, raw
+        real = self._sides.attach(asked.number, config) if self._sides else None
+        return NextTrial(asked.number, folder.resolve(), raw, real)
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point; without a share of a GPU the device is the CPU."""
@@ -123,12 +147,22 @@ class Conductor:
 
     def _row(self, number: int, state: str, report: Report) -> Row:
         point = self._board.rows[number].point
-        return Row(number, point, state, report.iteration, report.val_accuracy, report.seconds)
+        return Row(
+            number,
+            point,
+            state,
+            report.iteration,
+            report.val_accuracy,
+            report.seconds,
+            shared_seconds=report.shared_seconds,
+        )
 
     def _changed(self, row: Row) -> None:
         self._display.changed(self._board.put(row))
 
     def _end(self, row: Row, device: str = "") -> None:
+        if self._sides:
+            self._sides.detach(row.number, last=self._study.exhausted)
         self._tracker.end_trial(row.number, row.state, row.reason, device)
         self._changed(row)
         self.on_end()
@@ -138,6 +172,7 @@ class Conductor:
             "iteration": report.iteration,
             "val_accuracy": report.val_accuracy,
             "seconds": report.seconds,
+            "shared_seconds": report.shared_seconds,
         }
         self._study.set_trial_attribute(number, REPORT, {**facts, "device": report.device})
 
@@ -149,6 +184,8 @@ class Conductor:
         ]
         metrics.append(("val_accuracy", report.val_accuracy, report.iteration))
         metrics.append(("seconds", report.seconds, report.iteration))
+        if self._sides:
+            metrics.append(("shared_seconds", report.shared_seconds, report.iteration))
         self._tracker.log_metrics(number, metrics)
         picture = self.trial_folder(number) / "steps" / f"{report.iteration:06d}.png"
         self._tracker.log_image(number, picture, report.iteration)
@@ -170,6 +207,7 @@ def recalled(trial: FrozenTrial, state: str) -> Row:
         report.get("val_accuracy"),
         report.get("seconds", 0.0),
         trial.user_attrs.get(REASON, ""),
+        shared_seconds=report.get("shared_seconds", 0.0),
     )
 
 

@@ -62,7 +62,8 @@ class Display:
         table = Table(title=self._title(), title_justify="left", expand=False)
         for name in ("trial", "state", *(key.partition(".")[2] or key for key in keys)):
             table.add_column(name, no_wrap=True)
-        for name in ("iteration", "val acc %", "seconds"):
+        shared = any(row.shared_seconds for row in rows)
+        for name in ("iteration", "val acc %", "seconds", *(["shared s"] if shared else [])):
             table.add_column(name, justify="right", no_wrap=True)
         for row in rows[-SHOWN:]:
             waiting = time.monotonic() - row.since if row.state == RUNNING else 0.0
@@ -73,6 +74,7 @@ class Display:
                 f"{row.iteration}/{self._iterations}",
                 "" if row.accuracy is None else f"{row.accuracy:.2f}",
                 f"{row.seconds + waiting:.0f}",
+                *([f"{row.shared_seconds:.0f}"] if shared else []),
             )
         return table
 

@@ -31,6 +31,8 @@ from idm_ray.sweep.final import evaluate_on_test, from_plain
 from idm_ray.sweep.live import Display
 from idm_ray.sweep.pruning import StudyScheduler
 from idm_ray.sweep.searcher import StudySearcher
+from idm_ray.sweep.sharing.plan import Plan, plan_sharing
+from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.study import SweepStudy
 from idm_ray.sweep.summary import STOPPED, Summary, summarise
@@ -82,13 +84,13 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
     data = preflight.check_data(config, progress)
     with stop.on_signals():
         try:
-            concurrent = start_ray(config)
+            plan = plan_sharing(config, data, start_ray(config))
             stop.listen()
             with _claimed(folder):
                 tracker = _open_tracker(config, folder)
                 study = _open_study(config, folder)
                 run = _Run(config, folder, data, study, tracker, stop, began)
-                return run.go(concurrent, console, verbosity)
+                return run.go(plan, console, verbosity)
         finally:
             ray.shutdown()
 
@@ -111,12 +113,15 @@ class _Run:
         self._earlier = float(study.attribute("seconds", 0.0))
         self._test: dict[str, Evaluation] | None = None
 
-    def go(self, concurrent: int, console: Console, verbosity: int) -> Outcome:
+    def go(self, plan: Plan, console: Console, verbosity: int) -> Outcome:
         config, tracker = self._config, self._tracker
         board = Board()
         display = Display(board, config.sweep.trials, config.condense.iterations, console, verbosity)
         tags = _tags(config, self._data)
-        conductor = Conductor(config, self._folder, tags, self._study, tracker, board, display)
+        sides = None
+        if plan.shared:
+            sides = RealSides(config, self._folder, self._data, plan, tracker)
+        conductor = Conductor(config, self._folder, tags, self._study, tracker, board, display, sides)
         conductor.on_end = lambda: self._summarise("running").write(self._folder)
         tracker.start_sweep(_parameters(config), tags, _dataset(self._data))
         conductor.recall()
@@ -126,14 +131,17 @@ class _Run:
         try:
             with display:
                 display.say(
-                    f"sweep {self._folder.name}: {config.sweep.trials} trials, {concurrent} at a time, "
+                    f"sweep {self._folder.name}: {config.sweep.trials} trials, {plan.concurrent} at a time, "
                     f"in {self._folder}"
                 )
+                display.say(plan.text)
                 if len(self._study.trials) > config.sweep.trials:
                     display.say(
                         f"it has {len(self._study.trials)} trials already; --trials adds none below that"
                     )
-                self._tune(conductor, concurrent)
+                self._tune(conductor, plan.concurrent)
+                if sides:
+                    sides.end()
                 best = [trial.number for trial in self._study.best(config.sweep.best)]
                 if best and not self._stop.reason:
                     display.say(f"evaluating trial {best[0]:04d} and references on test")
@@ -143,6 +151,8 @@ class _Run:
                 state = {"": "done", "budget": "budget"}.get(self._stop.reason, "interrupted")
         finally:
             conductor.release()
+            if sides:
+                sides.end()
             summary = self._summarise(state)
             summary.write(self._folder)
             self._study.set_attribute("seconds", summary.seconds)

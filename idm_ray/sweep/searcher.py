@@ -1,16 +1,14 @@
 """Ray Tune's question "what next?" passed on to the study, and its news of trials passed back."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from ray.tune.search import Searcher
 
-from idm_ray.config import Raw
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.trial import Report
 
-NUMBER, FOLDER, CONFIG = "number", "folder", "config"
+NUMBER, FOLDER, CONFIG, REAL = "number", "folder", "config", "real"
 
 
 class StudySearcher(Searcher):  # type: ignore[misc]
@@ -41,9 +39,8 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         asked = self._conductor.next_trial()
         if asked is None:
             return str(Searcher.FINISHED)
-        number, raw = asked
-        self._numbers[trial_id] = number
-        return trial_settings(number, self._conductor.trial_folder(number), raw)
+        self._numbers[trial_id] = asked.number
+        return {NUMBER: asked.number, FOLDER: str(asked.folder), CONFIG: asked.config, REAL: asked.real}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -81,11 +78,6 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def set_state(self, state: dict[str, Any]) -> None:
         """See `restore`."""
-
-
-def trial_settings(number: int, folder: Path, raw: Raw) -> dict[str, Any]:
-    """What `CondensationTrial` gets; all paths are absolute, trials run elsewhere."""
-    return {NUMBER: number, FOLDER: str(folder.resolve()), CONFIG: raw}
 
 
 def report_of(result: dict[str, Any]) -> Report:

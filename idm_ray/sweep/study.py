@@ -97,6 +97,11 @@ class SweepStudy:
         self._open[trial.number] = trial
         return Asked(trial.number, dict(trial.params))
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether `ask` has nothing left but to say so; a finite space may end it sooner."""
+        return len(self.trials) >= self._config.sweep.trials and not self.in_state(TrialState.WAITING)
+
     def suggest(self) -> Point | None:
         """A point that no trial has had; None when a finite space has none left."""
         trials = self.trials

@@ -24,6 +24,8 @@ PATIENCE = 5
 TRIAL_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 SWEEP_STATUS = {"done": "FINISHED", "failed": "FAILED", "error": "FAILED"}
 PARENT = "parent"
+Subject = int | str | None
+"""The number of a trial, the name of a real side, or None for the sweep."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,14 @@ class Tracker:
         """The parent run ends with its summary; an unfinished sweep is KILLED until it is resumed."""
         self._end(None, SWEEP_STATUS.get(state, "KILLED"), {STATE_TAG: state}, metrics)
 
+    def start_real(self, name: str) -> None:
+        """A child run for a real side that trials share."""
+        self._start(name, {}, {})
+
+    def end_real(self, name: str, cost: Mapping[str, float]) -> None:
+        """What a shared real side has cost in all."""
+        self._end(name, "FINISHED", {STATE_TAG: "COMPLETE"}, cost)
+
     def close(self, timeout: float) -> int:
         """Send what is left for at most `timeout` seconds; the rest waits on disk for the next start."""
         return self._journal.close(timeout)
@@ -134,14 +144,14 @@ class Tracker:
         """The run of a trial, once it was sent."""
         return self._runs.get(str(number))
 
-    def _start(self, number: int | None, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def _start(self, number: Subject, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         with self._noting("start", number):
             plain = {key[:KEY_LENGTH]: _text(value) for key, value in params.items()}
             marks = {key: _text(value) for key, value in tags.items()}
             self._append("start", number, params=plain, tags=marks)
 
     def _end(
-        self, number: int | None, status: str, tags: Mapping[str, str], metrics: Mapping[str, float]
+        self, number: Subject, status: str, tags: Mapping[str, str], metrics: Mapping[str, float]
     ) -> None:
         with self._noting("end", number):
             plain = [[key, float(value), 0] for key, value in metrics.items()]
@@ -149,14 +159,14 @@ class Tracker:
             self._append("end", number, status=status, tags=marks, metrics=plain)
 
     @contextlib.contextmanager
-    def _noting(self, kind: str, number: int | None) -> Iterator[None]:
+    def _noting(self, kind: str, number: Subject) -> Iterator[None]:
         """What goes wrong is told in `problems`; raised, it would end Ray Tune."""
         try:
             yield
         except Exception as error:
             self.problems.append(f"{_told(kind, number)}: {error}")
 
-    def _append(self, kind: str, number: int | None, **details: Any) -> None:
+    def _append(self, kind: str, number: Subject, **details: Any) -> None:
         self._journal.append({"op": kind, "trial": number, "at": _now(), **details})
 
     def _send(self, operation: Operation) -> None:
@@ -200,7 +210,7 @@ class Tracker:
         tags = {SWEEP_TAG: self._uid, TRIAL_TAG: name}
         if name != PARENT:
             tags["mlflow.parentRunId"] = self.run_id
-        title = self._sweep if name == PARENT else f"trial {int(name):04d}"
+        title = f"trial {int(name):04d}" if name.isdigit() else self._sweep if name == PARENT else name
         run = self._client.create_run(self.experiment_id, start_time=at, tags=tags, run_name=title)
         self._runs[name] = str(run.info.run_id)
         self._created.add(self._runs[name])
@@ -274,8 +284,9 @@ def _input(info: DatasetInfo) -> DatasetInput:
     return DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])
 
 
-def _told(kind: str, number: int | None) -> str:
-    return f"{kind} of {'the sweep' if number is None else f'trial {number}'}"
+def _told(kind: str, number: Subject) -> str:
+    what = "the sweep" if number is None else f"trial {number}" if isinstance(number, int) else number
+    return f"{kind} of {what}"
 
 
 def _now() -> int:

@@ -13,11 +13,13 @@ from ray import tune
 
 from idm_ray.artifact import condensed_set, save_condensed
 from idm_ray.compute import describe
-from idm_ray.condense import Condensation, IterationRecord, condense
+from idm_ray.condense import Condensation, IterationRecord, RealSide, condense, real_side
 from idm_ray.config import Config, Raw
 from idm_ray.evaluate import evaluate, validation_protocol
 from idm_ray.files import read_state, write_bytes, write_state
-from idm_ray.prepare import fingerprint, prepare
+from idm_ray.prepare import fingerprint, prepare, real_compute, real_fingerprint
+from idm_ray.sweep.sharing.client import SharedRealSide
+from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500
@@ -35,7 +37,8 @@ class Report:
     Attributes:
         iteration: steps that S has taken.
         val_accuracy: in percent, on the validation split; NaN when it was not reached.
-        seconds: that the trial has computed for, over all its processes.
+        seconds: that the trial has computed for, over all its processes; waiting for records is not counted.
+        shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
         state: RUNNING, COMPLETE or FAIL.
         reason: of a FAIL, one line.
         device: where it computed.
@@ -46,6 +49,7 @@ class Report:
     val_accuracy: float
     seconds: float
     state: str
+    shared_seconds: float = 0.0
     reason: str = ""
     device: str = ""
     history: list[list[float]] = field(default_factory=list)
@@ -57,22 +61,32 @@ class TrialRun:
     Args:
         config: of this trial, nothing left to search.
         folder: the trial's own; checkpoint and results go there. What it holds already is gone on with.
+        shared: its number and the name of the real side that it shares; None for one of its own.
     """
 
-    def __init__(self, config: Config, folder: Path):
+    def __init__(self, config: Config, folder: Path, shared: tuple[int, str] | None = None):
         self._config, self._folder = config, folder
         self._data, self._compute = prepare(config)
-        self._run: Condensation = condense(config, self._data, self._compute)
-        self._seconds = 0.0
+        self._shared: SharedRealSide | None = None
+        if shared is not None:
+            number, name = shared
+            self._shared = SharedRealSide(name, number, config.condense.iterations, self._compute.device)
+        own = self._shared or real_side(config, self._data, real_compute(config, self._data))
+        self._run: Condensation = condense(config, self._data, self._compute, own)
+        self._seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
         self._fingerprint = fingerprint(config, self._data)
         saved = read_state(self._checkpoint, self._fingerprint)
         if saved is not None:
             state, extra = saved
             self._run.load_state(state)
+            if isinstance(own, RealSide) and own.position < self._run.iteration:
+                # It shared a real side before; the queue of nets is in that one's snapshots.
+                mark = real_fingerprint(config, self._data)
+                Snapshots(snapshot_folder(folder.parent.parent, mark), mark).load(own, self._run.iteration)
             # The driver may have died before it heard this report; hearing it twice does no harm.
             self._repeat = Report(**json.loads(extra))
-            self._seconds = self._repeat.seconds
+            self._seconds, self._shared_before = self._repeat.seconds, self._repeat.shared_seconds
 
     @property
     def _checkpoint(self) -> Path:
@@ -87,7 +101,7 @@ class TrialRun:
         if self._repeat is not None:
             repeated, self._repeat = self._repeat, None
             return repeated
-        began = time.perf_counter()
+        began, waited = time.perf_counter(), self._shared.waited if self._shared else 0.0
         history = self._condense()
         images = self._run.images
         if not bool(torch.isfinite(images).all()):
@@ -97,10 +111,15 @@ class TrialRun:
         evaluation = evaluate(images, self._run.labels, partition, protocol)
         self._save_condensed(images)
         self._seconds += time.perf_counter() - began
+        shared_seconds = self._shared_before
+        if self._shared:
+            self._seconds -= self._shared.waited - waited
+            shared_seconds += self._shared.shared_seconds
         report = Report(
             iteration=self._run.iteration,
             val_accuracy=evaluation.mean,
             seconds=self._seconds,
+            shared_seconds=shared_seconds,
             state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
             device=describe(self._compute),
             history=history,
@@ -142,6 +161,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     def _begin(self, config: dict[str, Any]) -> None:
         self._raw: Raw = config["config"]
         self._folder = Path(config["folder"])
+        self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
         self._trial: TrialRun | None = None
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         share = self._raw["sweep"]["gpus_per_trial"]
@@ -153,11 +173,11 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         began = time.perf_counter()
         try:
             if self._trial is None:
-                self._trial = TrialRun(Config.model_validate(self._raw), self._folder)
+                self._trial = TrialRun(Config.model_validate(self._raw), self._folder, self._shared)
             report = self._trial.advance()
         except Exception as error:
             (self._folder / "error.txt").write_text(traceback.format_exc())
-            report = Report(0, math.nan, time.perf_counter() - began, "FAIL", explain(error))
+            report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=explain(error))
         return {**asdict(report), "done": report.state != "RUNNING"}
 
     def cleanup(self) -> None:

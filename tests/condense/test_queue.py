@@ -63,8 +63,7 @@ def flat(net):
 
 def real_side(config, data, cpu):
     shell = build_shell(config.net, data.shape, data.num_classes, cpu)
-    settings = config.condense
-    return RealSide(data.train, config.queue, settings.batch_real, settings.augment, shell, config.seed)
+    return RealSide(config, data.train, shell)
 
 
 @pytest.mark.parametrize("initial", [0, 2])

@@ -73,6 +73,7 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
         draws=draw_per_group(DSA, 3, stream(seed, "draws"), torch.device("cpu")),
         targets=torch.randn(3, features, dtype=torch.float64, generator=generator),
         ages=torch.tensor([0]),
+        seconds=0.0,
     )
     settings = small_config(f"condense.partition={partition}", f"condense.lambda_reg={lambda_reg}").condense
     side = SyntheticSide(settings, images, Double(double_shell))

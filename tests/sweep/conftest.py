@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import idm_ray.sweep  # noqa: F401  sets what Ray reads when it is imported
 from idm_ray.layers import build_config, parse_overrides
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -31,6 +32,7 @@ TINY = (
     "compute.compile=off",
     "search={condense.lambda_reg: {loguniform: [1, 500]}, condense.partition: {choice: [1, 2]}}",
     "sweep.prune_startup=100",
+    "sweep.share=off",
 )
 
 

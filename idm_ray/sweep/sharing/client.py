@@ -1,0 +1,79 @@
+"""A shared real side as a trial sees it."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
+from torch import Tensor
+
+from idm_ray.condense import RealRecord
+from idm_ray.sweep.sharing.transport import unpack
+
+PATIENCE = 20
+RETRY_SECONDS = 1.0
+
+
+class SharedRealSide:
+    """A `RealSource` that asks the real side of another process, one record ahead.
+
+    Args:
+        name: of the actor.
+        client: number of the trial.
+        until: the iteration that the trial ends before.
+        device: where records are needed.
+
+    Attributes:
+        waited: seconds spent waiting for records.
+        shared_seconds: what the records taken have cost, wherever that was.
+    """
+
+    def __init__(self, name: str, client: int, until: int, device: torch.device):
+        self._name, self._client, self._until, self._device = name, client, until, device
+        self._server = ray.get_actor(name)
+        self._asked: tuple[int, Any] | None = None
+        self.waited = 0.0
+        self.shared_seconds = 0.0
+
+    def step(self, iteration: int) -> RealRecord:
+        """The record of an iteration; waits until it is computed, also through a restart of the other process.
+
+        Raises:
+            RayActorError: the other process is gone and does not come back.
+            RayTaskError: it failed, such as for want of memory.
+        """
+        began = time.perf_counter()
+        packed = self._take(iteration)
+        self._asked = (iteration + 1, self._ask(iteration + 1)) if iteration + 1 < self._until else None
+        self.waited += time.perf_counter() - began
+        self.shared_seconds += packed["seconds"]
+        return unpack(packed, self._device)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: the other process keeps its state."""
+        return {}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing to load: any record can be asked for."""
+
+    def _ask(self, iteration: int) -> Any:
+        return self._server.fetch.remote(self._client, iteration, self._until)
+
+    def _take(self, iteration: int) -> dict[str, Any]:
+        asked = self._asked
+        for attempt in range(PATIENCE):
+            call = asked[1] if asked is not None and asked[0] == iteration else self._ask(iteration)
+            asked = None
+            try:
+                found = ray.get(call)
+                if found:
+                    packed: dict[str, Any] = ray.get(found[0])
+                    return packed
+            except (RayActorError, ObjectLostError, GetTimeoutError):
+                if attempt == PATIENCE - 1:
+                    raise
+                time.sleep(RETRY_SECONDS)
+                self._server = ray.get_actor(self._name)
+        raise RuntimeError(f"trial {self._client} asks for records under the name of another trial")

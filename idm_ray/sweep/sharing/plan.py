@@ -1,0 +1,116 @@
+"""How many real sides a sweep needs, and whether sharing them saves time."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+from idm_ray.condense import real_flops, synthetic_flops
+from idm_ray.config import Config
+from idm_ray.data import Data
+from idm_ray.errors import UserError
+from idm_ray.layers import with_point
+from idm_ray.prepare import looks_flops, real_fingerprint
+from idm_ray.sweep import space
+from idm_ray.sweep.cluster import concurrency
+
+REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.augment",
+             "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
+MOST_POINTS = 2000
+WORTH = 0.95
+"""Sharing must be expected to take less than this share of the time without it."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whether real sides are shared.
+
+    Attributes:
+        shared: they are.
+        sides: real sides that the trials need; None when it is not bounded.
+        concurrent: trials at a time.
+        saving: expected share of the trials' time that is saved, 0..1.
+        text: a line for people.
+    """
+
+    shared: bool
+    sides: int | None
+    concurrent: int
+    saving: float
+    text: str
+
+
+def real_threads(config: Config) -> int:
+    """CPUs and torch threads of a real side: as many threads as a trial has, so that it computes the same bits."""
+    return max(1, math.floor(config.sweep.cpus_per_trial))
+
+
+def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Plan:
+    """Decide `sweep.share: auto`.
+
+    Args:
+        config: of the sweep.
+        data: its shape and classes are read.
+        resources: of Ray, "CPU" and "GPU".
+
+    Raises:
+        UserError: not even one trial fits.
+    """
+    sweep = config.sweep
+    alone = concurrency(config, resources)
+    sides = count_sides(config, data)
+    needs = "any number of real sides" if sides is None else f"{sides} real side{'s' * (sides != 1)}"
+    prefix = f"{needs} for {sweep.trials} trials"
+
+    def unshared(why: str) -> Plan:
+        return Plan(False, sides, alone, 0.0, f"{prefix}, not shared: {why}")
+
+    if sweep.share == "off":
+        return unshared("sweep.share is off")
+    if sides is None or sides >= sweep.trials:
+        return unshared("hardly two trials would have the same; search K and N_max as short choice lists")
+    left = {
+        "CPU": resources.get("CPU", 0) - sides * real_threads(config),
+        "GPU": resources.get("GPU", 0) - sides * sweep.gpus_per_trial,
+    }
+    try:
+        together = concurrency(config, left)
+    except UserError:
+        return unshared(f"{needs} beside trials do not fit here")
+    ratio = _expected_ratio(config, data, resources, left, alone, together)
+    if ratio > WORTH:
+        return unshared("with these resources it would save nothing")
+    saving = 1 - ratio
+    return Plan(
+        True, sides, together, saving, f"{prefix}, shared: saves about {100 * saving:.0f} % of their time"
+    )
+
+
+def count_sides(config: Config, data: Data) -> int | None:
+    """Real sides of all points of the search together; None when a setting of theirs is continuous."""
+    search = {key: domain for key, domain in config.search.items() if key.startswith(REAL_KEYS)}
+    size = space.size(search)
+    if size is None or size > MOST_POINTS:
+        return None
+    points = itertools.islice(space.points(search), MOST_POINTS)
+    return len({real_fingerprint(with_point(config, point), data) for point in points})
+
+
+def _expected_ratio(
+    config: Config,
+    data: Data,
+    resources: dict[str, float],
+    left: dict[str, float],
+    alone: int,
+    together: int,
+) -> float:
+    """Expected time of all trials with sharing, over that without, by arithmetic alone."""
+    real = real_flops(config, data.shape, data.num_classes)
+    own = synthetic_flops(config, data.shape, data.num_classes)
+    own += looks_flops(config, data.shape, data.num_classes)
+    trials, threads = config.sweep.trials, real_threads(config)
+    unit, kind = (threads, "CPU") if not config.sweep.gpus_per_trial else (1.0, "GPU")
+    lanes_alone = min(alone, resources[kind] / unit) or 1.0
+    lanes = min(together, left[kind] / unit) or 1.0
+    first = max(real, together * own / lanes)
+    shared = first + max(0, trials - together) * own / lanes
+    return shared / (trials * (real + own) / lanes_alone) if real + own else 1.0

@@ -1,0 +1,85 @@
+"""The real sides of a sweep, as the driver keeps them."""
+
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from idm_ray.config import Config
+from idm_ray.data import Data
+from idm_ray.prepare import real_fingerprint
+from idm_ray.sweep.sharing.plan import Plan, real_threads
+from idm_ray.sweep.sharing.server import RealServer
+from idm_ray.sweep.sharing.snapshots import snapshot_folder
+from idm_ray.sweep.tracking import Tracker
+
+GIGABYTE = 10**9
+COST_SECONDS = 10.0
+SPARE_THREADS = 8
+"""Of an actor, beside one for each trial that waits: for trials that end, start anew or are asked about cost."""
+
+
+class RealSides:
+    """Starts a real side with the first trial that needs it, ends it with the last.
+
+    Args:
+        config: of the sweep.
+        folder: of the sweep; snapshots go to ``real/<key>``.
+        data: of the sweep.
+        plan: how many trials and real sides there may be at a time.
+        tracker: gets the cost of each as a run of its own.
+    """
+
+    def __init__(self, config: Config, folder: Path, data: Data, plan: Plan, tracker: Tracker):
+        self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
+        self._threads_for_trials = plan.concurrent + SPARE_THREADS
+        self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
+        self._actors: dict[str, Any] = {}
+        self._attached: dict[int, str] = {}
+
+    def attach(self, number: int, config: Config) -> str:
+        """The name of the actor for a trial of these settings; started if it is not there."""
+        fingerprint = real_fingerprint(config, self._data)
+        name = f"{self._folder.name}-real-{fingerprint[:8]}"
+        if name not in self._actors:
+            self._actors[name] = self._start(name, fingerprint, config)
+            self._tracker.start_real(name)
+        self._attached[number] = name
+        return name
+
+    def detach(self, number: int, last: bool) -> None:
+        """A trial has ended; with `last` no other one will start."""
+        name = self._attached.pop(number, None)
+        if name is None:
+            return
+        self._actors[name].detach.remote(number)
+        if last and name not in self._attached.values():
+            self._end(name)
+
+    def end(self) -> None:
+        """End those that are left."""
+        self._attached.clear()
+        for name in list(self._actors):
+            self._end(name)
+
+    def _start(self, name: str, fingerprint: str, config: Config) -> Any:
+        threads, share = real_threads(config), config.sweep.gpus_per_trial
+        actor = ray.remote(RealServer).options(
+            name=name,
+            num_cpus=threads,
+            num_gpus=share,
+            max_restarts=-1,
+            max_task_retries=-1,
+            max_concurrency=self._threads_for_trials,
+        )
+        folder = snapshot_folder(self._folder.resolve(), fingerprint)
+        return actor.remote(config.to_raw(), str(folder), fingerprint, self._budget, threads, share)
+
+    def _end(self, name: str) -> None:
+        actor = self._actors.pop(name)
+        try:
+            cost = ray.get(actor.cost.remote(), timeout=COST_SECONDS)
+        except ray.exceptions.RayError:
+            cost = {}
+        self._tracker.end_real(name, cost)
+        ray.kill(actor)

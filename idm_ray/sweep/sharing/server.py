@@ -1,0 +1,161 @@
+"""The real side of several trials, in a process of its own."""
+
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+
+from idm_ray.compute import choose_compute, keep_freed_memory
+from idm_ray.condense import RealSide, real_side
+from idm_ray.config import Config, Raw
+from idm_ray.data import load_data
+from idm_ray.memory import peak_bytes
+from idm_ray.prepare import real_compute
+from idm_ray.sweep.sharing.shelf import Demand, Shelf
+from idm_ray.sweep.sharing.snapshots import Snapshots
+from idm_ray.sweep.sharing.transport import pack, size
+
+SIDES = 3
+"""Places in the sequence of records at which one server computes, at most; each holds a queue of nets."""
+SNAPSHOT_SECONDS = 60.0
+WAIT_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a real side has cost so far.
+
+    Attributes:
+        seconds: of computing.
+        computed: records, those computed again included.
+        handed: records taken by trials.
+        peak_bytes: most memory that it held, on the GPU where it has one.
+    """
+
+    seconds: float = 0.0
+    computed: int = 0
+    handed: int = 0
+    peak_bytes: int = 0
+
+
+class RealServer:
+    """Computes records in a thread and hands them out; to be run as a Ray actor.
+
+    Args:
+        raw: settings of a trial that it serves; `real_settings` of them count.
+        folder: of its snapshots.
+        fingerprint: of its real side.
+        budget: bytes of records to keep.
+        threads: of torch, as many as a trial has, so that it computes the same bits.
+        gpu_share: of a GPU's memory; 0 for none.
+    """
+
+    def __init__(self, raw: Raw, folder: str, fingerprint: str, budget: int, threads: int, gpu_share: float):
+        torch.set_num_threads(threads)
+        if 0 < gpu_share < 1 and torch.cuda.is_available():
+            torch.cuda.set_per_process_memory_fraction(gpu_share)
+        self._config = Config.model_validate(raw)
+        keep_freed_memory()
+        device = choose_compute(self._config.compute).device
+        self._data = load_data(self._config.dataset, self._config.seed, device)
+        self._compute = real_compute(self._config, self._data)
+        self._snapshots = Snapshots(Path(folder), fingerprint)
+        self._shelf = Shelf(budget)
+        self._sides: list[RealSide] = []
+        self._cost, self._handed = Cost(), 0
+        self._error: BaseException | None = None
+        self._changed = threading.Condition()
+        self._saved_at = time.monotonic()
+        threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
+
+    def fetch(self, client: int, step: int, until: int) -> list[ray.ObjectRef]:
+        """The reference of a record, in a list so that Ray hands on the reference; waits until it is there.
+
+        Args:
+            client: number of the trial. A new request of it makes an older one return nothing.
+            step: of the record.
+            until: the iteration that the trial ends before.
+        """
+        demand = Demand(step, until)
+        with self._changed:
+            self._shelf.demands[client] = demand
+            self._changed.notify_all()
+            while step not in self._shelf:
+                if self._error is not None:
+                    raise self._error
+                if self._shelf.demands.get(client) != demand:
+                    return []
+                self._changed.wait(WAIT_SECONDS)
+            self._handed += 1
+            return [self._shelf.get(step)]
+
+    def detach(self, client: int) -> None:
+        """A trial has ended."""
+        with self._changed:
+            self._shelf.demands.pop(client, None)
+            self._changed.notify_all()
+
+    def cost(self) -> dict[str, Any]:
+        """See `Cost`."""
+        with self._changed:
+            return {
+                **asdict(self._cost),
+                "handed": self._handed,
+                "peak_bytes": peak_bytes(self._compute.device),
+            }
+
+    def _work(self, threads: int) -> None:
+        torch.set_num_threads(threads)  # of OpenMP, which counts for each thread
+        try:
+            while True:
+                with self._changed:
+                    while (step := self._next_step()) is None:
+                        self._changed.wait()
+                self._compute_step(step)
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _next_step(self) -> int | None:
+        """What a trial waits for, else what one will ask for soon and a side is just before."""
+        if missing := self._shelf.missing():
+            return missing[0]
+        ready = [side.position for side in self._sides if self._shelf.upcoming(side.position)]
+        return min(ready, default=None)
+
+    def _compute_step(self, step: int) -> None:
+        began = time.monotonic()
+        side = self._side_before(step)
+        while side.position < step and not self._needed(side.position):
+            side.skip()
+        position = side.position
+        record = side.step(position)
+        packed = pack(record)
+        reference = ray.put(packed)
+        elapsed = time.monotonic() - began
+        with self._changed:
+            self._shelf.put(position, reference, size(packed))
+            self._cost = Cost(self._cost.seconds + elapsed, self._cost.computed + 1)
+            self._changed.notify_all()
+        if time.monotonic() - self._saved_at > SNAPSHOT_SECONDS:
+            self._snapshots.save(side)
+            self._saved_at = time.monotonic()
+
+    def _needed(self, position: int) -> bool:
+        with self._changed:
+            return self._shelf.needed(position) and position not in self._shelf
+
+    def _side_before(self, step: int) -> RealSide:
+        """The real side from which a step is reached soonest, one loaded from a snapshot included."""
+        before = [side for side in self._sides if side.position <= step]
+        nearest = max(before, key=lambda side: side.position, default=None)
+        if nearest is None or nearest.position < self._snapshots.nearest(step):
+            nearest = real_side(self._config, self._data, self._compute)
+            self._snapshots.load(nearest, step)
+        self._sides = [nearest, *(side for side in self._sides if side is not nearest)][:SIDES]
+        return nearest

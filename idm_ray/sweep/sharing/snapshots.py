@@ -1,0 +1,63 @@
+"""States of a real side on disk, from which lost records are computed again."""
+
+import contextlib
+from pathlib import Path
+
+from torch import Tensor
+
+from idm_ray.condense import RealSide
+from idm_ray.errors import UserError
+from idm_ray.files import read_state, write_state
+
+MOST = 8
+
+
+def snapshot_folder(sweep_folder: Path, fingerprint: str) -> Path:
+    """Where a sweep keeps the snapshots of a real side: ``real/<first 8 digits>``."""
+    return sweep_folder / "real" / fingerprint[:8]
+
+
+class Snapshots:
+    """A few states of one real side, dense at its end and sparse before.
+
+    Args:
+        folder: theirs alone.
+        fingerprint: of the real side; states of another are not read.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str):
+        self._folder, self._fingerprint = folder, fingerprint
+
+    @property
+    def positions(self) -> list[int]:
+        """Of the saved states, ascending."""
+        return sorted(int(path.stem) for path in self._folder.glob("*.safetensors"))
+
+    def save(self, side: RealSide) -> None:
+        """Save where a real side is; when there are many, every second one is removed."""
+        write_state(self._path(side.position), side.state(), self._fingerprint)
+        if len(self.positions) > MOST:
+            for position in self.positions[:-1:2]:
+                self._path(position).unlink(missing_ok=True)
+
+    def nearest(self, step: int) -> int:
+        """Position of the last saved state that is not beyond a step; 0 when there is none."""
+        return max((position for position in self.positions if position <= step), default=0)
+
+    def load(self, side: RealSide, step: int) -> None:
+        """Bring a real side as near to a step as it gets without computing. A damaged state is passed over."""
+        for position in reversed(self.positions):
+            if side.position < position <= step:
+                with contextlib.suppress(UserError):
+                    state = self._read(position)
+                    side.load_state(state)
+                    return
+
+    def _read(self, position: int) -> dict[str, Tensor]:
+        saved = read_state(self._path(position), self._fingerprint)
+        if saved is None:
+            raise UserError(f"the snapshot of step {position} is gone")
+        return saved[0]
+
+    def _path(self, position: int) -> Path:
+        return self._folder / f"{position:08d}.safetensors"

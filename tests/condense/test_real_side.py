@@ -1,0 +1,61 @@
+import pytest
+import torch
+
+from idm_ray.condense import real_settings, real_side
+from idm_ray.condense.real_side import RealRecord
+
+FIELDS = [name for name in RealRecord.__dataclass_fields__ if name not in ("draws", "seconds")]
+
+
+def plain(record):
+    values = [torch.as_tensor(getattr(record, name)) for name in FIELDS]
+    return [*values, record.draws.uniforms], record.draws.operations
+
+
+def same(one, other):
+    (mine, operations), (theirs, other_operations) = plain(one), plain(other)
+    return operations == other_operations and all(map(torch.equal, mine, theirs))
+
+
+@pytest.fixture
+def records(small_config, small_data, cpu):
+    """The first five records under some settings."""
+
+    def compute(*overrides):
+        side = real_side(small_config(*overrides), small_data(), cpu)
+        return [side.step(step) for step in range(5)]
+
+    return compute
+
+
+NOT_READ = ["condense.ipc=1", "condense.partition=1", "condense.lambda_reg=3", "condense.lr=1",
+            "condense.init=noise", "condense.stepping=joint", "condense.iterations=7", "evaluate.every=2",
+            "sweep.cpus_per_trial=2"]  # fmt: skip
+READ = ["seed=1", "net.width=8", "queue.train_steps=3", "queue.lr=0.1", "condense.batch_real=5",
+        "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching"]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", NOT_READ)
+def test_records_do_not_depend_on_what_is_no_real_setting(records, small_config, override):
+    assert real_settings(small_config(override)) == real_settings(small_config())
+    assert all(map(same, records(), records(override)))
+
+
+@pytest.mark.parametrize("override", READ)
+def test_records_depend_on_real_settings(records, small_config, override):
+    assert real_settings(small_config(override)) != real_settings(small_config())
+    assert not all(map(same, records(), records(override)))
+
+
+def test_records_left_out_do_not_change_later_ones(records, small_config, small_data, cpu):
+    whole = records()
+    side = real_side(small_config(), small_data(), cpu)
+    assert same(side.step(1), whole[1])
+    assert same(side.step(4), whole[4])
+
+
+def test_a_record_of_the_past_is_refused(small_config, small_data, cpu):
+    side = real_side(small_config(), small_data(), cpu)
+    side.step(2)
+    with pytest.raises(ValueError, match="iteration 3, 2 is in the past"):
+        side.step(2)

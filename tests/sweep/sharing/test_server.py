@@ -1,0 +1,99 @@
+"""A real side in a process of its own, against one in this process."""
+
+import pytest
+import ray
+import torch
+
+from idm_ray.condense import real_side
+from idm_ray.data import load_data
+from idm_ray.prepare import real_compute
+from idm_ray.sweep.sharing.client import SharedRealSide
+from idm_ray.sweep.sharing.server import RealServer
+from idm_ray.sweep.sharing.transport import pack, size, unpack
+
+pytestmark = pytest.mark.ray
+STEPS = 12
+CPU = torch.device("cpu")
+
+
+def same(one, other):
+    """Equal in every bit; what they cost may differ."""
+    names = ("weights", "accuracy", "targets", "ages")
+    return (
+        one.step == other.step
+        and all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
+        and one.draws.operations == other.draws.operations
+        and torch.equal(one.draws.uniforms, other.draws.uniforms)
+    )
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def expected(tiny_config):
+    config = tiny_config()
+    data = load_data(config.dataset, config.seed, CPU)
+    side = real_side(config, data, real_compute(config, data))
+    return [side.step(step) for step in range(STEPS)]
+
+
+@pytest.fixture
+def serve(cluster, tiny_config, tmp_path):
+    """Starts a server with a budget in records; gives its actor and a maker of clients."""
+    actors = []
+
+    def start(records, expected):
+        budget = int((records + 0.5) * size(pack(expected[0])))
+        actor = ray.remote(RealServer).options(
+            name=f"real-{tmp_path.name}", max_restarts=-1, max_task_retries=-1, max_concurrency=16
+        )
+        actors.append(actor.remote(tiny_config().to_raw(), str(tmp_path / "real"), "mark", budget, 1, 0.0))
+        return actors[0], lambda number: SharedRealSide(f"real-{tmp_path.name}", number, STEPS, CPU)
+
+    yield start
+    for actor in actors:
+        ray.kill(actor)
+
+
+def test_a_record_travels_without_change(expected):
+    assert all(same(unpack(pack(record), CPU), record) for record in expected)
+
+
+@pytest.mark.parametrize("records", [0, 3, 100])
+def test_trials_in_any_order_get_the_records_of_a_side_of_their_own(serve, expected, records):
+    actor, client = serve(records, expected)
+    order = [0] * 5 + [1] * 2 + [0, 1] * 3 + [2] * 12 + [1] * 7 + [0] * 4
+    clients, positions = {number: client(number) for number in (0, 1, 2)}, dict.fromkeys((0, 1, 2), 0)
+    for number in order:
+        record = clients[number].step(positions[number])
+        assert same(record, expected[positions[number]])
+        positions[number] += 1
+        if positions[number] == STEPS:
+            ray.get(actor.detach.remote(number))
+    assert set(positions.values()) == {STEPS}
+    cost = ray.get(actor.cost.remote())
+    assert cost["handed"] >= 3 * STEPS
+    assert cost["computed"] >= STEPS
+    assert cost["seconds"] > 0
+    if records == 100:
+        assert cost["computed"] == STEPS
+    late = client(7)
+    assert same(late.step(3), expected[3])
+    assert late.shared_seconds > 0
+
+
+def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
+    actor, client = serve(100, expected)
+    one, other = client(0), client(1)
+    for step in range(6):
+        assert same(one.step(step), expected[step])
+    other.step(0)
+    ray.kill(actor, no_restart=False)
+    for step in range(6, STEPS):
+        assert same(one.step(step), expected[step])
+    assert same(other.step(1), expected[1])

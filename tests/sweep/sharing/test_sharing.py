@@ -1,0 +1,100 @@
+"""Whole sweeps with and without sharing: the same numbers, whatever happens to the real side."""
+
+import contextlib
+import json
+import os
+import signal
+
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from idm_ray.artifact import load_condensed
+from idm_ray.sweep.study import SweepStudy
+
+pytestmark = pytest.mark.ray
+GRID = (
+    "search={condense.lambda_reg: {choice: [1, 100]}, condense.partition: {choice: [1, 2]}, "
+    "condense.ipc: {choice: [1, 2]}, condense.init: {choice: [noise, mosaic]}}",
+    "sweep.sampler=grid",
+    "sweep.trials=8",
+    "sweep.cpus_per_trial=0.2",
+    "sweep.pruner=none",
+    "queue.train_steps=5",
+    "condense.iterations=40",
+)
+
+
+@pytest.fixture
+def found(tmp_path, tiny_config):
+    """Accuracies by iteration and the condensed set of every trial."""
+
+    def read(name):
+        folder = tmp_path / "runs" / name
+        trials = SweepStudy(tiny_config(*GRID), folder / "study.db").trials
+        values = [(trial.params, trial.intermediate_values, trial.state) for trial in trials]
+        sets = [load_condensed(path).images for path in sorted(folder.glob("trials/*/condensed"))]
+        return values, sets
+
+    return read
+
+
+def same(one, other):
+    return one[0] == other[0] and all(map(torch.equal, one[1], other[1]))
+
+
+def real_process(sweep):
+    """The process id of the sweep's real side, once it computes."""
+    found = []
+
+    def look():
+        for child in psutil.Process(sweep.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "RealServer" in " ".join(child.cmdline()):
+                    found.append(child.pid)
+        return bool(found)
+
+    sweep.wait_for(look, 60)
+    return found[0]
+
+
+@pytest.mark.slow
+def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same(
+    start, tmp_path, found, states
+):
+    plain = start("--name", "off", *GRID, "sweep.share=off")
+    assert plain.finish() == 0, plain.output
+    assert "not shared" in plain.output
+
+    killed = start("--name", "killed", *GRID, "sweep.share=auto")
+    os.kill(real_process(killed), signal.SIGKILL)
+    assert killed.finish() == 0, killed.output
+    assert "1 real side for 8 trials, shared" in killed.output
+    assert same(found("killed"), found("off"))
+    check_costs(tmp_path / "runs" / "killed")
+
+    folder = tmp_path / "runs" / "stopped"
+    starved = start("--name", "stopped", *GRID, "sweep.share=auto", "sweep.share_gb=0.00001",
+                    "--max-concurrent", "2")  # fmt: skip
+    starved.wait_for(lambda: len(list(folder.glob("trials/0001/steps/*"))) >= 5)
+    assert starved.interrupt() == 130, starved.output
+    assert "WAITING" in states(folder)
+    rest = start("--resume", "stopped", "sweep.share=off", config=False)
+    assert rest.finish() == 0, rest.output
+    assert same(found("stopped"), found("off"))
+
+
+def check_costs(folder):
+    summary = json.loads((folder / "summary.json").read_text())
+    client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
+    mine = f"tags.`mlflow.parentRunId` = '{summary['mlflow_run_id']}'"
+    runs = client.search_runs([summary["mlflow_experiment_id"]], mine)
+    (real,) = (run for run in runs if "real" in run.data.tags["idm_ray.trial"])
+    assert real.info.status == "FINISHED"
+    assert real.data.metrics["computed"] > 0
+    trials = [run for run in runs if run.data.tags["idm_ray.trial"].isdigit()]
+    assert len(trials) == 8
+    for run in trials:
+        assert run.data.metrics["seconds"] > 0
+        assert run.data.metrics["shared_seconds"] > 0
