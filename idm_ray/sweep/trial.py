@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import time
 import traceback
 from dataclasses import asdict, dataclass, field
@@ -24,6 +25,9 @@ from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500
 """Iterations whose losses are kept, at most, for the curves of a trial."""
+
+
+LOWEST_PRIORITY = 19
 
 
 class Diverged(Exception):
@@ -164,6 +168,9 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
         self._trial: TrialRun | None = None
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
+        if self._shared is not None:
+            # All trials wait for the real side: where processors are short, it goes first.
+            os.setpriority(os.PRIO_PROCESS, 0, LOWEST_PRIORITY)
         share = self._raw["sweep"]["gpus_per_trial"]
         if 0 < share < 1 and torch.cuda.is_available():
             torch.cuda.set_per_process_memory_fraction(share)
