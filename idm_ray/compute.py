@@ -17,6 +17,9 @@ from idm_ray.errors import UserError
 WORK_WORTH_COMPILING = {"cpu": 2e13, "cuda": 5e15}
 """Floating-point operations of a run above which compiling (up to a minute on 2 cores) pays for itself."""
 
+PIXELS_AT_ONCE = {"cpu": 256 * 32 * 32, "cuda": 8192 * 32 * 32}
+"""Of images in one forward pass: 256 and 8192 images of CIFAR-10."""
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -51,10 +54,10 @@ class Compute:
         """`function`, compiled if so chosen; when its first compilation fails, it runs eagerly."""
         return _compiled(function) if self.compile else function
 
-    @property
-    def chunk(self) -> int:
-        """Images in one forward pass of a long list."""
-        return 256 if self.device.type == "cpu" else 8192
+    def chunk(self, height: int, width: int) -> int:
+        """Images of so many pixels in one forward pass of a long list."""
+        pixels = PIXELS_AT_ONCE[self.device.type]
+        return max(1, pixels // (height * width))
 
 
 def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:

@@ -1,14 +1,27 @@
-"""How much memory a process has held."""
+"""How much memory this process holds and has held."""
 
 import resource
 import sys
+from pathlib import Path
 
 import torch
+
+STATUS = Path("/proc/self/status")
 
 
 def peak_bytes(device: torch.device) -> int:
     """The most memory that this process held: on the GPU by its tensors, on the CPU in all (resident)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resident("VmHWM")
+
+
+def resident(field: str) -> int:
+    """Bytes of resident memory: now (VmRSS; 0 where there is no /proc), or at the highest point (VmHWM).
+
+    Not by `getrusage` on Linux: there a new program starts with the peak of the one that started it.
+    """
+    if sys.platform != "linux":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss if field == "VmHWM" else 0
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024

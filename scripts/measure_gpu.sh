@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10.
 #   scripts/measure_gpu.sh OUT [ITERATIONS] [key=value ...]
-# Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table comes last. Extra settings go to all runs, e.g.
-# dataset.name=parquet dataset.root=FOLDER. Needs neither Ray nor MLflow. PYTHON names another interpreter.
+# Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table follows. Extra settings go to all runs, e.g.
+# dataset.name=parquet dataset.root=FOLDER. Last comes the benchmark against the plain reference, on random images: OUT/bench.json.
+# Needs neither Ray nor MLflow. PYTHON names another interpreter.
 set -euo pipefail
 out=$1 iterations=${2:-20000}
 shift $(($# > 1 ? 2 : 1))
@@ -27,3 +28,5 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*/result.json")):
     print(f"{path.parent.name:16} {result['iterations']:6} iterations {result['seconds']:8} s  "
           f"{result['test_accuracy_mean']:.2f} +- {result['test_accuracy_std']:.2f} %  {result['device']}")
 PY
+
+"$python" "$root/scripts/bench.py" --device cuda --parts a,b,f --precisions fp32,tf32,bf16 --json "$out/bench.json"

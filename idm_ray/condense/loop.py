@@ -28,6 +28,7 @@ class IterationRecord:
         queue_size: nets in the queue.
         mean_age: mean iterations since they were pushed.
         seconds: wall-clock time of the iteration, without waiting for a CUDA device.
+        real_seconds: what its record has cost: a part of `seconds`, unless others share it.
     """
 
     iteration: int
@@ -38,6 +39,7 @@ class IterationRecord:
     queue_size: int
     mean_age: float
     seconds: float
+    real_seconds: float
 
 
 class Condensation:
@@ -84,6 +86,7 @@ class Condensation:
             queue_size=len(real.ages),
             mean_age=float(real.ages.float().mean()),
             seconds=time.perf_counter() - began,
+            real_seconds=real.seconds,
         )
 
     @property

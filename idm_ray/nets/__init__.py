@@ -30,7 +30,7 @@ def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Comp
     Raises:
         UserError: the settings do not fit the image size.
     """
-    return Shell(lambda: NETS[config.name](config, shape, num_classes), compute)
+    return Shell(lambda: NETS[config.name](config, shape, num_classes), compute, compute.chunk(*shape[1:]))
 
 
 def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:

@@ -20,7 +20,7 @@ class Shell:
         chunk: images to run at a time when there are many.
     """
 
-    def __init__(self, build: Callable[[], Net], compute: Compute):
+    def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int):
         with torch.device("meta"):
             net = build()
         sizes = [parameter.numel() for parameter in net.parameters()]
@@ -30,7 +30,7 @@ class Shell:
         self.gradient = torch.zeros_like(self.weights)
         self.net = net
         _bind(net, self.weights, self.gradient)
-        self.chunk = compute.chunk
+        self.chunk = chunk
         native_ops = compute.native and net.use_native()
         self._run = net.forward if native_ops else compute.optimise(net.forward)
         self._channels_last = native_ops or compute.device.type == "cuda"

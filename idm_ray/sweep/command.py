@@ -13,8 +13,10 @@ from idm_ray.config import Config, Raw
 from idm_ray.errors import UserError
 from idm_ray.layers import build_config, parse_overrides, read_yaml
 from idm_ray.sweep import preflight, space
+from idm_ray.sweep.calibrate import calibrate
 from idm_ray.sweep.cluster import concurrency
 from idm_ray.sweep.live import describe_point
+from idm_ray.sweep.sharing.plan import count_sides, in_words
 from idm_ray.sweep.study import SweepStudy, stored_config
 
 FLAGS = {
@@ -46,6 +48,9 @@ def parser(default_config: Path) -> argparse.ArgumentParser:
         command.add_argument(f"--{flag.replace('_', '-')}", type=kind, help=f"sets sweep.{flag}")
     command.add_argument("--seed", type=int, help="sets seed")
     command.add_argument("--dry-run", action="store_true", help="show what would run, start nothing")
+    command.add_argument(
+        "--calibrate", action="store_true", help="with --dry-run: compute a little here and predict the time"
+    )
     command.add_argument("--json", action="store_true", help="print the summary as JSON on standard output")
     command.add_argument("-v", "--verbose", action="store_true", help="a line per report")
     command.add_argument("-q", "--quiet", action="store_true", help="errors and the summary only")
@@ -110,11 +115,17 @@ def _latest(output: Path) -> Path:
     return databases[-1].parent
 
 
-def dry_run(config: Config, folder: Path, console: Console) -> None:
-    """Print the resolved settings, the first points, resources and concurrency.
+def dry_run(config: Config, folder: Path, console: Console, predict: bool = False) -> None:
+    """Print the resolved settings, the first points, resources, concurrency and real sides.
+
+    Args:
+        config: of the sweep.
+        folder: it would go to.
+        console: where to.
+        predict: also compute a little and tell the time that the sweep will take.
 
     Raises:
-        UserError: settings that no sweep would start with.
+        UserError: settings that no sweep would start with; with `predict` also data that cannot be read.
     """
     preflight.check_search(config)
     sweep = config.sweep
@@ -124,7 +135,8 @@ def dry_run(config: Config, folder: Path, console: Console) -> None:
     console.print(
         f"space: {'continuous' if size is None else f'{size} points'}, {sweep.sampler}; first points:"
     )
-    for number, point in enumerate(_first_points(config)):
+    points = _first_points(config)
+    for number, point in enumerate(points):
         console.print(f"  {number:04d} {describe_point(point) or '(nothing is searched)'}", markup=False)
     here = {"CPU": float(torch.get_num_threads()), "GPU": float(torch.cuda.device_count())}
     where = (
@@ -138,6 +150,12 @@ def dry_run(config: Config, folder: Path, console: Console) -> None:
         preflight.check_resources(config)
         if not sweep.address:
             console.print(f"{concurrency(config, here)} at a time", highlight=False)
+            sides = in_words(count_sides(config))
+            console.print(f"{sides} for {sweep.trials} trials; --calibrate tells what sharing saves")
+        if predict:
+            console.print(
+                calibrate(config, points, here, lambda text: console.print(text, highlight=False)).text
+            )
     except UserError as error:
         console.print(f"it would not start here: {error}", markup=False, highlight=False, soft_wrap=True)
 

@@ -1,5 +1,6 @@
 """One trial, in its own process: condense, look at validation accuracy, save, report, go on."""
 
+import contextlib
 import json
 import math
 import os
@@ -25,9 +26,6 @@ from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500
 """Iterations whose losses are kept, at most, for the curves of a trial."""
-
-
-LOWEST_PRIORITY = 19
 
 
 class Diverged(Exception):
@@ -169,8 +167,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._trial: TrialRun | None = None
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         if self._shared is not None:
-            # All trials wait for the real side: where processors are short, it goes first.
-            os.setpriority(os.PRIO_PROCESS, 0, LOWEST_PRIORITY)
+            _step_back()
         share = self._raw["sweep"]["gpus_per_trial"]
         if 0 < share < 1 and torch.cuda.is_available():
             torch.cuda.set_per_process_memory_fraction(share)
@@ -192,6 +189,16 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._trial = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+
+def _step_back() -> None:
+    """Let the real side compute first where processors are short: all trials wait for it.
+
+    A nice value does not do: many waiting trials together would outweigh it.
+    """
+    if hasattr(os, "SCHED_IDLE"):
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def explain(error: BaseException) -> str:

@@ -1,15 +1,15 @@
 """How many real sides a sweep needs, and whether sharing them saves time."""
 
-import itertools
+import json
 import math
 from dataclasses import dataclass
 
-from idm_ray.condense import real_flops, synthetic_flops
+from idm_ray.condense import real_flops, real_settings, synthetic_flops
 from idm_ray.config import Config
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.layers import with_point
-from idm_ray.prepare import looks_flops, real_fingerprint
+from idm_ray.prepare import looks_flops
 from idm_ray.sweep import space
 from idm_ray.sweep.cluster import concurrency
 
@@ -28,6 +28,7 @@ class Plan:
         shared: they are.
         sides: real sides that the trials need; None when it is not bounded.
         concurrent: trials at a time.
+        lanes: trials' worth of processors that compute at a time; trials may outnumber it.
         saving: expected share of the trials' time that is saved, 0..1.
         text: a line for people.
     """
@@ -35,6 +36,7 @@ class Plan:
     shared: bool
     sides: int | None
     concurrent: int
+    lanes: float
     saving: float
     text: str
 
@@ -57,12 +59,14 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
     """
     sweep = config.sweep
     alone = concurrency(config, resources)
-    sides = count_sides(config, data)
-    needs = "any number of real sides" if sides is None else f"{sides} real side{'s' * (sides != 1)}"
+    sides = count_sides(config)
+    needs = in_words(sides)
     prefix = f"{needs} for {sweep.trials} trials"
 
     def unshared(why: str) -> Plan:
-        return Plan(False, sides, alone, 0.0, f"{prefix}, not shared: {why}")
+        return Plan(
+            False, sides, alone, _lanes(config, alone, resources), 0.0, f"{prefix}, not shared: {why}"
+        )
 
     if sweep.share == "off":
         return unshared("sweep.share is off")
@@ -76,41 +80,52 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
         together = concurrency(config, left)
     except UserError:
         return unshared(f"{needs} beside trials do not fit here")
-    ratio = _expected_ratio(config, data, resources, left, alone, together)
+    lanes = _lanes(config, together, left)
+    ratio = _expected_ratio(config, data, _lanes(config, alone, resources), lanes, together)
     if ratio > WORTH:
         return unshared("with these resources it would save nothing")
     saving = 1 - ratio
     return Plan(
-        True, sides, together, saving, f"{prefix}, shared: saves about {100 * saving:.0f} % of their time"
+        True,
+        sides,
+        together,
+        lanes,
+        saving,
+        f"{prefix}, shared: saves about {100 * saving:.0f} % of their time",
     )
 
 
-def count_sides(config: Config, data: Data) -> int | None:
-    """Real sides of all points of the search together; None when a setting of theirs is continuous."""
+def in_words(sides: int | None) -> str:
+    """``2 real sides``."""
+    return "any number of real sides" if sides is None else f"{sides} real side{'s' * (sides != 1)}"
+
+
+def count_sides(config: Config) -> int | None:
+    """Real sides of all points of the search together, at most; None when a setting of theirs is continuous."""
     search = {key: domain for key, domain in config.search.items() if key.startswith(REAL_KEYS)}
     size = space.size(search)
     if size is None or size > MOST_POINTS:
         return None
-    points = itertools.islice(space.points(search), MOST_POINTS)
-    return len({real_fingerprint(with_point(config, point), data) for point in points})
+    configs = (with_point(config, point) for point in space.points(search))
+    # Iterations decide, through the amount of work, whether a real side is compiled.
+    return len({json.dumps([real_settings(each), each.condense.iterations]) for each in configs})
 
 
-def _expected_ratio(
-    config: Config,
-    data: Data,
-    resources: dict[str, float],
-    left: dict[str, float],
-    alone: int,
-    together: int,
-) -> float:
+def _lanes(config: Config, trials: int, resources: dict[str, float]) -> float:
+    """Trials that compute at full speed at a time: processors bound it, also where trials hold fractions."""
+    if config.sweep.gpus_per_trial:
+        return min(trials, resources["GPU"])
+    return min(trials, resources["CPU"] / real_threads(config))
+
+
+def _expected_ratio(config: Config, data: Data, alone: float, lanes: float, together: int) -> float:
     """Expected time of all trials with sharing, over that without, by arithmetic alone."""
     real = real_flops(config, data.shape, data.num_classes)
     own = synthetic_flops(config, data.shape, data.num_classes)
     own += looks_flops(config, data.shape, data.num_classes)
-    trials, threads = config.sweep.trials, real_threads(config)
-    unit, kind = (threads, "CPU") if not config.sweep.gpus_per_trial else (1.0, "GPU")
-    lanes_alone = min(alone, resources[kind] / unit) or 1.0
-    lanes = min(together, left[kind] / unit) or 1.0
+    trials = config.sweep.trials
+    if not real + own:
+        return 1.0
     first = max(real, together * own / lanes)
     shared = first + max(0, trials - together) * own / lanes
-    return shared / (trials * (real + own) / lanes_alone) if real + own else 1.0
+    return shared / (trials * (real + own) / alone)

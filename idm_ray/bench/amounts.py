@@ -1,0 +1,100 @@
+"""How much is measured: plain data, once for figures and once for a quick look."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an iteration costs beside S.
+
+    Attributes:
+        batch_real: real images per class in matching.
+        queue_batch: real images in an optimiser step of a queued net.
+        train_steps: K, steps of each of the 2 nets that are trained.
+    """
+
+    batch_real: int
+    queue_batch: int
+    train_steps: int
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Sizes and repetitions.
+
+    Attributes:
+        iterations: timed iterations of every variant.
+        warmup: iterations before those; the first one, with its compilation, is timed apart.
+        evaluations: timed evaluations of every variant.
+        epochs: of each net of an evaluation, at least 2.
+        repeats: nets of an evaluation.
+        work: of one iteration in parts that look at one setting.
+        scaling_work: the same in the part that looks at many, on the CPU (`work` elsewhere).
+        width: channels of the net.
+        classes, ipc, size: of the base setting; `size` is the side of an image in pixels.
+        per_class: random training images of a class.
+        test: random test images.
+        axes: what the scaling part varies, one at a time around the first values.
+        matmul: side of the square matrices whose product gives the machine's limit.
+        sweep_iterations: of every trial in parts that run whole sweeps.
+        sweep_trials: trials of those sweeps, one sweep after another.
+    """
+
+    iterations: int
+    warmup: int
+    evaluations: int
+    epochs: int
+    repeats: int
+    work: Work
+    scaling_work: Work
+    width: int
+    classes: int
+    ipc: int
+    size: int
+    per_class: int
+    test: int
+    axes: dict[str, tuple[int, ...]]
+    matmul: int
+    sweep_iterations: int
+    sweep_trials: tuple[int, ...]
+
+
+FULL = Amounts(
+    iterations=5,
+    warmup=2,
+    evaluations=3,
+    epochs=20,
+    repeats=2,
+    work=Work(batch_real=256, queue_batch=256, train_steps=10),
+    scaling_work=Work(batch_real=8, queue_batch=16, train_steps=2),
+    width=128,
+    classes=10,
+    ipc=10,
+    size=32,
+    per_class=5000,
+    test=10_000,
+    axes={"classes": (10, 50, 100, 200), "ipc": (1, 10, 50), "size": (32, 64, 224)},
+    matmul=4096,
+    sweep_iterations=30,
+    sweep_trials=(1, 2, 4, 8),
+)
+
+QUICK = Amounts(
+    iterations=2,
+    warmup=1,
+    evaluations=1,
+    epochs=2,
+    repeats=1,
+    work=Work(batch_real=8, queue_batch=8, train_steps=2),
+    scaling_work=Work(batch_real=4, queue_batch=4, train_steps=1),
+    width=8,
+    classes=3,
+    ipc=2,
+    size=8,
+    per_class=20,
+    test=20,
+    axes={"classes": (3, 4), "ipc": (1, 2), "size": (8, 16)},
+    matmul=128,
+    sweep_iterations=2,
+    sweep_trials=(2,),
+)

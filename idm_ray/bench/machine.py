@@ -1,0 +1,97 @@
+"""What a figure depends on beside the code: the machine, the versions, the commit; and the machine's own limit."""
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import statistics
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+PACKAGES = ("idm_ray", "torch", "torchvision", "numpy")
+FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16")
+TRIES = 5
+
+
+def machine(device: torch.device, threads: int) -> dict[str, Any]:
+    """Processor, its flags that matter to nets, cores, threads, and the GPU if it is used."""
+    facts: dict[str, str] = {}
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    known = set(facts.get("flags", facts.get("Features", "")).split())
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "cpu": facts.get("model name") or platform.processor() or platform.machine(),
+        "cpu_flags": [flag for flag in FLAGS if flag in known],
+        "cores": os.cpu_count(),
+        "usable_cores": usable,
+        "threads": threads,
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,
+        "system": platform.platform(),
+    }
+
+
+def versions() -> dict[str, str | None]:
+    """Of Python, of what computes, and of CUDA; None for what is not installed."""
+    found: dict[str, str | None] = {"python": platform.python_version(), "cuda": torch.version.cuda}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def commit() -> tuple[str | None, bool | None]:
+    """The commit of the working tree and whether it has changes; None where this is no working tree."""
+    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return head, None if changes is None else bool(changes)
+
+
+def _git(*arguments: str) -> str | None:
+    command = ["git", *arguments]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=Path(__file__).parent, check=True, timeout=30
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The machine's own limit: a large matrix product.
+
+    Attributes:
+        precision: fp32, tf32 or bf16.
+        seconds: of each try.
+        tflops: 10^12 floating-point operations per second, of the median.
+    """
+
+    precision: str
+    seconds: tuple[float, ...]
+    tflops: float
+
+
+def floor(device: torch.device, precision: str, size: int) -> Floor:
+    """Time the product of two matrices [size, size]."""
+    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = torch.randn(2, size, size, device=device).to(dtype)
+    seconds = []
+    for _ in range(TRIES + 1):
+        began = time.perf_counter()
+        left @ right
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - began)
+    del seconds[0]
+    return Floor(precision, tuple(seconds), 2 * size**3 / statistics.median(seconds) / 1e12)

@@ -1,0 +1,106 @@
+"""Settings and images of one measurement."""
+
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from idm_ray.bench.amounts import Work
+from idm_ray.bench.options import Options
+from idm_ray.config import Config
+from idm_ray.data import ClassImages, Data, load_data
+from idm_ray.layers import build_config
+
+MEAN, STD = 0.5, 0.29
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is run, small enough to be sent to another process.
+
+    Attributes:
+        config: all settings; preset official.
+        classes: of random images.
+        size: their side in pixels.
+        per_class: random training images of a class.
+        test: random test images in all.
+    """
+
+    config: Config
+    classes: int
+    size: int
+    per_class: int
+    test: int
+
+
+def base_scene(options: Options) -> Scene:
+    """CIFAR-10 at 10 images per class, or random images of its shape and number."""
+    amounts = options.amounts
+    evaluate = {"epochs": amounts.epochs, "repeats": amounts.repeats}
+    config = _config(options, amounts.work, amounts.ipc, {"evaluate": evaluate})
+    if options.root is not None:
+        raw = config.to_raw()
+        raw["dataset"] = {"name": "parquet", "root": str(options.root), "validation": 0}
+        config = build_config(("the benchmark", raw))
+    return Scene(config, amounts.classes, amounts.size, amounts.per_class, amounts.test)
+
+
+def scaled_scene(options: Options, classes: int, ipc: int, size: int) -> Scene:
+    """Random images, just enough of each class for a batch and for the start of S."""
+    amounts = options.amounts
+    config = _config(options, amounts.scaling_work, ipc, {})
+    per_class = max(amounts.scaling_work.batch_real, ipc * config.condense.partition**2)
+    return Scene(config, classes, size, per_class, classes)
+
+
+def settings(scene: Scene) -> dict[str, Any]:
+    """Those that matter to what is measured, as plain data."""
+    raw = scene.config.to_raw()
+    return {name: raw[name] for name in ("seed", "net", "condense", "queue", "evaluate")}
+
+
+def shortened(scene: Scene, epochs: int) -> Scene:
+    """The same with evaluations of so many epochs."""
+    evaluate = scene.config.evaluate.model_copy(update={"epochs": epochs})
+    return replace(scene, config=scene.config.model_copy(update={"evaluate": evaluate}))
+
+
+def scene_data(scene: Scene, device: torch.device) -> Data:
+    """The images of a scene on the device; random ones are the same in every process.
+
+    Raises:
+        UserError: the folder given with --root holds no such data.
+    """
+    if scene.config.dataset.root is not None:
+        return load_data(scene.config.dataset, scene.config.seed, device)
+    counts = {"train": scene.per_class * scene.classes, "validation": 0, "test": scene.test}
+    generator = torch.Generator(device).manual_seed(0)
+    parts = {}
+    for name, count in counts.items():
+        shape = (count, 3, scene.size, scene.size)
+        pixels = torch.randint(256, shape, dtype=torch.uint8, device=device, generator=generator)
+        each = [count // scene.classes + (label < count % scene.classes) for label in range(scene.classes)]
+        rows = torch.arange(count, device=device)
+        parts[name] = ClassImages(pixels, rows, (0, *accumulate(each)), (MEAN,) * 3, (STD,) * 3)
+    return Data(
+        name="random",
+        **parts,
+        class_names=tuple(str(label) for label in range(scene.classes)),
+        mean=(MEAN,) * 3,
+        std=(STD,) * 3,
+        shape=(3, scene.size, scene.size),
+        checksum="",
+        source="random pixels",
+    )
+
+
+def _config(options: Options, work: Work, ipc: int, more: dict[str, dict[str, int]]) -> Config:
+    raw = {
+        "net": {"width": options.amounts.width},
+        "condense": {"preset": "official", "ipc": ipc, "batch_real": work.batch_real},
+        "queue": {"batch": work.queue_batch, "train_steps": work.train_steps},
+        "search": {},
+        **more,
+    }
+    return build_config(("the benchmark", raw))

@@ -1,0 +1,199 @@
+"""Whole sweeps, started as a user starts them: with a shared real side and without, against a bare loop."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+
+from idm_ray.bench.options import Options
+from idm_ray.bench.output import Result, Say, Table, text, times
+from idm_ray.errors import UserError
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+LAMBDAS, PARTITIONS = (10, 50, 100, 200, 20, 30, 150, 300), (1, 2)
+POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True)
+class Run:
+    """A sweep as seen from outside.
+
+    Attributes:
+        seconds: from the command to its end.
+        first: seconds until S of the first trial was evaluated after one iteration; None unless looked for.
+        own: seconds that trials say they have computed, together.
+        memory: the most bytes that all processes of trials held at a time: their share of what is mapped by several.
+    """
+
+    seconds: float
+    first: float | None
+    own: float
+    memory: int
+
+
+def measure_sharing(options: Options, say: Say) -> Result:
+    """Part c: sweeps over lambda_reg x l with equal real sides, shared and not."""
+    rows, measured = [], []
+    for trials in options.amounts.sweep_trials:
+        runs = {}
+        for share, cpus in (("auto", 1 / trials), ("off", 1.0)):
+            say(f"sweep of {trials} trials, sweep.share={share}")
+            runs[share] = _sweep(options, trials, [f"sweep.share={share}", f"sweep.cpus_per_trial={cpus}"])
+        shared, alone = runs["auto"], runs["off"]
+        measured.append({"trials": trials, "shared": asdict(shared), "unshared": asdict(alone)})
+        rows.append(
+            (
+                str(trials),
+                text(shared.seconds),
+                text(alone.seconds),
+                times(alone.seconds / shared.seconds),
+                f"{shared.memory / 2**20:.0f}",
+                f"{alone.memory / 2**20:.0f}",
+            )
+        )
+    columns = ("trials", "shared s", "unshared s", "faster", "shared MiB", "unshared MiB")
+    notes = (
+        "seconds: from the command to the end of the sweep, start of Ray and processes included.",
+        "MiB: of the trials' processes and the real side's, together, at the highest point.",
+        "Shared: all trials at a time, one thread each. Unshared: as many as there are cores, one thread each.",
+    )
+    title = f"c. Sweeps over lambda_reg x l, {options.amounts.sweep_iterations} iterations a trial"
+    return Result((Table(title, columns, tuple(rows), notes),), _settings(options), measured)
+
+
+def measure_platform(options: Options, say: Say) -> Result:
+    """Part d: one trial of a sweep against the same condensation in scripts/condense.py."""
+    with tempfile.TemporaryDirectory() as folder:
+        say("the bare loop")
+        point = [f"condense.lambda_reg={LAMBDAS[0]}", f"condense.partition={PARTITIONS[0]}"]
+        command = [*_config(options, Path(folder), 1), *point, "--out", "bare", "--no-evaluation"]
+        began = time.perf_counter()
+        _finish(_start("condense.py", command, Path(folder)))
+        bare_wall = time.perf_counter() - began
+        bare = json.loads((Path(folder) / "bare" / "result.json").read_text())["seconds"]
+    say("the same as a sweep of one trial")
+    run = _sweep(options, 1, ["sweep.share=off", f"sweep.cpus_per_trial={options.threads}"])
+    say("from the command to the first iteration")
+    first = _sweep(options, 1, ["evaluate.every=1", f"sweep.cpus_per_trial={options.threads}"], first=True)
+    assert first.first is not None
+    rows = (
+        ("bare loop", text(bare), text(bare_wall)),
+        ("sweep of one trial", text(run.own), text(run.seconds)),
+        ("overhead", f"{100 * (run.own / bare - 1):.1f} %", f"{run.seconds - bare_wall:.1f} s"),
+        ("first iteration after", "", text(first.first)),
+    )
+    notes = ("loop: iterations, and in a sweep the looks at S; wall: from the command to its end.",)
+    table = Table(
+        f"d. Platform, {options.amounts.sweep_iterations} iterations", ("", "loop s", "wall s"), rows, notes
+    )
+    plain = {"bare_loop": bare, "bare_wall": bare_wall, "sweep": asdict(run), "first": first.first}
+    return Result((table,), _settings(options), [plain])
+
+
+def _settings(options: Options) -> dict[str, Any]:
+    return {"overrides": _overrides(options, max(options.amounts.sweep_trials))}
+
+
+def _overrides(options: Options, trials: int) -> list[str]:
+    amounts = options.amounts
+    lambdas = LAMBDAS[: max(1, trials // 2)]
+    partitions = PARTITIONS[: min(2, trials)]
+    data = (
+        ["dataset.name=parquet", f"dataset.root={options.root.resolve()}"]
+        if options.root is not None
+        else ["dataset.name=digits"]
+    )
+    search = {"condense.lambda_reg": {"choice": lambdas}, "condense.partition": {"choice": partitions}}
+    return [
+        *data,
+        f"net.width={amounts.width}",
+        "condense.preset=official",
+        f"condense.ipc={amounts.ipc}",
+        f"condense.iterations={amounts.sweep_iterations}",
+        f"condense.batch_real={amounts.work.batch_real}",
+        f"queue.batch={amounts.work.queue_batch}",
+        f"queue.train_steps={amounts.work.train_steps}",
+        f"evaluate.every={amounts.sweep_iterations}",
+        "evaluate.val_epochs=1",
+        f"compute.precision={options.precisions[-1]}",
+        f"search={json.dumps(search)}",
+    ]
+
+
+def _config(options: Options, folder: Path, trials: int) -> list[str]:
+    """Arguments of a script: an empty config file and everything as overrides."""
+    file = folder / "bench.yaml"
+    file.write_text("seed: 0\n")
+    return [str(file), *_overrides(options, trials)]
+
+
+def _sweep(options: Options, trials: int, overrides: Sequence[str], first: bool = False) -> Run:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        sweep = ["sweep.sampler=grid", "sweep.pruner=none", "sweep.best=0", f"sweep.trials={trials}"]
+        began = time.perf_counter()
+        process = _start(
+            "sweep.py", [*_config(options, folder, trials), *sweep, *overrides, "--name", "bench"], folder
+        )
+        mark = folder / "runs" / "bench" / "trials" / "0000" / "steps" / "000001.png"
+        memory, seen = 0, None
+        while process.poll() is None:
+            memory = max(memory, _held(process.pid))
+            if first and mark.exists():
+                seen = seen or time.perf_counter() - began
+            time.sleep(POLL_SECONDS)
+        _finish(process)
+        return Run(time.perf_counter() - began, seen, _own_seconds(folder), memory)
+
+
+def _own_seconds(folder: Path) -> float:
+    total = 0.0
+    for path in folder.glob("runs/bench/trials/*/checkpoint/state.safetensors"):
+        with safe_open(path, framework="pt") as file:
+            total += float(json.loads(file.metadata()["note"])["seconds"])
+    return total
+
+
+def _start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPTS / script), *arguments],
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _finish(process: subprocess.Popen[str]) -> None:
+    said = process.communicate()[1]
+    if process.returncode:
+        raise UserError(f"{process.args[1]} ended with {process.returncode}: {said.strip()[-300:]}")  # type: ignore[index]
+
+
+def _held(root: int) -> int:
+    """Bytes that the processes of trials and real sides below a process hold."""
+    parents: dict[int, list[int]] = {}
+    names: dict[int, str] = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            pid, _, rest = status.read_text().partition(" (")
+            parents.setdefault(int(rest.rpartition(")")[2].split()[1]), []).append(int(pid))
+            names[int(pid)] = (status.parent / "cmdline").read_text()
+    below = [root]
+    for pid in below:  # grows while it is read
+        below += parents.get(pid, [])
+    held = 0
+    for pid in below:
+        if "ray::" in names.get(pid, "") and "IDLE" not in names[pid]:
+            with contextlib.suppress(OSError):
+                lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                held += next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    return held

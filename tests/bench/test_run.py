@@ -1,0 +1,96 @@
+"""scripts/bench.py as a user starts it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "bench.py"
+VARIANTS = ["plain fp32", "ours fp32 eager"]
+PHASES = {"real features", "synthetic step", "queue training", "rest"}
+
+
+def bench(*arguments):
+    return subprocess.run([sys.executable, str(SCRIPT), *arguments], capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    """A quick run of all parts: its process and its report."""
+    file = tmp_path_factory.mktemp("bench") / "new" / "report.json"
+    done = bench("--quick", "--device", "cpu", "--precisions", "fp32", "--threads", "1",
+                 "--parts", "a,b,f", "--json", str(file))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done, json.loads(file.read_text())
+
+
+def test_tables_go_to_standard_output_and_progress_to_standard_error(quick):
+    done, _ = quick
+    for title in ("The machine's limit", "a. One iteration", "b. Evaluation", "f. Iteration time"):
+        assert title in done.stdout
+    assert "iteration 2 of 2" in done.stderr
+    assert "iteration 2 of 2" not in done.stdout
+
+
+def test_the_report_tells_machine_versions_commit_and_command(quick):
+    _, report = quick
+    assert report["command"][:3] == ["scripts/bench.py", "--quick", "--device"]
+    assert report["machine"]["cpu"]
+    assert (report["machine"]["threads"], report["machine"]["gpu"]) == (1, None)
+    assert {"python", "torch", "torchvision", "idm_ray"} <= set(report["versions"])
+    assert {"commit", "dirty", "date", "amounts"} <= set(report)
+    assert [floor["precision"] for floor in report["floor"]] == ["fp32"]
+
+
+def test_an_iteration_is_reported_raw_and_by_phase(quick):
+    part = quick[1]["parts"]["a"]
+    assert part["settings"]["config"]["condense"]["preset"] == "official"
+    assert part["settings"]["images"]["name"] == "random"
+    assert [each["variant"] for each in part["measurements"]] == VARIANTS
+    for measured in part["measurements"]:
+        assert len(measured["seconds"]) == 2
+        assert measured["min"] <= measured["median"] <= measured["max"] < measured["first"] + 60
+        assert set(measured["phases"]) == PHASES
+        for turn, seconds in enumerate(measured["seconds"]):
+            phases = sum(phase["seconds"][turn] for phase in measured["phases"].values())
+            assert phases == pytest.approx(seconds)
+        for phase in PHASES:
+            assert measured["phases"][phase]["min"] > 0
+        assert measured["peak_bytes"] > 0
+    assert part["measurements"][0]["faster"] == 1
+
+
+def test_an_evaluation_is_reported_and_both_ways_find_the_same(quick):
+    part = quick[1]["parts"]["b"]
+    assert [each["variant"] for each in part["measurements"]] == VARIANTS
+    assert len({each["accuracy"] for each in part["measurements"]}) == 1
+    assert all({"first", "median", "epoch", "faster"} <= set(each) for each in part["measurements"])
+
+
+def test_one_thing_is_varied_at_a_time(quick):
+    part = quick[1]["parts"]["f"]
+    points = [(each["classes"], each["ipc"], each["size"]) for each in part["measurements"]]
+    assert points == [(3, 1, 8), (4, 1, 8), (3, 2, 8), (3, 1, 16)]
+    assert all(
+        [variant["variant"] for variant in each["variants"]] == VARIANTS for each in part["measurements"]
+    )
+
+
+def test_bad_input_is_one_line_and_exit_code_2():
+    done = bench("--parts", "z")
+    assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
+
+
+@pytest.mark.ray
+def test_sweeps_are_compared_shared_and_not(tmp_path):
+    file = tmp_path / "report.json"
+    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c", "--sweep-trials", "2",
+                 "--json", str(file))  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (measured,) = json.loads(file.read_text())["parts"]["c"]["measurements"]
+    assert measured["trials"] == 2
+    for share in ("shared", "unshared"):
+        assert 0 < measured[share]["own"] < measured[share]["seconds"]
+        assert measured[share]["memory"] > 2**26
