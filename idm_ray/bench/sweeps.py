@@ -175,7 +175,7 @@ def _start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Po
 def _finish(process: subprocess.Popen[str]) -> None:
     said = process.communicate()[1]
     if process.returncode:
-        raise UserError(f"{process.args[1]} ended with {process.returncode}: {said.strip()[-300:]}")  # type: ignore[index]
+        raise UserError(f"a sweep ended with {process.returncode}: {said.strip()[-300:]}")
 
 
 def _held(root: int) -> int:
@@ -184,9 +184,9 @@ def _held(root: int) -> int:
     names: dict[int, str] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError, ValueError):
-            pid, _, rest = status.read_text().partition(" (")
-            parents.setdefault(int(rest.rpartition(")")[2].split()[1]), []).append(int(pid))
-            names[int(pid)] = (status.parent / "cmdline").read_text()
+            number, _, rest = status.read_text().partition(" (")
+            parents.setdefault(int(rest.rpartition(")")[2].split()[1]), []).append(int(number))
+            names[int(number)] = (status.parent / "cmdline").read_text()
     below = [root]
     for pid in below:  # grows while it is read
         below += parents.get(pid, [])

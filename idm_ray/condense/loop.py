@@ -115,9 +115,17 @@ class Condensation:
         self._real.load_state(state)
 
 
-def real_side(config: Config, data: Data, compute: Compute) -> RealSide:
-    """A real side at its start. Only `real_settings` of the config are read."""
-    return RealSide(config, data.train, build_shell(config.net, data.shape, data.num_classes, compute))
+def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 1) -> RealSide:
+    """A real side at its start. Only `real_settings` of the config are read.
+
+    Args:
+        config: all settings.
+        data: only its training part is used.
+        compute: where and how.
+        side_by_side: nets of the queue to train at a time on the CPU, each with the threads that torch has.
+    """
+    shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(side_by_side)]
+    return RealSide(config, data.train, shells)
 
 
 def condense(config: Config, data: Data, compute: Compute, real: RealSource | None = None) -> Condensation:

@@ -86,14 +86,15 @@ class ModelQueue:
         order = torch.randperm(len(self.nets), generator=stream(self._seed, "queue others", iteration))
         return [index for index in order.tolist() if index != sampled][: self._config.train_nets]
 
-    def train(self, index: int, next_batch: Callable[[], Batch]) -> None:
+    def train(self, index: int, next_batch: Callable[[], Batch], shell: Shell) -> None:
         """Train a net for K steps with cross-entropy and put it back.
 
         Args:
             index: its place in the queue.
             next_batch: gives images [B, channels, H, W] and labels [B].
+            shell: runs its weights. Nets that have shells of their own may be trained side by side.
         """
-        net, config, shell = self.nets[index], self._config, self._shell
+        net, config = self.nets[index], self._config
         shell.load(net.weights)
         for _ in range(config.train_steps):
             images, labels = next_batch()

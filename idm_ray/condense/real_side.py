@@ -1,8 +1,10 @@
 """The half of an iteration that never looks at S: a net, and what real images look like to it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import torch
@@ -64,20 +66,24 @@ class RealSide:
     Args:
         config: `real_settings` of it are read.
         data: the training part.
-        shell: a net of its own; the queue's weights run through it.
+        shells: nets of its own, through which the queue's weights run. With more than one, nets of the queue are
+            trained side by side, each by as many threads as this one has, so that not a bit changes.
 
     Attributes:
         position: the next iteration.
     """
 
-    def __init__(self, config: Config, data: ClassImages, shell: Shell):
+    def __init__(self, config: Config, data: ClassImages, shells: Sequence[Shell]):
         self._data, self._config = data, config.queue
         self._batch_real, self._strategy = config.condense.batch_real, config.condense.augment
-        self._shell, self._seed = shell, config.seed
-        self.queue = ModelQueue(config.queue, shell, config.seed)
+        self._shells, self._shell, self._seed = shells, shells[0], config.seed
+        self.queue = ModelQueue(config.queue, self._shell, config.seed)
         self.position = 0
         self._counts = tuple(min(self._batch_real, count) for count in data.counts)
-        self._device = shell.weights.device
+        self._device = self._shell.weights.device
+        self._workers = ThreadPoolExecutor(
+            len(shells), initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+        )
 
     def step(self, iteration: int) -> RealRecord:
         """The record of an iteration; the queue is trained afterwards, ready for the next one.
@@ -123,14 +129,32 @@ class RealSide:
             self.queue.load_state(dict(state))
 
     def _train(self, sampled: int) -> None:
-        batches = stream(self._seed, "training batches", self.position, device=self._device)
-        for index in self.queue.to_train(self.position, sampled):
-            self.queue.train(index, lambda: self._training_batch(batches))
+        generator = stream(self._seed, "training batches", self.position, device=self._device)
+        indices = self.queue.to_train(self.position, sampled)
+        size, steps = self._config.batch, self._config.train_steps
+        drawn = [iter([self._data.sample(size, generator) for _ in range(steps)]) for _ in indices]
+        if len(self._shells) == 1:
+            for index, positions in zip(indices, drawn, strict=True):
+                self._train_net(index, positions, self._shell)
+        else:
+            free = SimpleQueue[Shell]()
+            for shell in self._shells:
+                free.put(shell)
+
+            def train(index: int, positions: Iterator[Tensor]) -> None:
+                shell = free.get()
+                self._train_net(index, positions, shell)
+                free.put(shell)
+
+            list(self._workers.map(train, indices, drawn))
         self.position += 1
 
-    def _training_batch(self, generator: torch.Generator) -> Batch:
-        positions = self._data.sample(self._config.batch, generator)
-        return self._images(positions), self._data.labels[positions]
+    def _train_net(self, index: int, positions: Iterator[Tensor], shell: Shell) -> None:
+        def next_batch() -> Batch:
+            rows = next(positions)
+            return self._images(rows), self._data.labels[rows]
+
+        self.queue.train(index, next_batch, shell)
 
     def _images(self, positions: Tensor) -> Tensor:
         return self._data.images(positions).to(self._shell.weights.dtype)

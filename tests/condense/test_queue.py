@@ -63,7 +63,7 @@ def flat(net):
 
 def real_side(config, data, cpu):
     shell = build_shell(config.net, data.shape, data.num_classes, cpu)
-    return RealSide(config, data.train, shell)
+    return RealSide(config, data.train, [shell])
 
 
 @pytest.mark.parametrize("initial", [0, 2])
@@ -206,7 +206,7 @@ def test_a_queue_goes_on_from_its_state(small_config, small_data, cpu):
     first, second = (real_side(config, data, cpu) for _ in range(2))
     for step in range(5):
         first.step(step)
-    second.queue.load_state(first.queue.state())
+    second.load_state(first.state())
     for mine, other in zip(second.queue.nets, first.queue.nets, strict=True):
         assert torch.equal(mine.weights, other.weights)
         assert torch.equal(mine.velocity, other.velocity)

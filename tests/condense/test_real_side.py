@@ -54,6 +54,12 @@ def test_records_left_out_do_not_change_later_ones(records, small_config, small_
     assert same(side.step(4), whole[4])
 
 
+@pytest.mark.parametrize("override", ["queue.train_nets=2", "queue.train_nets=5", "queue.train=sampled"])
+def test_nets_trained_side_by_side_are_the_same(records, small_config, small_data, cpu, override):
+    side = real_side(small_config(override), small_data(), cpu, side_by_side=3)
+    assert all(same(side.step(step), record) for step, record in enumerate(records(override)))
+
+
 def test_a_record_of_the_past_is_refused(small_config, small_data, cpu):
     side = real_side(small_config(), small_data(), cpu)
     side.step(2)
