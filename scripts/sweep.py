@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from idm_ray.errors import UserError
 from idm_ray.terminal import main, store_progress
 
 CONFIGS = Path(__file__).resolve().parent.parent / "tune_configs"
@@ -17,8 +16,6 @@ def sweep(arguments: list[str]) -> int:
 
     parsed = command.parser(CONFIGS / "digits.yaml").parse_intermixed_args(arguments)
     config, folder = command.resolve(parsed)
-    if parsed.calibrate and not parsed.dry_run:
-        raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
     if parsed.dry_run:
         command.dry_run(config, folder, Console(), parsed.calibrate)
         return 0

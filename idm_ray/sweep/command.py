@@ -64,6 +64,8 @@ def resolve(arguments: argparse.Namespace) -> tuple[Config, Path]:
     Raises:
         UserError: bad settings, a name that exists, a resume name that does not.
     """
+    if arguments.calibrate and not arguments.dry_run:
+        raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
     overrides = list(arguments.overrides)
     if arguments.config and "=" in arguments.config and not Path(arguments.config).exists():
         overrides.insert(0, arguments.config)

@@ -159,3 +159,9 @@ def test_a_resumed_sweep_keeps_the_settings_of_its_trials(refused):
 def test_an_output_folder_that_is_a_file_is_refused(refused, tmp_path):
     (tmp_path / "file").write_text("")
     assert "file" in refused("--output-dir", "file/runs")
+
+
+def test_calibrate_alone_is_refused(tmp_path):
+    parsed = command.parser(tmp_path / "digits.yaml").parse_args(["--calibrate"])
+    with pytest.raises(UserError, match="together with --dry-run"):
+        command.resolve(parsed)

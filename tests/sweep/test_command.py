@@ -32,6 +32,7 @@ def test_a_dry_run_shows_settings_points_and_resources(shown, tiny_config):
     ):
         assert words in text
     assert "0002" not in text
+    assert "1 real side for 32 trials" in text
 
 
 def test_a_sweep_for_another_machine_can_be_looked_at(shown, tiny_config):
