@@ -122,10 +122,12 @@ def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 
         config: all settings.
         data: only its training part is used.
         compute: where and how.
-        side_by_side: nets of the queue to train at a time on the CPU, each with the threads that torch has.
+        side_by_side: nets of the queue to train at a time, each with the threads that torch has; on a CUDA device
+            and with torch.compile it is one.
     """
     shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(side_by_side)]
-    return RealSide(config, data.train, shells)
+    alone = compute.device.type == "cuda" or shells[0].compiled
+    return RealSide(config, data.train, shells[:1] if alone else shells)
 
 
 def condense(config: Config, data: Data, compute: Compute, real: RealSource | None = None) -> Condensation:

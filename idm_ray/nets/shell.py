@@ -18,6 +18,7 @@ class Shell:
         weights: [P] of the compute's `storage` type, all parameters; the net's own parameters are views of it.
         gradient: [P], likewise all gradients.
         chunk: images to run at a time when there are many.
+        compiled: by torch.compile; such a net is to be run by one thread at a time.
     """
 
     def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int):
@@ -32,6 +33,7 @@ class Shell:
         _bind(net, self.weights, self.gradient)
         self.chunk = chunk
         native_ops = compute.native and net.use_native()
+        self.compiled = compute.compile and not native_ops
         self._run = net.forward if native_ops else compute.optimise(net.forward)
         self._channels_last = native_ops or compute.device.type == "cuda"
 

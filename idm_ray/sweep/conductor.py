@@ -184,6 +184,7 @@ class Conductor:
         ]
         metrics.append(("val_accuracy", report.val_accuracy, report.iteration))
         metrics.append(("seconds", report.seconds, report.iteration))
+        metrics.append(("peak_bytes", report.peak_bytes, report.iteration))
         if self._sides:
             metrics.append(("shared_seconds", report.shared_seconds, report.iteration))
         self._tracker.log_metrics(number, metrics)

@@ -19,6 +19,7 @@ from idm_ray.condense import Condensation, IterationRecord, RealSide, condense, 
 from idm_ray.config import Config, Raw
 from idm_ray.evaluate import evaluate, validation_protocol
 from idm_ray.files import read_state, write_bytes, write_state
+from idm_ray.memory import peak_bytes
 from idm_ray.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
@@ -41,6 +42,7 @@ class Report:
         val_accuracy: in percent, on the validation split; NaN when it was not reached.
         seconds: that the trial has computed for, over all its processes; waiting for records is not counted.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
+        peak_bytes: most memory that its process held so far; on the GPU where it has one.
         state: RUNNING, COMPLETE or FAIL.
         reason: of a FAIL, one line.
         device: where it computed.
@@ -52,6 +54,7 @@ class Report:
     seconds: float
     state: str
     shared_seconds: float = 0.0
+    peak_bytes: int = 0
     reason: str = ""
     device: str = ""
     history: list[list[float]] = field(default_factory=list)
@@ -122,6 +125,7 @@ class TrialRun:
             val_accuracy=evaluation.mean,
             seconds=self._seconds,
             shared_seconds=shared_seconds,
+            peak_bytes=peak_bytes(self._compute.device),
             state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
             device=describe(self._compute),
             history=history,

@@ -65,9 +65,6 @@ class RealServer:
         device = choose_compute(self._config.compute).device
         self._data = load_data(self._config.dataset, self._config.seed, device)
         self._compute = real_compute(self._config, self._data)
-        # Nets that torch.compile has made run in one thread only.
-        alone = self._compute.device.type == "cuda" or not self._compute.native
-        self._side_by_side = 1 if alone else max(1, min(self._config.queue.train_nets, SIDE_BY_SIDE))
         self._snapshots = Snapshots(Path(folder), fingerprint)
         self._shelf = Shelf(budget)
         self._sides: list[RealSide] = []
@@ -160,7 +157,7 @@ class RealServer:
         before = [side for side in self._sides if side.position <= step]
         nearest = max(before, key=lambda side: side.position, default=None)
         if nearest is None or nearest.position < self._snapshots.nearest(step):
-            nearest = real_side(self._config, self._data, self._compute, self._side_by_side)
+            nearest = real_side(self._config, self._data, self._compute, SIDE_BY_SIDE)
             self._snapshots.load(nearest, step)
         self._sides = [nearest, *(side for side in self._sides if side is not nearest)][:SIDES]
         return nearest
