@@ -155,9 +155,8 @@ def dry_run(config: Config, folder: Path, console: Console, predict: bool = Fals
             sides = in_words(count_sides(config))
             console.print(f"{sides} for {sweep.trials} trials; --calibrate tells what sharing saves")
         if predict:
-            console.print(
-                calibrate(config, points, here, lambda text: console.print(text, highlight=False)).text
-            )
+            forecast = calibrate(config, points, here, lambda text: console.print(text, highlight=False))
+            console.print(forecast.text, highlight=False, soft_wrap=True)
     except UserError as error:
         console.print(f"it would not start here: {error}", markup=False, highlight=False, soft_wrap=True)
 
