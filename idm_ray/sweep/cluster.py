@@ -38,7 +38,7 @@ def concurrency(config: Config, resources: dict[str, float]) -> int:
     fits = int(resources.get("CPU", 0) / sweep.cpus_per_trial + 1e-9)
     if sweep.gpus_per_trial:
         fits = min(fits, int(resources.get("GPU", 0) / sweep.gpus_per_trial + 1e-9))
-    if not fits:
+    if fits < 1:
         raise UserError(
             f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs, but Ray has "
             f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}; lower cpus_per_trial or gpus_per_trial"

@@ -53,6 +53,7 @@ def test_one_real_side_for_many_trials_is_shared(plan):
         (["sweep.trials=8"], "lambda rate", "hardly two trials"),
         (["sweep.trials=3"], "lambda K", "hardly two trials"),
         (["sweep.trials=8"], "lambda K", "beside trials do not fit here"),
+        (["sweep.trials=12"], "lambda K N", "beside trials do not fit here"),
         (["sweep.trials=8", "queue.train_steps=0", "condense.batch_real=1"], "lambda", "would save nothing"),
     ],
 )
