@@ -20,6 +20,8 @@ from idm_ray.errors import UserError
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LAMBDAS, PARTITIONS = (10, 50, 100, 200, 20, 30, 150, 300), (1, 2)
 POLL_SECONDS = 0.25
+MEMORY_SECONDS = 5.0
+"""Between two looks at the memory of processes: the kernel stops them while it counts their pages."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,10 @@ def _sweep(options: Options, trials: int, overrides: Sequence[str], first: bool 
             "sweep.py", [*_config(options, folder, trials), *sweep, *overrides, "--name", "bench"], folder
         )
         mark = folder / "runs" / "bench" / "trials" / "0000" / "steps" / "000001.png"
-        memory, seen = 0, None
+        memory, seen, look = 0, None, began
         while process.poll() is None:
-            memory = max(memory, _held(process.pid))
+            if time.perf_counter() >= look:
+                memory, look = max(memory, _held(process.pid)), time.perf_counter() + MEMORY_SECONDS
             if first and mark.exists():
                 seen = seen or time.perf_counter() - began
             time.sleep(POLL_SECONDS)
