@@ -6,9 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from idm_ray.presets import METHOD_PRESETS
+from idm_ray.presets import DSA, FIXED, METHOD_PRESETS, ignores, method_of
 
-DSA = "color_crop_cutout_flip_scale_rotate"
 OPERATIONS = tuple(DSA.split("_"))
 Raw = dict[str, Any]
 
@@ -48,13 +47,19 @@ class DatasetConfig(Section):
 class NetConfig(Section):
     """The network that gives features and logits."""
 
-    name: Literal["convnet"] = "convnet"
-    width: int = Field(128, ge=1)
-    """Channels of every block."""
+    name: Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"] = "convnet"
+    width: int | None = Field(None, ge=1)
+    """Channels of the first layer (convnet, mlp: of every layer), the others in proportion; null: as published
+    (128 for convnet, alexnet and mlp, 64 for vgg11 and resnet18, 6 for lenet)."""
     depth: int | None = Field(None, ge=1)
-    """Blocks; null follows the image size (3 for 32 pixels, 4 for 64, 6 for 224)."""
-    norm: Literal["instance", "group", "layer", "none"] = "instance"
-    pooling: Literal["average", "max"] = "average"
+    """Blocks of convnet; null follows the image size (3 for 32 pixels, 4 for 64, 6 for 224). Hidden layers of mlp;
+    null: 2."""
+    norm: Literal["instance", "batch", "group", "layer", "none"] | None = None
+    """Of convnet, vgg11 and resnet18 (null: instance) and alexnet (null: none)."""
+    activation: Literal["relu", "leaky_relu", "sigmoid", "swish"] | None = None
+    """null: relu."""
+    pooling: Literal["average", "max"] | None = None
+    """Of convnet (null: average), alexnet, vgg11 and lenet (null: max)."""
 
 
 def _check_augment(value: str) -> str:
@@ -66,8 +71,20 @@ def _check_augment(value: str) -> str:
 class CondenseConfig(Section):
     """How the condensed set S is made."""
 
-    method: Literal["idm", "dm"] = "idm"
-    preset: Literal["official", "paper", "dm"] = "official"
+    method: Literal["idm", "dm", "dc", "dsa", "cafe", "random", "herding", "kcenter", "forgetting"] = "idm"
+    preset: Literal[
+        "official",
+        "paper",
+        "dm",
+        "dc",
+        "dsa",
+        "cafe",
+        "cafe_dsa",
+        "random",
+        "herding",
+        "kcenter",
+        "forgetting",
+    ] = "official"
     ipc: int = Field(10, ge=1)
     """Synthetic images per class."""
     iterations: int = Field(20_000, ge=0)
@@ -86,13 +103,14 @@ class CondenseConfig(Section):
     stepping: Literal["per_class", "joint"] = "per_class"
     """One joint step an iteration, or the published loop that steps S once per class (in closed form)."""
     augment: str = DSA
-    """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA."""
+    """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
+    that train nets on S or for selection augment there too."""
 
     _augment = field_validator("augment")(_check_augment)
 
 
 class QueueConfig(Section):
-    """The model queue (section 4.2)."""
+    """Nets that are trained during condensation: the model queue (section 4.2), and how other methods train theirs."""
 
     max_nets: int = Field(100, ge=1)
     """N_max: the oldest net is popped when there are more."""
@@ -109,12 +127,50 @@ class QueueConfig(Section):
     lr: float = Field(0.01, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
+    pretrain_epochs: int = Field(0, ge=0)
+    """Epochs over the training part that a net is trained for when it is pushed (figure 3)."""
     train: Literal["others", "sampled"] = "others"
     """Which nets are trained: `train_nets` others, or the one that was matched."""
     accuracy: Literal["training", "matching"] = "training"
     """The net's accuracy: over all batches that trained it (0 before), or on this step's real batches."""
     reset_accuracy_every: int = Field(0, ge=0)
     """Iterations after which all running accuracies start anew, as the authors' evaluations do; 0: never."""
+
+
+class GradientConfig(Section):
+    """Gradient matching (methods dc and dsa)."""
+
+    outer: int | None = Field(None, ge=1)
+    """Steps on S for a net; null: as published for the ipc nearest to ours."""
+    inner: int | None = Field(None, ge=1)
+    """Epochs on S that the net is trained for between two of them; null likewise."""
+
+
+class CafeConfig(Section):
+    """Feature alignment (method cafe)."""
+
+    layer_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0, 1.0, 0.1, 0.1)
+    """Of the distances of class means: of the features, then of stages from the deepest to the first."""
+    discrimination: float = Field(0.01, ge=0)
+    """Weight of the cross-entropy of real features against synthetic class means."""
+    outer_range: float = Field(0.04, ge=0, le=1)
+    """lambda_1: a net is done when its last `window` query accuracies (0..1) lie within this."""
+    inner_range: float = Field(0.03, ge=0, le=1)
+    """lambda_2: training on S pauses when the last `window` query accuracies differ by more than this."""
+    window: int = Field(10, ge=2)
+    query: int = Field(128, ge=1)
+    """Training images per class that an accuracy is measured on."""
+    most_steps: int = Field(50, ge=1)
+    """Steps on S for a net, at most."""
+    most_epochs: int = Field(50, ge=1)
+    """Epochs on S between two of them, at most."""
+
+
+class SelectConfig(Section):
+    """The net that herding, kcenter and forgetting choose by."""
+
+    epochs: int = Field(20, ge=1)
+    """Epochs over the training part; one is an iteration of the method."""
 
 
 class EvaluateConfig(Section):
@@ -243,6 +299,9 @@ class Config(Section):
     net: NetConfig = NetConfig()
     condense: CondenseConfig = CondenseConfig()
     queue: QueueConfig = QueueConfig()
+    gradient: GradientConfig = GradientConfig()
+    cafe: CafeConfig = CafeConfig()
+    select: SelectConfig = SelectConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compute: ComputeConfig = ComputeConfig()
     search: dict[str, Domain] = DEFAULT_SEARCH
@@ -263,24 +322,30 @@ class Config(Section):
         if preset not in METHOD_PRESETS[method]:
             choices = ", ".join(METHOD_PRESETS[method])
             raise ValueError(f"condense.preset of method {method} must be one of {choices}; got {preset}")
-        if method == "dm":
-            fixed = {
-                "condense.partition": (self.condense.partition, 1),
-                "condense.lambda_reg": (self.condense.lambda_reg, 0),
-                "queue.train_steps": (self.queue.train_steps, 0),
-            }
-            for key, (value, required) in fixed.items():
-                if value != required:
-                    raise ValueError(
-                        f"{key} must be {required} for method dm; got {value} (method idm uses it)"
-                    )
-                if key in self.search:
-                    raise ValueError(
-                        f"{key} is fixed at {required} by method dm and cannot be searched; set search.{key}=null"
-                    )
+        for key, required in FIXED[method].items():
+            if self.get(key) != required:
+                raise ValueError(
+                    f"{key} must be {required} for method {method}; got {self.get(key)} (method idm uses it)"
+                )
+        for key in self.search:
+            if all(ignores(each, key) for each in self.methods):
+                raise ValueError(
+                    f"{key} has no effect on method {' or '.join(self.methods)} and cannot be searched; "
+                    f"set search.{key}=null"
+                )
         if self.queue.train == "others" and self.queue.max_nets == 1 and self.queue.train_steps > 0:
             raise ValueError("queue.max_nets must be at least 2 when queue.train is others; got 1")
         return self
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The method, or those that are searched."""
+        for key in ("condense.preset", "condense.method"):
+            searched = self.search.get(key)
+            if isinstance(searched, Choice):
+                named = (method_of({key: value}) for value in searched.choice)
+                return tuple(dict.fromkeys(name for name in named if name in METHOD_PRESETS))
+        return (self.condense.method,)
 
     def get(self, key: str) -> Any:
         """The value of a dotted key such as ``condense.lambda_reg``."""

@@ -5,6 +5,7 @@ that a search suggests. Each layer expands the preset that it names (see `idm_ra
 """
 
 import difflib
+import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,9 @@ from pydantic import ValidationError
 
 from idm_ray.config import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, SweepConfig, Uniform
 from idm_ray.errors import UserError
-from idm_ray.presets import METHOD_PRESETS, PRESETS
+from idm_ray.presets import METHOD_PRESETS, PRESETS, ignores, method_of
+
+METHOD, DEFAULT_METHOD = "condense.method", "idm"
 
 
 def setting_keys() -> list[str]:
@@ -32,12 +35,12 @@ def setting_keys() -> list[str]:
 def overlay(base: Raw, layer: Raw) -> Raw:
     """`base` with `layer` on top; a method or preset that `layer` names is expanded between the two.
 
-    Raises:
-        UserError: the preset is unknown.
+    A method that `base` has already is not expanded again, so what was set beside it stays.
     """
-    condense = layer.get("condense")
-    merged = base
-    if isinstance(condense, Mapping) and ("preset" in condense or "method" in condense):
+    condense, merged = layer.get("condense"), base
+    before = base.get("condense")
+    known = before.get("method", DEFAULT_METHOD) if isinstance(before, Mapping) else DEFAULT_METHOD
+    if isinstance(condense, Mapping) and ("preset" in condense or condense.get("method", known) != known):
         named = condense.get("preset") or METHOD_PRESETS.get(str(condense.get("method")), ("",))[0]
         if isinstance(named, str) and named in PRESETS:
             merged = _merge(base, PRESETS[named])
@@ -136,19 +139,27 @@ def build_config(*layers: tuple[str, Raw]) -> Config:
         layer = {key: value for key, value in layer.items() if key != "search_entries"}
         merged = overlay(merged, layer)
         if entries:
-            search = merged.get("search", {key: value.model_dump() for key, value in DEFAULT_SEARCH.items()})
+            search = merged.get("search", _default_search(merged))
             merged["search"] = {**search, **entries}
         for key in _leaf_keys(layer):
             origin[key] = name
         for key in entries:
             origin[f"search.{key}"] = name
     try:
-        config = Config.model_validate(merged)
+        config = Config.model_validate({"search": _default_search(merged), **merged})
     except ValidationError as error:
         raise UserError(_one_line(error, origin)) from None
     for key, domain in config.search.items():
         _check_searched(config, key, domain, origin)
     return config
+
+
+def _default_search(merged: Raw) -> Raw:
+    """What is searched when nothing is said: of the defaults, those that have an effect on the method."""
+    condense = merged.get("condense")
+    method = condense.get("method") if isinstance(condense, Mapping) else None
+    known = method if isinstance(method, str) and method in METHOD_PRESETS else DEFAULT_METHOD
+    return {key: domain.model_dump() for key, domain in DEFAULT_SEARCH.items() if not ignores(known, key)}
 
 
 def with_point(config: Config, point: Mapping[str, Any]) -> Config:
@@ -182,9 +193,13 @@ def _check_searched(config: Config, key: str, domain: Domain, origin: dict[str, 
     if key not in known:
         name = origin.get(f"search.{key}", origin.get("search", "config"))
         raise UserError(f"{name}: search.{key} is not a setting of a trial{_nearest(key, known)}")
-    for value in domain_corners(domain):
+    alone = method_of({key: domain_corners(domain)[0]}) is not None
+    for method, value in itertools.product(("",) if alone else config.methods, domain_corners(domain)):
+        if not alone and ignores(method, key):
+            continue
+        point = {key: value} if alone else {METHOD: method, key: value}
         try:
-            with_point(config, {key: value})
+            with_point(config, point)
         except UserError as error:
             raise UserError(f"search.{key} may suggest {value!r}, which is refused: {error}") from None
 

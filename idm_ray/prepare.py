@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from idm_ray.compute import WORK_WORTH_COMPILING, Compute, choose_compute, keep_freed_memory
-from idm_ray.condense import condensation_flops, real_flops, real_settings
+from idm_ray.condense import condensation_flops, has_real_side, real_flops, real_settings
 from idm_ray.config import Config
 from idm_ray.data import Data, load_data
 from idm_ray.data.raw import Progress
@@ -25,8 +25,9 @@ def prepare(config: Config, progress: Progress | None = None, verify: bool = Fal
     keep_freed_memory()
     device = choose_compute(config.compute).device
     data = load_data(config.dataset, config.seed, device, progress=progress, verify=verify)
-    work = condensation_flops(config, data.shape, data.num_classes)
-    work += looks_flops(config, data.shape, data.num_classes)
+    work = looks_flops(config, data.shape, data.num_classes)
+    if has_real_side(config.condense.method):
+        work += condensation_flops(config, data.shape, data.num_classes)
     return data, choose_compute(config.compute, work)
 
 

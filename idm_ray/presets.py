@@ -1,10 +1,42 @@
 """Named readings of a method: what a preset sets, as plain data.
 
 A preset is expanded where it is named: it overrides what an earlier layer set (the file, say),
-and whatever is set beside it or later overrides the preset.
+and whatever is set beside it or later overrides the preset. How long to condense and how to evaluate is
+not in it, so that methods can be compared at one budget and by one protocol.
 """
 
+from collections.abc import Mapping
 from typing import Any
+
+DSA = "color_crop_cutout_flip_scale_rotate"
+
+_NET_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
+_PLAIN_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0}
+_NO_QUEUE = {
+    "initial": 0,
+    "push_every": 1,
+    "max_nets": 1,
+    "train": "sampled",
+    "train_nets": 1,
+    "train_steps": 0,
+    "accuracy": "training",
+    "reset_accuracy_every": 0,
+    "pretrain_epochs": 0,
+}
+
+
+def _matching(method: str, **condense: Any) -> dict[str, dict[str, Any]]:
+    """A method that steps S jointly, on whole images, with a new net every iteration."""
+    common = {"method": method, "partition": 1, "lambda_reg": 0.0, "momentum": 0.5, "batch_real": 256,
+              "stepping": "joint"}  # fmt: skip
+    return {"condense": {**common, **condense}, "queue": {**_NO_QUEUE, **_PLAIN_TRAINING}}
+
+
+def _selecting(method: str) -> dict[str, dict[str, Any]]:
+    """A method that chooses real images."""
+    base = _matching(method, init="real", augment="none", lr=0.2)
+    return {"condense": base["condense"], "queue": {**_NO_QUEUE, **_NET_TRAINING}}
+
 
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Algorithm 1 and section 5.1 of the paper. It pushes at the end of an iteration; we push at the
@@ -19,8 +51,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "batch_real": 256,
             "init": "real",
             "stepping": "joint",
+            "augment": DSA,
         },
         "queue": {
+            **_NET_TRAINING,
+            "pretrain_epochs": 0,
             "initial": 9,
             "push_every": 1,
             "max_nets": 100,
@@ -43,8 +78,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "batch_real": 256,
             "init": "mosaic",
             "stepping": "per_class",
+            "augment": DSA,
         },
         "queue": {
+            **_NET_TRAINING,
+            "pretrain_epochs": 0,
             "initial": 3,
             "push_every": 30,
             "max_nets": 100,
@@ -55,30 +93,80 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "reset_accuracy_every": 0,
         },
     },
-    # Distribution matching: a fresh random net every iteration, never trained.
+    # Distribution matching: a fresh random net every iteration, never trained. Published: 20,000 iterations;
+    # learning rate 10 above 100 images per class.
     "dm": {
-        "condense": {
-            "method": "dm",
-            "partition": 1,
-            "lambda_reg": 0.0,
-            "lr": 1.0,
-            "momentum": 0.5,
-            "batch_real": 256,
-            "init": "real",
-            "stepping": "joint",
-        },
-        "queue": {
-            "initial": 0,
-            "push_every": 1,
-            "max_nets": 1,
-            "train": "sampled",
-            "train_nets": 1,
-            "train_steps": 0,
-            "accuracy": "training",
-            "reset_accuracy_every": 0,
-        },
+        "condense": _matching("dm", lr=1.0, init="real", augment=DSA)["condense"],
+        "queue": {**_NO_QUEUE, **_NET_TRAINING},
     },
+    # Gradient matching. Published: 1,000 iterations; loops by images per class (`gradient`).
+    "dc": _matching("dc", lr=0.1, init="noise", augment="none"),
+    "dsa": _matching("dsa", lr=0.1, init="real", augment=DSA),
+    # Published: 2,000 iterations.
+    "cafe": _matching("cafe", lr=0.1, init="noise", augment="none"),
+    "cafe_dsa": _matching("cafe", lr=0.1, init="noise", augment=DSA),
+    "random": _selecting("random"),
+    "herding": _selecting("herding"),
+    "kcenter": _selecting("kcenter"),
+    "forgetting": _selecting("forgetting"),
 }
 
-METHOD_PRESETS: dict[str, tuple[str, ...]] = {"idm": ("official", "paper"), "dm": ("dm",)}
+METHOD_PRESETS: dict[str, tuple[str, ...]] = {
+    "idm": ("official", "paper"),
+    "dm": ("dm",),
+    "dc": ("dc",),
+    "dsa": ("dsa",),
+    "cafe": ("cafe", "cafe_dsa"),
+    "random": ("random",),
+    "herding": ("herding",),
+    "kcenter": ("kcenter",),
+    "forgetting": ("forgetting",),
+}
 """The presets of each method, its default first."""
+
+_WHOLE = {"condense.partition": 1, "condense.lambda_reg": 0}
+_CHOSEN = {**_WHOLE, "condense.init": "real"}
+FIXED: dict[str, dict[str, Any]] = {
+    "idm": {},
+    "dm": {**_WHOLE, "queue.train_steps": 0},
+    "dc": _WHOLE,
+    "dsa": _WHOLE,
+    "cafe": _WHOLE,
+    "random": _CHOSEN,
+    "herding": _CHOSEN,
+    "kcenter": _CHOSEN,
+    "forgetting": _CHOSEN,
+}
+"""Settings that a method leaves no choice about."""
+
+_QUEUE = tuple(f"queue.{name}" for name in _NO_QUEUE)
+_STEPS = (
+    "condense.iterations",
+    "condense.lr",
+    "condense.momentum",
+    "condense.batch_real",
+    "condense.stepping",
+)
+_CHOOSING = (*_STEPS, *_QUEUE, "gradient.", "cafe.")
+UNREAD: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("idm", "dm"), ("gradient.", "cafe.", "select.")),
+    **dict.fromkeys(("dc", "dsa"), (*_QUEUE, "condense.stepping", "cafe.", "select.")),
+    "cafe": (*_QUEUE, "condense.stepping", "gradient.", "select."),
+    "random": (*_CHOOSING, "queue.", "select.", "condense.augment"),
+    **dict.fromkeys(("herding", "kcenter", "forgetting"), _CHOOSING),
+}
+"""Settings, and sections ending in a dot, that have no effect on a method."""
+
+
+def method_of(point: Mapping[str, Any]) -> str | None:
+    """The method that a point of dotted keys names, itself or by a preset; None when it names none."""
+    if (preset := point.get("condense.preset")) in PRESETS:
+        return str(PRESETS[preset]["condense"]["method"])
+    return point.get("condense.method")
+
+
+def ignores(method: str, key: str) -> bool:
+    """Whether a setting such as ``queue.max_nets`` changes nothing about a method."""
+    return key in FIXED[method] or any(
+        key.startswith(name) if name.endswith(".") else key == name for name in UNREAD[method]
+    )

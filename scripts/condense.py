@@ -20,6 +20,7 @@ from idm_ray.layers import build_config, parse_overrides, read_yaml
 from idm_ray.prepare import fingerprint, prepare
 from idm_ray.references import reference
 from idm_ray.terminal import deferred_interrupt, epoch_progress, main, progress_bars, store_progress
+from idm_ray.trainings import KeptTrainings
 
 
 def parser() -> argparse.ArgumentParser:
@@ -53,7 +54,7 @@ def run(arguments: list[str]) -> int:
         raise UserError(f"{parsed.out} is not empty; go on with --resume, or choose another --out")
     console = Console(stderr=parsed.json)
     data, compute = prepare(config, store_progress(console), verify=True)
-    condensation = condense(config, data, compute)
+    condensation = condense(config, data, compute, keep=KeptTrainings())
     mark = fingerprint(config, data)
     if parsed.resume and (saved := read_state(checkpoint, mark)):
         condensation.load_state(saved[0])

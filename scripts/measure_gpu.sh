@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10.
+# The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10; then methods on FashionMNIST.
 #   scripts/measure_gpu.sh OUT [ITERATIONS] [key=value ...]
-# Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table follows. Extra settings go to all runs, e.g.
-# dataset.name=parquet dataset.root=FOLDER. Last comes the benchmark against the plain reference, on random images: OUT/bench.json.
+# Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table follows. Extra settings go to all runs on
+# CIFAR-10, e.g. dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Last comes the benchmark against the plain reference, on random images: OUT/bench.json.
 # Needs neither Ray nor MLflow. PYTHON names another interpreter.
 set -euo pipefail
 out=$1 iterations=${2:-20000}
@@ -20,12 +20,18 @@ measure() {
 measure official_ipc1 cifar10_ipc1 "$@"
 measure official_ipc10 cifar10_ipc10 "$@"
 measure dm_ipc10 cifar10_ipc10 condense.method=dm "$@"
+for ipc in 1 10; do
+    for method in random herding dm idm; do
+        measure "fashion_${method}_ipc$ipc" fashion_mnist "condense.method=$method" "condense.ipc=$ipc" \
+            evaluate.references=[] ${FASHION:+"dataset.root=$FASHION"}
+    done
+done
 
 "$python" - "$out" <<'PY'
 import json, pathlib, sys
 for path in sorted(pathlib.Path(sys.argv[1]).glob("*/result.json")):
     result = json.loads(path.read_text())
-    print(f"{path.parent.name:16} {result['iterations']:6} iterations {result['seconds']:8} s  "
+    print(f"{path.parent.name:22} {result['iterations']:6} iterations {result['seconds']:8} s  "
           f"{result['test_accuracy_mean']:.2f} +- {result['test_accuracy_std']:.2f} %  {result['device']}")
 PY
 

@@ -8,7 +8,8 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "idm_ray"
 BOTTOM = ("config", "presets", "errors", "streams", "compute", "layers", "files", "memory", "data", "nets")
 LAYERS = {**dict.fromkeys(BOTTOM, 0), "condense": 1, "evaluate": 2,
-          **dict.fromkeys(("artifact", "prepare", "references", "terminal"), 3), "sweep": 4, "bench": 5}  # fmt: skip
+          **dict.fromkeys(("artifact", "prepare", "references", "terminal", "trainings"), 3),
+          "sweep": 4, "bench": 5}  # fmt: skip
 ENGINES = {"ray", "optuna", "mlflow"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

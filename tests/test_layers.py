@@ -78,7 +78,7 @@ def test_a_config_survives_being_written_and_read():
         ("condense.preset=fast", ["condense.preset", "official", "fast"]),
         ("condense.preset=[paper]", ["condense.preset", "paper"]),
         ("condense.method=[idm]", ["condense.method", "idm"]),
-        ("condense.method=dsa", ["condense.method", "idm", "dsa"]),
+        ("condense.method=mtt", ["condense.method", "idm", "mtt"]),
         ("condense=null", ["condense", "None"]),
         ("condense.lr.low=1", ["condense.lr", "low"]),
         ("seed=-1", ["seed", "-1"]),
@@ -151,3 +151,27 @@ def test_a_file_that_holds_no_settings_is_refused(tmp_path, content):
     (tmp_path / "file.yaml").write_text(content)
     with pytest.raises(UserError, match=re.escape("file.yaml")):
         read_yaml(tmp_path / "file.yaml")
+
+
+def test_naming_the_method_that_is_set_already_changes_nothing():
+    tuned = build(file={"condense": {"method": "idm", "lambda_reg": 5, "lr": 0.7}})
+    assert with_point(tuned, {"condense.method": "idm"}).condense == tuned.condense
+    other = with_point(tuned, {"condense.method": "dsa"})
+    assert (other.condense.lr, other.condense.partition, other.queue.momentum) == (0.1, 1, 0)
+    assert with_point(other, {"condense.method": "idm"}).queue.momentum == 0.9
+
+
+def test_without_a_search_section_only_what_the_method_reads_is_searched():
+    assert "condense.partition" in build().search
+    assert set(build("condense.method=dm").search) == {"queue.max_nets"}
+    assert build("condense.method=herding").search == {}
+
+
+def test_searched_methods_may_be_searched_with_what_only_some_of_them_read():
+    config = build("search={condense.method: {choice: [dm, idm, dc]}, condense.partition: {choice: [1, 2]},"
+                   " gradient.inner: {choice: [1, 5]}}")  # fmt: skip
+    assert config.methods == ("dm", "idm", "dc")
+    with pytest.raises(UserError, match=r"gradient.inner has no effect on method dm or idm"):
+        build("search={condense.method: {choice: [dm, idm]}, gradient.inner: {choice: [1, 5]}}")
+    with pytest.raises(UserError, match=r"search.condense.method may suggest 'dd'"):
+        build("search={condense.method: {choice: [dm, dd]}}")

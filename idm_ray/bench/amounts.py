@@ -38,6 +38,8 @@ class Amounts:
         matmul: side of the square matrices whose product gives the machine's limit.
         sweep_iterations: of every trial in parts that run whole sweeps.
         sweep_trials: trials of those sweeps, one sweep after another.
+        pruning_iterations: of every trial in the sweeps with and without pruning.
+        pruning_trials: trials of those.
     """
 
     iterations: int
@@ -57,6 +59,8 @@ class Amounts:
     matmul: int
     sweep_iterations: int
     sweep_trials: tuple[int, ...]
+    pruning_iterations: int
+    pruning_trials: int
 
 
 FULL = Amounts(
@@ -77,6 +81,8 @@ FULL = Amounts(
     matmul=4096,
     sweep_iterations=30,
     sweep_trials=(1, 2, 4, 8),
+    pruning_iterations=200,
+    pruning_trials=16,
 )
 
 QUICK = Amounts(
@@ -97,4 +103,6 @@ QUICK = Amounts(
     matmul=128,
     sweep_iterations=2,
     sweep_trials=(2,),
+    pruning_iterations=10,
+    pruning_trials=2,
 )

@@ -4,7 +4,6 @@ It shares with the product what defines the experiment (settings, images, the na
 streams) and nothing of how it is computed.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -17,6 +16,7 @@ from idm_ray.condense.synthetic import step_settings
 from idm_ray.config import Config
 from idm_ray.data import ClassImages, Data
 from idm_ray.nets.convnet import default_depth
+from idm_ray.nets.weights import initialise
 from idm_ray.streams import stream
 
 
@@ -55,13 +55,8 @@ def fresh_net(
     """A net with PyTorch's default initialisation, drawn from `generator` on the CPU."""
     channels, height, width = data.shape
     depth = config.net.depth or default_depth(height, width)
-    net = PlainNet(channels, (height, width), data.num_classes, config.net.width, depth)
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.kaiming_uniform_(module.weight, a=math.sqrt(5), generator=generator)
-            if module.bias is not None:
-                bound = 1 / math.sqrt(module.weight[0].numel())
-                nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+    net = PlainNet(channels, (height, width), data.num_classes, config.net.width or 128, depth)
+    initialise(net, generator)
     return net.to(device, dtype)
 
 

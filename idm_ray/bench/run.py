@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from idm_ray.bench import evaluation, iteration, scaling, sweeps
+from idm_ray.bench import evaluation, iteration, pruning, scaling, sweeps
 from idm_ray.bench.machine import Floor, commit, floor, machine, versions
 from idm_ray.bench.options import Options, parser, resolve
 from idm_ray.bench.output import Result, Say, Table, show, text
@@ -32,6 +32,7 @@ PARTS: dict[str, Part] = {
     "b": Part("evaluation", evaluation.measure),
     "c": Part("sweeps with a shared real side and without, and their memory", sweeps.measure_sharing),
     "d": Part("a sweep of one trial against the bare loop", sweeps.measure_platform),
+    "e": Part("a sweep with pruning and without", pruning.measure),
     "f": Part("iteration time against classes, ipc and image size", scaling.measure),
 }
 

@@ -78,7 +78,7 @@ def measure_platform(options: Options, say: Say) -> Result:
         point = [f"condense.lambda_reg={LAMBDAS[0]}", f"condense.partition={PARTITIONS[0]}"]
         command = [*_config(options, Path(folder), 1), *point, "--out", "bare", "--no-evaluation"]
         began = time.perf_counter()
-        _finish(_start("condense.py", command, Path(folder)))
+        finish(start("condense.py", command, Path(folder)))
         bare_wall = time.perf_counter() - began
         bare = json.loads((Path(folder) / "bare" / "result.json").read_text())["seconds"]
     say("the same as a sweep of one trial")
@@ -142,7 +142,7 @@ def _sweep(options: Options, trials: int, overrides: Sequence[str], first: bool 
         folder = Path(name)
         sweep = ["sweep.sampler=grid", "sweep.pruner=none", "sweep.best=0", f"sweep.trials={trials}"]
         began = time.perf_counter()
-        process = _start(
+        process = start(
             "sweep.py", [*_config(options, folder, trials), *sweep, *overrides, "--name", "bench"], folder
         )
         mark = folder / "runs" / "bench" / "trials" / "0000" / "steps" / "000001.png"
@@ -153,7 +153,7 @@ def _sweep(options: Options, trials: int, overrides: Sequence[str], first: bool 
             if first and mark.exists():
                 seen = seen or time.perf_counter() - began
             time.sleep(POLL_SECONDS)
-        _finish(process)
+        finish(process)
         return Run(time.perf_counter() - began, seen, _own_seconds(folder), memory)
 
 
@@ -165,7 +165,8 @@ def _own_seconds(folder: Path) -> float:
     return total
 
 
-def _start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+def start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+    """A script of the project, in a process of its own that works in `folder`."""
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / script), *arguments],
         cwd=folder,
@@ -175,7 +176,12 @@ def _start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Po
     )
 
 
-def _finish(process: subprocess.Popen[str]) -> None:
+def finish(process: subprocess.Popen[str]) -> None:
+    """Wait for it.
+
+    Raises:
+        UserError: it did not end well.
+    """
     said = process.communicate()[1]
     if process.returncode:
         raise UserError(f"a sweep ended with {process.returncode}: {said.strip()[-300:]}")

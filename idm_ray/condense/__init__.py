@@ -1,20 +1,24 @@
-"""The algorithm: a real side, a synthetic side, and the loop that joins them. No Ray, no MLflow, no files."""
+"""The algorithms: every method as a stream of records. No Ray, no MLflow, no files."""
 
-from idm_ray.condense.loop import (
-    Condensation,
-    IterationRecord,
+from idm_ray.condense.loop import Condensation, IterationRecord
+from idm_ray.condense.matching import (
+    DistributionMatching,
     condensation_flops,
-    condense,
     real_flops,
     real_side,
     synthetic_flops,
 )
-from idm_ray.condense.partition import check_partition, check_start, expand
+from idm_ray.condense.methods import METHODS, condense, has_real_side
+from idm_ray.condense.partition import check_partition, check_start, expand, start_images
 from idm_ray.condense.real_side import RealRecord, RealSide, RealSource, real_settings
+from idm_ray.condense.selection import Keep
 
 __all__ = [
+    "METHODS",
     "Condensation",
+    "DistributionMatching",
     "IterationRecord",
+    "Keep",
     "RealRecord",
     "RealSide",
     "RealSource",
@@ -23,8 +27,10 @@ __all__ = [
     "condensation_flops",
     "condense",
     "expand",
+    "has_real_side",
     "real_flops",
     "real_settings",
     "real_side",
+    "start_images",
     "synthetic_flops",
 ]

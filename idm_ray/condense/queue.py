@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from idm_ray.config import QueueConfig
-from idm_ray.nets import Shell, sgd_step
+from idm_ray.nets import Shell
 from idm_ray.streams import stream
 
 Batch = tuple[Tensor, Tensor]
@@ -86,33 +86,27 @@ class ModelQueue:
         order = torch.randperm(len(self.nets), generator=stream(self._seed, "queue others", iteration))
         return [index for index in order.tolist() if index != sampled][: self._config.train_nets]
 
-    def train(self, index: int, next_batch: Callable[[], Batch], shell: Shell) -> None:
-        """Train a net for K steps with cross-entropy and put it back.
+    def train(self, index: int, steps: int, next_batch: Callable[[], Batch], shell: Shell) -> None:
+        """Train a net with cross-entropy and put it back.
 
         Args:
             index: its place in the queue.
+            steps: of SGD, such as K.
             next_batch: gives images [B, channels, H, W] and labels [B].
             shell: runs its weights. Nets that have shells of their own may be trained side by side.
         """
         net, config = self.nets[index], self._config
         shell.load(net.weights)
-        for _ in range(config.train_steps):
+        for _ in range(steps):
             images, labels = next_batch()
-            logits = shell(images)[1]
+            logits = shell(images, training=True)[1]
             shell.gradient.zero_()
             cross_entropy(logits, labels).backward()
             with torch.no_grad():
                 net.correct = net.correct + (logits.argmax(1) == labels).sum()
-                sgd_step(
-                    shell.weights,
-                    shell.gradient,
-                    net.velocity,
-                    config.lr,
-                    config.momentum,
-                    config.weight_decay,
-                )
+                shell.sgd_step(net.velocity, config.lr, config.momentum, config.weight_decay)
             net.seen += len(labels)
-        net.steps += config.train_steps
+        net.steps += steps
         net.weights.copy_(shell.weights)
 
     def state(self) -> dict[str, Tensor]:

@@ -98,7 +98,7 @@ class RealSide:
         while self.position < iteration:
             self.skip()
         began = time.perf_counter()
-        self.queue.maintain(iteration)
+        self._maintain()
         sampled = self.queue.sample(iteration)
         net = self.queue.nets[sampled]
         self._shell.load(net.weights)
@@ -115,7 +115,7 @@ class RealSide:
 
     def skip(self) -> None:
         """Take a step of which nobody needs the record: no real features, the queue's training alone."""
-        self.queue.maintain(self.position)
+        self._maintain()
         self._train(self.queue.sample(self.position))
 
     def state(self) -> dict[str, Tensor]:
@@ -128,6 +128,24 @@ class RealSide:
             self.position = int(state["real.position"])
             self.queue.load_state(dict(state))
 
+    def _maintain(self) -> None:
+        """Push and pop what is due; new nets see real images first where they have to."""
+        self.queue.maintain(self.position)
+        steps = self._config.pretrain_epochs * -(-len(self._data) // self._config.batch)
+        first = self.queue.pushed - len(self.queue.nets)
+        for index, net in enumerate(self.queue.nets):
+            if net.born != self.position:
+                continue
+            if self._shell.needs_statistics:
+                generator = stream(self._seed, "statistics batch", first + index, device=self._device)
+                self._shell.load(net.weights)
+                self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
+                net.weights.copy_(self._shell.weights)
+            if steps:
+                generator = stream(self._seed, "pretraining batches", first + index, device=self._device)
+                drawn = (self._data.sample(self._config.batch, generator) for _ in range(steps))
+                self._train_net(index, steps, drawn, self._shell)
+
     def _train(self, sampled: int) -> None:
         generator = stream(self._seed, "training batches", self.position, device=self._device)
         indices = self.queue.to_train(self.position, sampled)
@@ -135,7 +153,7 @@ class RealSide:
         drawn = [iter([self._data.sample(size, generator) for _ in range(steps)]) for _ in indices]
         if len(self._shells) == 1:
             for index, positions in zip(indices, drawn, strict=True):
-                self._train_net(index, positions, self._shell)
+                self._train_net(index, steps, positions, self._shell)
         else:
             free = SimpleQueue[Shell]()
             for shell in self._shells:
@@ -143,18 +161,18 @@ class RealSide:
 
             def train(index: int, positions: Iterator[Tensor]) -> None:
                 shell = free.get()
-                self._train_net(index, positions, shell)
+                self._train_net(index, steps, positions, shell)
                 free.put(shell)
 
             list(self._workers.map(train, indices, drawn))
         self.position += 1
 
-    def _train_net(self, index: int, positions: Iterator[Tensor], shell: Shell) -> None:
+    def _train_net(self, index: int, steps: int, positions: Iterator[Tensor], shell: Shell) -> None:
         def next_batch() -> Batch:
             rows = next(positions)
             return self._images(rows), self._data.labels[rows]
 
-        self.queue.train(index, next_batch, shell)
+        self.queue.train(index, steps, next_batch, shell)
 
     def _images(self, positions: Tensor) -> Tensor:
         return self._data.images(positions).to(self._shell.weights.dtype)

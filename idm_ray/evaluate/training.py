@@ -1,18 +1,15 @@
 """Training a net from scratch and counting what it gets right."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from idm_ray.condense.augment import augment, draw_per_image
+from idm_ray.condense.training import Fetch, Recipe, train_epoch
 from idm_ray.config import EvaluateConfig
 from idm_ray.data import ClassImages
-from idm_ray.nets import Shell, sgd_step
+from idm_ray.nets import Shell
 from idm_ray.streams import stream
-
-Fetch = Callable[[Tensor], Tensor]
 
 
 def learning_rate(epoch: int, epochs: int, lr: float) -> float:
@@ -27,7 +24,7 @@ def train(
 
     Args:
         shell: gets freshly drawn weights first.
-        fetch: float32 images [n, channels, H, W] at int64 positions [n], on the device.
+        fetch: the images.
         labels: int64 [N] on the device.
         settings: batch, optimiser and augmentation; the optimiser starts anew when the rate drops.
         epochs: passes over the set; the last batch of a pass may be smaller.
@@ -38,22 +35,15 @@ def train(
     velocity = torch.zeros_like(shell.weights)
     order = stream(seed, "evaluation order", repeat)
     draws = stream(seed, "evaluation draws", repeat)
-    device = shell.weights.device
+    recipe = Recipe(settings.batch, settings.momentum, settings.weight_decay, settings.augment)
     previous = settings.lr
     for epoch in range(epochs):
         lr = learning_rate(epoch, epochs, settings.lr)
         if lr != previous:
             velocity.zero_()
             previous = lr
-        for positions in torch.randperm(len(labels), generator=order).to(device).split(settings.batch):
-            drawn = draw_per_image(settings.augment, len(positions), draws, device)
-            images = augment(fetch(positions), drawn, [1] * len(positions))
-            shell.gradient.zero_()
-            cross_entropy(shell(images)[1], labels[positions]).backward()
-            with torch.no_grad():
-                sgd_step(
-                    shell.weights, shell.gradient, velocity, lr, settings.momentum, settings.weight_decay
-                )
+        for _ in train_epoch(shell, velocity, fetch, labels, recipe, lr, order, draws):
+            pass
         yield epoch
 
 

@@ -4,15 +4,33 @@ from torch import Tensor, nn
 
 
 class Net(nn.Module):
-    """A classifier in two halves, so that features and logits of the same pass can be had."""
+    """A classifier in two halves, so that features and logits of the same pass can be had.
+
+    Attributes:
+        body: the stages, applied one after another; the output of the last one, flattened, are the features.
+        classifier: one linear layer.
+    """
+
+    def __init__(self, stages: list[nn.Module], num_features: int, num_classes: int):
+        super().__init__()
+        self.body = nn.ModuleList(stages)
+        self.classifier = nn.Linear(num_features, num_classes)
+
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The flattened output [N, D_i] of every stage, from images [N, channels, H, W]; the last are the features."""
+        outputs = []
+        for stage in self.body:
+            images = stage(images)
+            outputs.append(images.flatten(1))
+        return outputs
 
     def features(self, images: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, D]."""
-        raise NotImplementedError
+        return self.stages(images)[-1]
 
     def logits(self, features: Tensor) -> Tensor:
         """[N, D] -> [N, num_classes]."""
-        raise NotImplementedError
+        return self.classifier(features)  # type: ignore[no-any-return]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Features [N, D] and logits [N, num_classes] of images [N, channels, H, W]."""

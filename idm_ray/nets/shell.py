@@ -3,20 +3,25 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from idm_ray.compute import Compute
 from idm_ray.nets.base import Net
-from idm_ray.nets.convnet import initialise
+from idm_ray.nets.layers import BatchNorm
 from idm_ray.nets.native import channels_last
+from idm_ray.nets.weights import bind, initialise, sgd_step
 
 
 class Shell:
     """A net whose weights are loaded with one copy and stepped as one vector.
 
+    Only batch norm knows training from use: in training it normalises with the statistics of the batch and
+    gathers running ones, which are part of the weights; else it normalises with these, so that what becomes of
+    an image does not depend on the images beside it.
+
     Attributes:
-        weights: [P] of the compute's `storage` type, all parameters; the net's own parameters are views of it.
-        gradient: [P], likewise all gradients.
+        weights: [P] of the compute's `storage` type: all parameters, then the running statistics of batch norm.
+        gradient: [P], likewise; zero for the statistics.
         chunk: images to run at a time when there are many.
         compiled: by torch.compile; such a net is to be run by one thread at a time.
     """
@@ -24,13 +29,15 @@ class Shell:
     def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int):
         with torch.device("meta"):
             net = build()
-        sizes = [parameter.numel() for parameter in net.parameters()]
+        self._trained = sum(parameter.numel() for parameter in net.parameters())
+        self._norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
+        size = self._trained + sum(buffer.numel() for buffer in net.buffers())
         self._draft = build
         self._compute = compute
-        self.weights = torch.zeros(sum(sizes), dtype=compute.storage, device=compute.device)
+        self.weights = torch.zeros(size, dtype=compute.storage, device=compute.device)
         self.gradient = torch.zeros_like(self.weights)
-        self.net = net
-        _bind(net, self.weights, self.gradient)
+        self.net = net.eval()
+        bind(net, self.weights, self.gradient)
         self.chunk = chunk
         native_ops = compute.native and net.use_native()
         self.compiled = compute.compile and not native_ops
@@ -42,7 +49,7 @@ class Shell:
         with torch.device("meta"):
             net = self._draft()
         flat = torch.zeros(len(self.weights))
-        _bind(net, flat, torch.zeros_like(flat))
+        bind(net, flat, torch.zeros_like(flat))
         with torch.no_grad():
             initialise(net, generator)
         return flat.to(self.weights)
@@ -51,35 +58,42 @@ class Shell:
         """Use these weights [P] from now on (copied)."""
         self.weights.copy_(weights)
 
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    @property
+    def needs_statistics(self) -> bool:
+        """Whether fresh weights have to gather statistics before they are used: see `gather_statistics`."""
+        return bool(self._norms)
+
+    @torch.no_grad()
+    def gather_statistics(self, images: Tensor) -> None:
+        """Make the statistics of batch norm those of images [N, channels, H, W]."""
+        for norm in self._norms:
+            norm.momentum = 1.0
+        self(images, training=True)
+        for norm in self._norms:
+            norm.momentum = 0.1
+
+    def __call__(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         """Features [N, D] and logits [N, C] of images [N, channels, H, W], both of the type of `weights`."""
-        images = images.to(self.weights.dtype)
-        if self._channels_last:
-            images = channels_last(images)
+        images = self._prepared(images)
+        for norm in self._norms:
+            norm.training = training
         with self._compute.autocast():
             features, logits = self._run(images)
         return features.to(self.weights.dtype), logits.to(self.weights.dtype)
 
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """What every stage makes [N, D_i] of images [N, channels, H, W]; the last are the features."""
+        images = self._prepared(images)
+        for norm in self._norms:
+            norm.training = False
+        with self._compute.autocast():
+            return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
 
-def sgd_step(
-    weights: Tensor, gradient: Tensor, velocity: Tensor, lr: float, momentum: float, weight_decay: float = 0.0
-) -> None:
-    """One step of torch.optim.SGD (no dampening, no Nesterov), in place on weights and velocity.
+    def sgd_step(self, velocity: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        """Step the parameters along `gradient`, see `idm_ray.nets.sgd_step`; `velocity` is as long as `weights`."""
+        trained = slice(self._trained)
+        sgd_step(self.weights[trained], self.gradient[trained], velocity[trained], lr, momentum, weight_decay)
 
-    All tensors have one shape; a velocity of zeros is a fresh optimiser.
-    """
-    if weight_decay:
-        gradient = gradient.add(weights, alpha=weight_decay)
-    velocity.mul_(momentum).add_(gradient)
-    weights.add_(velocity, alpha=-lr)
-
-
-def _bind(net: nn.Module, flat: Tensor, gradient: Tensor) -> None:
-    start = 0
-    for module in net.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            stop = start + parameter.numel()
-            bound = nn.Parameter(flat[start:stop].view(parameter.shape))
-            bound.grad = gradient[start:stop].view(parameter.shape)
-            setattr(module, name, bound)
-            start = stop
+    def _prepared(self, images: Tensor) -> Tensor:
+        images = images.to(self.weights.dtype)
+        return channels_last(images) if self._channels_last else images

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from idm_ray.condense import Condensation, condense, real_flops, real_side, synthetic_flops
+from idm_ray.condense import Condensation, condense, has_real_side, real_flops, real_side, synthetic_flops
 from idm_ray.config import Config
+from idm_ray.errors import UserError
 from idm_ray.evaluate import Protocol, evaluate, evaluation_flops, validation_protocol
 from idm_ray.layers import with_point
 from idm_ray.prepare import looks_flops, prepare, real_compute
@@ -71,6 +72,8 @@ def calibrate(
     Raises:
         UserError: the data cannot be read, or no trial fits.
     """
+    if not all(has_real_side(method) for method in config.methods):
+        raise UserError(f"--calibrate predicts for idm and dm; got method {', '.join(config.methods)}")
     torch.set_num_threads(real_threads(config))
     trials = [with_point(config, point) for point in points]
     data, compute = prepare(trials[0])

@@ -16,12 +16,20 @@ from idm_ray.config import Config
 from idm_ray.data import Data, load_data
 from idm_ray.data.raw import Progress
 from idm_ray.errors import UserError
-from idm_ray.layers import domain_corners, with_point
+from idm_ray.layers import METHOD, domain_corners, with_point
 from idm_ray.nets import forward_flops
 from idm_ray.sweep import space
 
 FREE_BYTES = 64 * 2**20
-SHAPE_KEYS = ("condense.ipc", "condense.partition", "condense.init", "dataset.validation", "net.")
+SHAPE_KEYS = (
+    METHOD,
+    "condense.preset",
+    "condense.ipc",
+    "condense.partition",
+    "condense.init",
+    "dataset.validation",
+    "net.",
+)
 CORNERS = 500
 
 
@@ -113,7 +121,7 @@ def check_data(config: Config, progress: Progress | None) -> Data:
     keys = [key for key in config.search if key.startswith(SHAPE_KEYS)]
     corners = itertools.product(*(domain_corners(config.search[key]) for key in keys))
     for corner in itertools.islice(corners, CORNERS):
-        point = with_point(config, dict(zip(keys, corner, strict=True)))
+        point = with_point(config, space.active(dict(zip(keys, corner, strict=True))))
         settings = point.condense
         check_partition(settings.partition, data.shape)
         check_start(data.train, data.class_names, settings.ipc, settings.partition, settings.init)

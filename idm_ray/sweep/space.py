@@ -14,8 +14,11 @@ from optuna.distributions import (
 )
 
 from idm_ray.config import Choice, Domain, Int, LogUniform
+from idm_ray.presets import ignores, method_of
 
 Point = dict[str, Any]
+METHODS_BY = {"condense.method", "condense.preset"}
+"""Searched settings that decide which others have an effect."""
 
 
 def distributions(search: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
@@ -26,13 +29,30 @@ def distributions(search: Mapping[str, Domain]) -> dict[str, BaseDistribution]:
 def size(search: Mapping[str, Domain]) -> int | None:
     """How many points the space holds; None when a domain is continuous."""
     counts = [None if values is None else len(values) for values in map(_values, search.values())]
-    return None if None in counts else math.prod(count for count in counts if count is not None)
+    if None in counts:
+        return None
+    if METHODS_BY & search.keys():
+        return sum(1 for _ in points(search))
+    return math.prod(count for count in counts if count is not None)
 
 
 def points(search: Mapping[str, Domain]) -> Iterator[Point]:
-    """Every point of a finite space, the last setting changing fastest."""
+    """Every point of a finite space once, the last setting changing fastest."""
     values = [list(_values(domain) or ()) for domain in search.values()]
-    return (dict(zip(search, point, strict=True)) for point in itertools.product(*values))
+    seen = set()
+    for chosen in itertools.product(*values):
+        point = active(dict(zip(search, chosen, strict=True)))
+        if identity(point) not in seen:
+            seen.add(identity(point))
+            yield point
+
+
+def active(point: Point) -> Point:
+    """A point without the settings that have no effect on its method, where the method is searched."""
+    method = method_of(point)
+    return (
+        point if method is None else {key: value for key, value in point.items() if not ignores(method, key)}
+    )
 
 
 def identity(point: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import random
 import warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,7 +94,7 @@ class SweepStudy:
             self._study.enqueue_trial(point)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask(self._distributions)
+            trial = self._study.ask({key: self._distributions[key] for key in self._next_keys()})
         self._open[trial.number] = trial
         return Asked(trial.number, dict(trial.params))
 
@@ -143,6 +144,10 @@ class SweepStudy:
         complete = self.in_state(TrialState.COMPLETE)
         return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
 
+    def _next_keys(self) -> Iterable[str]:
+        """The settings of the trial that is asked for next: not all, where methods with other ones are searched."""
+        return _point(self.in_state(TrialState.WAITING)[0])
+
     def _draft(self, trials: list[FrozenTrial], attempt: int) -> Point:
         """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""
         sampler = _sampler(self._config, self._derived_seed(len(trials), attempt))
@@ -150,7 +155,7 @@ class SweepStudy:
             warnings.simplefilter("ignore")
             draft = optuna.create_study(direction="maximize", sampler=sampler)
             draft.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
-            return dict(draft.ask(self._distributions).params)
+            return space.active(dict(draft.ask(self._distributions).params))
 
     def _derived_seed(self, number: int, attempt: int) -> int:
         name = repr((self._config.seed, "suggestion", number, attempt)).encode()

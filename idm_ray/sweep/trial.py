@@ -15,7 +15,7 @@ from ray import tune
 
 from idm_ray.artifact import condensed_set, save_condensed
 from idm_ray.compute import describe
-from idm_ray.condense import Condensation, IterationRecord, RealSide, condense, real_side
+from idm_ray.condense import Condensation, IterationRecord, condense, has_real_side, real_side
 from idm_ray.config import Config, Raw
 from idm_ray.evaluate import evaluate, validation_protocol
 from idm_ray.files import read_state, write_bytes, write_state
@@ -23,6 +23,7 @@ from idm_ray.memory import peak_bytes
 from idm_ray.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
+from idm_ray.trainings import KeptTrainings
 
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500
@@ -76,8 +77,12 @@ class TrialRun:
         if shared is not None:
             number, name = shared
             self._shared = SharedRealSide(name, number, config.condense.iterations, self._compute.device)
-        own = self._shared or real_side(config, self._data, real_compute(config, self._data))
-        self._run: Condensation = condense(config, self._data, self._compute, own)
+        own = None
+        if shared is None and has_real_side(config.condense.method):
+            own = real_side(config, self._data, real_compute(config, self._data))
+        self._run: Condensation = condense(
+            config, self._data, self._compute, self._shared or own, KeptTrainings()
+        )
         self._seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
         self._fingerprint = fingerprint(config, self._data)
@@ -85,7 +90,7 @@ class TrialRun:
         if saved is not None:
             state, extra = saved
             self._run.load_state(state)
-            if isinstance(own, RealSide) and own.position < self._run.iteration:
+            if own is not None and own.position < self._run.iteration:
                 # It shared a real side before; the queue of nets is in that one's snapshots.
                 mark = real_fingerprint(config, self._data)
                 Snapshots(snapshot_folder(folder.parent.parent, mark), mark).load(own, self._run.iteration)

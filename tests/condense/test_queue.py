@@ -11,8 +11,8 @@ from idm_ray.condense.augment import OPERATIONS
 from idm_ray.condense.queue import ModelQueue
 from idm_ray.condense.real_side import RealSide
 from idm_ray.config import QueueConfig
-from idm_ray.nets import NETS, build_shell
-from idm_ray.nets.convnet import initialise
+from idm_ray.nets import build_net, build_shell
+from idm_ray.nets.weights import initialise
 from idm_ray.presets import PRESETS
 from idm_ray.streams import stream
 
@@ -27,7 +27,7 @@ class Simulated:
 
 
 def newborn(config, data, number, born):
-    net = NETS["convnet"](config.net, data.shape, data.num_classes)
+    net = build_net(config.net, data.shape, data.num_classes)
     initialise(net, stream(config.seed, "queue init", number))
     return Simulated(net, torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4), born)
 
@@ -162,7 +162,7 @@ def test_targets_are_means_of_images_with_the_draw_of_their_class(small_config, 
     side._shell.chunk = chunk
     for at in range(step + 1):
         record = side.step(at)
-    net = NETS["convnet"](config.net, data.shape, data.num_classes)
+    net = build_net(config.net, data.shape, data.num_classes)
     nn.utils.vector_to_parameters(record.weights, net.parameters())
     positions = data.train.sample_per_class(18, stream(config.seed, "matching batches", step))
     right = 0

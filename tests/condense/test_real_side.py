@@ -65,3 +65,18 @@ def test_a_record_of_the_past_is_refused(small_config, small_data, cpu):
     side.step(2)
     with pytest.raises(ValueError, match="iteration 3, 2 is in the past"):
         side.step(2)
+
+
+def test_pretrained_nets_are_trained_when_they_are_pushed(small_config, small_data, cpu):
+    overrides = ["condense.method=dm", "queue.pretrain_epochs=2", "queue.max_nets=3", "queue.initial=2",
+                 "queue.push_every=2", "queue.batch=8"]  # fmt: skip
+    side = real_side(small_config(*overrides), small_data(), cpu)
+    side.step(0)
+    assert [net.steps for net in side.queue.nets] == [2 * 8] * 3  # 60 images in batches of 8
+    before = [net.weights.clone() for net in side.queue.nets]
+    side.step(1)
+    assert all(torch.equal(net.weights, old) for net, old in zip(side.queue.nets, before, strict=True))
+    side.step(2)
+    assert torch.equal(side.queue.nets[0].weights, before[1])
+    late = real_side(small_config(*overrides), small_data(), cpu)
+    assert same(late.step(3), side.step(3))

@@ -7,10 +7,10 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from idm_ray.condense.augment import OPERATIONS, draw_per_group
 from idm_ray.condense.real_side import RealRecord
-from idm_ray.condense.synthetic import SyntheticSide, step_settings
+from idm_ray.condense.synthetic import SyntheticSet, SyntheticSide, step_settings
 from idm_ray.config import DSA
 from idm_ray.nets import build_shell
-from idm_ray.nets.shell import _bind
+from idm_ray.nets.weights import bind
 from idm_ray.streams import stream
 
 
@@ -20,7 +20,7 @@ def double_shell(small_config, small_data, cpu):
     shell = build_shell(small_config().net, small_data().shape, 3, cpu)
     weights = shell.fresh_weights(stream(0, "net")).double()
     shell.weights, shell.gradient = weights.clone(), torch.zeros_like(weights)
-    _bind(shell.net, shell.weights, shell.gradient)
+    bind(shell.net, shell.weights, shell.gradient)
     return shell
 
 
@@ -76,17 +76,17 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
         seconds=0.0,
     )
     settings = small_config(f"condense.partition={partition}", f"condense.lambda_reg={lambda_reg}").condense
-    side = SyntheticSide(settings, images, Double(double_shell))
+    lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
+    side = SyntheticSide(settings, SyntheticSet(images, momentum), Double(double_shell), lr)
     ours, theirs = (images.clone().requires_grad_() for _ in range(2))
     loss = side.losses(ours, record).total
     slow = slow_loss(double_shell.net, theirs, record.draws, record.targets, 0.4, lambda_reg, partition)
     torch.testing.assert_close(loss, slow, rtol=1e-10, atol=1e-10)
     (mine,), (other,) = torch.autograd.grad(loss, ours), torch.autograd.grad(slow, theirs)
     torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)
-    before = side.images.clone()
+    before = side.set.images.clone()
     side.step(record)
-    lr, _ = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
-    torch.testing.assert_close(side.images, before - lr * mine)
+    torch.testing.assert_close(side.set.images, before - lr * mine)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 10, 100])

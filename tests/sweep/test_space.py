@@ -39,3 +39,30 @@ def test_points_lists_every_point_once():
 
 def test_points_that_differ_in_type_only_are_different():
     assert space.identity({"a": True}) != space.identity({"a": 1})
+
+
+METHODS = {
+    "condense.method": Choice(choice=("random", "dm", "idm")),
+    "condense.partition": Choice(choice=(1, 2)),
+    "condense.lr": Choice(choice=(0.1, 1)),
+}
+
+
+def test_a_method_has_only_points_that_differ_in_what_it_reads():
+    listed = list(space.points(METHODS))
+    assert listed == [
+        {"condense.method": "random"},
+        {"condense.method": "dm", "condense.lr": 0.1},
+        {"condense.method": "dm", "condense.lr": 1},
+        {"condense.method": "idm", "condense.partition": 1, "condense.lr": 0.1},
+        {"condense.method": "idm", "condense.partition": 1, "condense.lr": 1},
+        {"condense.method": "idm", "condense.partition": 2, "condense.lr": 0.1},
+        {"condense.method": "idm", "condense.partition": 2, "condense.lr": 1},
+    ]
+    assert space.size(METHODS) == len(listed)
+
+
+def test_a_preset_names_its_method():
+    point = {"condense.preset": "dm", "condense.partition": 2, "condense.lr": 1}
+    assert space.active(point) == {"condense.preset": "dm", "condense.lr": 1}
+    assert space.active({"condense.partition": 2}) == {"condense.partition": 2}

@@ -119,3 +119,21 @@ def test_a_damaged_database_is_refused_in_one_line(tmp_path):
     (tmp_path / "study.db").write_bytes(b"not a database" * 100)
     with pytest.raises(UserError, match="holds no sweep"):
         stored_config(tmp_path / "study.db")
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_a_point_has_only_settings_that_its_method_reads(tiny_config, tmp_path, sampler):
+    config = tiny_config(
+        "search={condense.method: {choice: [random, dm, idm]}, condense.partition: {choice: [1, 2]},"
+        " condense.lr: {choice: [0.1, 0.2]}}",
+        "sweep.trials=50",
+        "sweep.startup_trials=3",
+        f"sweep.sampler={sampler}",
+    )
+    points = finish(SweepStudy(config, tmp_path / "study.db"), accuracy=lambda point: len(point))
+    assert sorted(map(space.identity, points.values())) == sorted(
+        map(space.identity, space.points(config.search))
+    )
+    assert len(points) == 1 + 2 + 4
+    stored = SweepStudy(config, tmp_path / "study.db").trials
+    assert [trial.params for trial in stored] == [points[trial.number] for trial in stored]

@@ -6,7 +6,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError
+from ray.exceptions import ObjectLostError, RayActorError
 from torch import Tensor
 
 from idm_ray.condense import RealRecord
@@ -71,7 +71,7 @@ class SharedRealSide:
                 if found:
                     packed: dict[str, Any] = ray.get(found[0])
                     return packed
-            except (RayActorError, ObjectLostError, GetTimeoutError):
+            except (RayActorError, ObjectLostError):
                 if attempt == PATIENCE - 1:
                     raise
                 time.sleep(RETRY_SECONDS)

@@ -4,7 +4,7 @@ import json
 import math
 from dataclasses import dataclass
 
-from idm_ray.condense import real_flops, real_settings, synthetic_flops
+from idm_ray.condense import has_real_side, real_flops, real_settings, synthetic_flops
 from idm_ray.config import Config
 from idm_ray.data import Data
 from idm_ray.errors import UserError
@@ -29,7 +29,6 @@ class Plan:
         sides: real sides that the trials need; None when it is not bounded.
         concurrent: trials at a time.
         lanes: trials' worth of processors that compute at a time; trials may outnumber it.
-        saving: expected share of the trials' time that is saved, 0..1.
         text: a line for people.
     """
 
@@ -37,7 +36,6 @@ class Plan:
     sides: int | None
     concurrent: int
     lanes: float
-    saving: float
     text: str
 
 
@@ -64,12 +62,12 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
     prefix = f"{needs} for {sweep.trials} trials"
 
     def unshared(why: str) -> Plan:
-        return Plan(
-            False, sides, alone, _lanes(config, alone, resources), 0.0, f"{prefix}, not shared: {why}"
-        )
+        return Plan(False, sides, alone, _lanes(config, alone, resources), f"{prefix}, not shared: {why}")
 
     if sweep.share == "off":
         return unshared("sweep.share is off")
+    if lacking := [method for method in config.methods if not has_real_side(method)]:
+        return unshared(f"no trial could share one with {', '.join(lacking)}")
     if sides is None or sides >= sweep.trials:
         return unshared("hardly two trials would have the same; search K and N_max as short choice lists")
     left = {
@@ -84,14 +82,12 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
     ratio = _expected_ratio(config, data, _lanes(config, alone, resources), lanes, together)
     if ratio > WORTH:
         return unshared("with these resources it would save nothing")
-    saving = 1 - ratio
     return Plan(
         True,
         sides,
         together,
         lanes,
-        saving,
-        f"{prefix}, shared: saves about {100 * saving:.0f} % of their time",
+        f"{prefix}, shared: saves about {100 * (1 - ratio):.0f} % of their time",
     )
 
 

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -42,8 +44,7 @@ def test_real_sides_are_counted_over_the_settings_that_records_depend_on(tiny_co
 def test_one_real_side_for_many_trials_is_shared(plan):
     found = plan("sweep.trials=8", "sweep.cpus_per_trial=0.125")
     assert (found.shared, found.sides, found.concurrent, found.lanes) == (True, 1, 8, 1.0)
-    assert 0 < found.saving < 1
-    assert "1 real side for 8 trials, shared: saves about" in found.text
+    assert re.search(r"1 real side for 8 trials, shared: saves about [1-9]\d % of their time", found.text)
 
 
 @pytest.mark.parametrize(

@@ -97,3 +97,13 @@ def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
     for step in range(6, STEPS):
         assert same(one.step(step), expected[step])
     assert same(other.step(1), expected[1])
+
+
+def test_what_goes_wrong_while_computing_reaches_the_trial_that_waits(tiny_config, tmp_path, monkeypatch):
+    def fail(server, step):
+        raise MemoryError(f"no room for record {step}")
+
+    monkeypatch.setattr(RealServer, "_compute_step", fail)
+    server = RealServer(tiny_config().to_raw(), str(tmp_path), "mark", 1000, 1, 0.0)
+    with pytest.raises(MemoryError, match="no room for record 2"):
+        server.fetch(client=0, step=2, until=5)

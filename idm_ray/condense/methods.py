@@ -1,0 +1,80 @@
+"""The methods by name, and the one way to start any of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from idm_ray.compute import Compute
+from idm_ray.condense.cafe import Cafe
+from idm_ray.condense.gradient_matching import GradientMatching
+from idm_ray.condense.loop import Condensation
+from idm_ray.condense.matching import DistributionMatching
+from idm_ray.condense.real_side import RealSource
+from idm_ray.condense.selection import Keep, Selection
+from idm_ray.config import Config
+from idm_ray.data import Data
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run may get from outside: records of a shared real side, and trainings that were kept."""
+
+    real: RealSource | None
+    keep: Keep | None
+
+
+Build = Callable[[Config, Data, Compute, Given], Condensation]
+
+
+def _matching(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return DistributionMatching(config, data, compute, given.real)
+
+
+def _gradients(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return GradientMatching(config, data, compute)
+
+
+def _cafe(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Cafe(config, data, compute)
+
+
+def _selection(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Selection(config, data, compute, given.keep)
+
+
+METHODS: dict[str, Build] = {
+    "idm": _matching,
+    "dm": _matching,
+    "dc": _gradients,
+    "dsa": _gradients,
+    "cafe": _cafe,
+    "random": _selection,
+    "herding": _selection,
+    "kcenter": _selection,
+    "forgetting": _selection,
+}
+
+
+def condense(
+    config: Config, data: Data, compute: Compute, real: RealSource | None = None, keep: Keep | None = None
+) -> Condensation:
+    """Condense the training part of `data`; iterate over the result.
+
+    Args:
+        config: all settings; those of dataset, evaluate, search and sweep are not read.
+        data: only its training part is used.
+        compute: where and how.
+        real: of idm and dm, gives the records; None makes a real side of its own.
+        keep: of selection, has trained nets; None always trains.
+
+    Raises:
+        UserError: settings that do not fit the data.
+
+    >>> for record in condense(config, data, compute):  # doctest: +SKIP
+    ...     print(record.iteration, float(record.total))
+    """
+    return METHODS[config.condense.method](config, data, compute, Given(real, keep))
+
+
+def has_real_side(method: str) -> bool:
+    """Whether a method has a half that never looks at S, which trials can share."""
+    return METHODS[method] is _matching
