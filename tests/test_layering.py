@@ -9,6 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / "idm_ray"
 BOTTOM = ("config", "presets", "errors", "streams", "compute", "layers", "files", "memory", "data", "nets")
 LAYERS = {**dict.fromkeys(BOTTOM, 0), "condense": 1, "evaluate": 2,
           **dict.fromkeys(("artifact", "prepare", "references", "terminal", "trainings"), 3),
+          **dict.fromkeys(("evaluation_tables", "evaluate_command", "continual_command"), 3),
           "sweep": 4, "bench": 5}  # fmt: skip
 ENGINES = {"ray", "optuna", "mlflow"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
@@ -46,7 +47,7 @@ def test_engines_are_imported_by_the_sweep_only(file):
     assert not engines or file.parts[0] == "sweep"
 
 
-@pytest.mark.parametrize("script", ["condense.py", "evaluate.py", "bench.py"])
+@pytest.mark.parametrize("script", ["condense.py", "evaluate.py", "continual.py", "bench.py"])
 def test_scripts_without_a_sweep_load_no_engine(script):
     code = (
         f"import sys, runpy; runpy.run_path({str(PACKAGE.parent / 'scripts' / script)!r}); "

@@ -1,6 +1,8 @@
 """From a dataset's settings to its images on the device."""
 
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -45,6 +47,21 @@ class Data:
     def num_classes(self) -> int:
         """C."""
         return len(self.class_names)
+
+    def of_classes(self, classes: Sequence[int]) -> "Data":
+        """All splits with some classes only, numbered 0, 1, ... in the given order; normalised as before.
+
+        Args:
+            classes: different ones, at least one.
+        """
+        return replace(
+            self,
+            train=self.train.of_classes(classes),
+            validation=self.validation.of_classes(classes),
+            test=self.test.of_classes(classes),
+            class_names=tuple(self.class_names[label] for label in classes),
+            checksum=hashlib.sha256(repr((self.checksum, tuple(classes))).encode()).hexdigest(),
+        )
 
 
 def load_data(

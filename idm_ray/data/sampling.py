@@ -1,7 +1,7 @@
 """Images of one split, kept as uint8 on the device and drawn there."""
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -41,6 +41,7 @@ class ClassImages:
         columns = torch.arange(max(self.counts), device=device)
         self._beyond = columns >= self._sizes[:, None]
         self._kept: dict[int, Tensor] = {}
+        self.mean, self.std = tuple(mean), tuple(std)
         means, stds = torch.tensor([mean, std], dtype=torch.float64)[..., None, None]
         self._scale = (1 / (255 * stds)).to(device, torch.float32)
         self._shift = (-means / stds).to(device, torch.float32)
@@ -79,6 +80,16 @@ class ClassImages:
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
         """Positions [n], int64, uniform over the whole split and with replacement."""
         return torch.randint(len(self), (n,), generator=generator, device=self.rows.device)
+
+    def of_classes(self, classes: Sequence[int]) -> "ClassImages":
+        """The images of some classes, which are numbered 0, 1, ... in the given order; pixels are shared.
+
+        Args:
+            classes: different ones, at least one.
+        """
+        rows = torch.cat([self.rows[self.offsets[label] : self.offsets[label + 1]] for label in classes])
+        offsets = list(accumulate((self.counts[label] for label in classes), initial=0))
+        return ClassImages(self.pixels, rows, offsets, self.mean, self.std)
 
     def _kept_of(self, width: int) -> Tensor:
         # Keys of -1 sort last, so a class fills the first min(width, n_c) of its columns.

@@ -1,5 +1,8 @@
 """What a condensed set is worth."""
 
+from idm_ray.evaluate.alignment import Alignment, check_neighbours, measure_alignment
+from idm_ray.evaluate.comparison import Comparison, compare, half_width
+from idm_ray.evaluate.continual import ContinualStep, Learner, Memory, class_steps, learn, over_seeds
 from idm_ray.evaluate.protocol import (
     Evaluation,
     OnEpoch,
@@ -12,16 +15,35 @@ from idm_ray.evaluate.protocol import (
     join,
     validation_protocol,
 )
+from idm_ray.evaluate.transfer import MatrixRow, NetRow, Watch, matrix, nets_named, transfer
 
 __all__ = [
+    "Alignment",
+    "Comparison",
+    "ContinualStep",
     "Evaluation",
+    "Learner",
+    "MatrixRow",
+    "Memory",
+    "NetRow",
     "OnEpoch",
     "Protocol",
+    "Watch",
+    "check_neighbours",
+    "class_steps",
+    "compare",
     "evaluate",
     "evaluate_random",
     "evaluate_whole",
     "evaluation_flops",
     "full_protocol",
+    "half_width",
     "join",
+    "learn",
+    "matrix",
+    "measure_alignment",
+    "nets_named",
+    "over_seeds",
+    "transfer",
     "validation_protocol",
 ]

@@ -2,18 +2,22 @@
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from idm_ray.compute import Compute
 from idm_ray.condense.objective import class_labels
-from idm_ray.condense.partition import expand
+from idm_ray.condense.partition import expand, start_images
+from idm_ray.condense.training import Fetch
 from idm_ray.config import Config, EvaluateConfig
 from idm_ray.data import ClassImages, Data
-from idm_ray.evaluate.training import Fetch, accuracy, train
-from idm_ray.nets import build_shell, forward_flops
+from idm_ray.errors import UserError
+from idm_ray.evaluate.comparison import half_width
+from idm_ray.evaluate.training import accuracy, train
+from idm_ray.nets import Shell, build_shell, forward_flops
 from idm_ray.streams import stream
 
 OnEpoch = Callable[[int, int], None]
@@ -43,6 +47,12 @@ class Evaluation:
     def std(self) -> float:
         """Standard deviation over the nets (population, as published), in percentage points."""
         return statistics.pstdev(self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean in percent (Student t); None for one net."""
+        half = half_width(self.runs)
+        return None if half is None else (self.mean - half, self.mean + half)
 
     @property
     def text(self) -> str:
@@ -98,28 +108,75 @@ def evaluate(
         protocol: how.
         on_epoch: for progress.
     """
-    device = protocol.compute.device
-    images, labels = images.detach().to(device), labels.to(device)
-    if protocol.config.evaluate.expand and partition > 1:
-        images, labels = expand(images, partition), labels.repeat_interleave(partition**2)
+    images, labels = as_trained(images, labels, partition, protocol)
     return _train_and_judge(images.__getitem__, labels, protocol, on_epoch)
 
 
-def evaluate_random(protocol: Protocol, ipc: int, on_epoch: OnEpoch | None = None) -> Evaluation:
-    """The reference point to beat: `ipc` random real images of each class, another choice for each net.
+def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Images and labels as nets are trained on them: on the device, expanded where the settings say so."""
+    device = protocol.compute.device
+    images, labels = images.detach().to(device), labels.to(device)
+    if protocol.config.evaluate.expand and partition > 1:
+        return expand(images, partition), labels.repeat_interleave(partition**2)
+    return images, labels
 
-    They are trained on whole, not expanded, for as many epochs.
+
+def evaluate_random(
+    protocol: Protocol, ipc: int, on_epoch: OnEpoch | None = None, partition: int = 1
+) -> Evaluation:
+    """The reference point to beat: random real images at the same ipc, other ones for each net.
+
+    They are trained on for as many epochs. Without a partition they are `ipc` whole images of each class. With
+    one, and where the settings say `expand`, they are packed like a condensed set: l x l whole images downscaled
+    into each, and expanded for training; so they have its storage, its expansion and its number of steps.
+
+    Args:
+        protocol: how.
+        ipc: images per class.
+        on_epoch: for progress.
+        partition: l.
+
+    Raises:
+        UserError: a class has too few images.
     """
-    train_part, device = protocol.data.train, protocol.compute.device
-    labels = class_labels(train_part.num_classes, ipc).to(device)
-    seed = protocol.config.seed
+    partition = partition if protocol.config.evaluate.expand else 1
+    check_random(protocol, ipc, partition)
+    classes, device = protocol.data.num_classes, protocol.compute.device
+    labels = class_labels(classes, ipc * partition**2).to(device)
     evaluations = []
     for repeat in protocol.repeats:
-        picks = stream(seed, "random reference", repeat, device=device)
-        images = train_part.images(train_part.sample_per_class(ipc, picks))
+        images = _random_images(protocol, ipc, partition, repeat)
         single = replace(protocol, repeats=(repeat,))
         evaluations.append(_train_and_judge(images.__getitem__, labels, single, on_epoch))
     return join(evaluations)
+
+
+def check_random(protocol: Protocol, ipc: int, partition: int) -> None:
+    """Refuse random images of which there are too few.
+
+    Raises:
+        UserError: a class has fewer training images than `evaluate_random` takes.
+    """
+    data, expanded = protocol.data, protocol.config.evaluate.expand and partition > 1
+    needed = ipc * partition**2 if expanded else ipc
+    smallest = min(range(data.num_classes), key=lambda index: data.train.counts[index])
+    if data.train.counts[smallest] < needed:
+        each = f"ipc {ipc} * l {partition} * l {partition}" if expanded else f"ipc {ipc}"
+        mend = "set evaluate.expand=false" if expanded else "evaluate without random images"
+        raise UserError(
+            f"random images with the same expansion take {each} = {needed} training images of every class, but "
+            f"{data.class_names[smallest]!r} has {data.train.counts[smallest]}; {mend}"
+        )
+
+
+def _random_images(protocol: Protocol, ipc: int, partition: int, repeat: int) -> Tensor:
+    """float32 [C * ipc * l * l, channels, H, W], sorted by class."""
+    data, seed = protocol.data.train, protocol.config.seed
+    if partition == 1:
+        picks = stream(seed, "random reference", repeat, device=protocol.compute.device)
+        return data.images(data.sample_per_class(ipc, picks))
+    own_seed = int(torch.randint(2**62, (), generator=stream(seed, "random mosaics", repeat)))
+    return expand(start_images(data, ipc, partition, "mosaic", own_seed), partition)
 
 
 def join(evaluations: Sequence[Evaluation]) -> Evaluation:
@@ -135,6 +192,13 @@ def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evalu
     return _train_and_judge(train_part.images, train_part.labels, whole, on_epoch)
 
 
+def whole_nets(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Iterator[Shell]:
+    """Nets trained on the whole training part for `whole_epochs`, one after another in the same shell."""
+    train_part = protocol.data.train
+    whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
+    return _trained(train_part.images, train_part.labels, whole, on_epoch)
+
+
 def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
     """Floating-point operations of training on S for so many epochs, all nets together."""
     parts = config.condense.partition**2 if config.evaluate.expand else 1
@@ -147,13 +211,16 @@ def _train_and_judge(
     fetch: Fetch, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
 ) -> Evaluation:
     began = time.perf_counter()
+    runs = [accuracy(shell, protocol.judge) for shell in _trained(fetch, labels, protocol, on_epoch)]
+    return Evaluation(tuple(runs), time.perf_counter() - began, protocol.epochs)
+
+
+def _trained(fetch: Fetch, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None) -> Iterator[Shell]:
     config, data = protocol.config, protocol.data
     settings: EvaluateConfig = config.evaluate
     shell = build_shell(config.net, data.shape, data.num_classes, protocol.compute)
-    runs = []
     for repeat in protocol.repeats:
         for epoch in train(shell, fetch, labels, settings, protocol.epochs, config.seed, repeat):
             if on_epoch:
                 on_epoch(repeat, epoch)
-        runs.append(accuracy(shell, protocol.judge))
-    return Evaluation(tuple(runs), time.perf_counter() - began, protocol.epochs)
+        yield shell

@@ -98,3 +98,13 @@ def test_on_a_gpu_only_the_rows_of_the_split_are_resident():
     positions = images.sample_per_class(2, torch.Generator(device).manual_seed(0))
     assert images.labels[positions].tolist() == [0, 0, 1, 2, 2]
     torch.testing.assert_close(images.images(positions).cpu(), here.images(positions.cpu()))
+
+
+def test_some_classes_are_numbered_anew_and_share_the_pixels():
+    images = make()
+    part = images.of_classes([2, 0])
+    assert part.counts == (10, 5)
+    assert part.pixels is images.pixels
+    rows = torch.tensor([*range(7, 17), *range(5)])
+    assert torch.equal(part.images(torch.arange(15)), images.images(rows))
+    assert part.labels.tolist() == [0] * 10 + [1] * 5

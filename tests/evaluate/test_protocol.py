@@ -16,8 +16,8 @@ from idm_ray.evaluate import (
     validation_protocol,
 )
 from idm_ray.evaluate.training import accuracy, learning_rate, train
-from idm_ray.nets import NETS, build_shell
-from idm_ray.nets.convnet import initialise
+from idm_ray.nets import build_net, build_shell
+from idm_ray.nets.weights import initialise
 from idm_ray.references import reference
 from idm_ray.streams import stream
 
@@ -31,7 +31,7 @@ def condensed():
 def hand_written(config, data, images, labels, epochs, repeat):
     """The published schedule with a module and torch.optim.SGD, rebuilt when the rate drops."""
     settings = config.evaluate
-    net = NETS["convnet"](config.net, data.shape, data.num_classes)
+    net = build_net(config.net, data.shape, data.num_classes)
     initialise(net, stream(config.seed, "evaluation init", repeat))
     order, draws = (stream(config.seed, f"evaluation {name}", repeat) for name in ("order", "draws"))
     lr = 0.01
