@@ -20,6 +20,7 @@ from idm_ray.errors import UserError
 from idm_ray.presets import METHOD_PRESETS, PRESETS, ignores, method_of
 
 METHOD, DEFAULT_METHOD = "condense.method", "idm"
+DEFAULT_NET = "convnet"
 
 
 def setting_keys() -> list[str]:
@@ -35,17 +36,25 @@ def setting_keys() -> list[str]:
 def overlay(base: Raw, layer: Raw) -> Raw:
     """`base` with `layer` on top; a method or preset that `layer` names is expanded between the two.
 
-    A method that `base` has already is not expanded again, so what was set beside it stays.
+    A method that `base` has already is not expanded again, so what was set beside it stays. Another net than that of
+    `base` begins as published: width, depth and the like are not carried over.
     """
     condense, merged = layer.get("condense"), base
-    before = base.get("condense")
-    known = before.get("method", DEFAULT_METHOD) if isinstance(before, Mapping) else DEFAULT_METHOD
+    known = _named(base, "condense", "method", DEFAULT_METHOD)
     if isinstance(condense, Mapping) and ("preset" in condense or condense.get("method", known) != known):
         named = condense.get("preset") or METHOD_PRESETS.get(str(condense.get("method")), ("",))[0]
         if isinstance(named, str) and named in PRESETS:
             merged = _merge(base, PRESETS[named])
             merged = _merge(merged, {"condense": {"preset": named}})
+    net = _named(base, "net", "name", DEFAULT_NET)
+    if _named(layer, "net", "name", net) != net:
+        merged = {**merged, "net": {}}
     return _merge(merged, layer)
+
+
+def _named(raw: Raw, section: str, key: str, default: str) -> Any:
+    of_section = raw.get(section)
+    return of_section.get(key, default) if isinstance(of_section, Mapping) else default
 
 
 def _merge(base: Raw, layer: Raw) -> Raw:

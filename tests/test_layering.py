@@ -10,7 +10,7 @@ BOTTOM = ("config", "presets", "errors", "streams", "compute", "layers", "files"
 LAYERS = {**dict.fromkeys(BOTTOM, 0), "condense": 1, "evaluate": 2,
           **dict.fromkeys(("artifact", "prepare", "references", "terminal", "trainings"), 3),
           **dict.fromkeys(("evaluation_tables", "evaluate_command", "continual_command"), 3),
-          "sweep": 4, "bench": 5}  # fmt: skip
+          "sweep": 4, "bench": 5, "paper": 6}  # fmt: skip
 ENGINES = {"ray", "optuna", "mlflow"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 

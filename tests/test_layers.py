@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from idm_ray.config import SweepConfig
+from idm_ray.config import NetConfig, SweepConfig
 from idm_ray.errors import UserError
 from idm_ray.layers import build_config, parse_overrides, read_yaml, setting_keys, with_point
 from idm_ray.presets import METHOD_PRESETS, PRESETS
@@ -175,3 +175,14 @@ def test_searched_methods_may_be_searched_with_what_only_some_of_them_read():
         build("search={condense.method: {choice: [dm, idm]}, gradient.inner: {choice: [1, 5]}}")
     with pytest.raises(UserError, match=r"search.condense.method may suggest 'dd'"):
         build("search={condense.method: {choice: [dm, dd]}}")
+
+
+def test_another_net_does_not_keep_the_settings_of_the_one_before():
+    file = ("file", {"net": {"width": 64, "depth": 2}})
+    other = build_config(file, ("line", parse_overrides(["net.name=alexnet"])))
+    assert other.net == NetConfig(name="alexnet")
+    same = build_config(file, ("line", parse_overrides(["net.name=convnet", "net.norm=batch"])))
+    assert same.net == NetConfig(width=64, depth=2, norm="batch")
+    searched = build_config(file, ("line", parse_overrides(["search={net.name: {choice: [convnet, mlp]}}"])))
+    assert with_point(searched, {"net.name": "mlp"}).net == NetConfig(name="mlp")
+    assert with_point(searched, {"net.name": "convnet"}).net == NetConfig(width=64, depth=2)

@@ -78,7 +78,8 @@ def test_another_seed_gives_another_set(preset, of_preset, small_data, cpu):
 
 @pytest.mark.parametrize("preset", ["official", "dm", "dsa", "cafe", "forgetting"])
 @pytest.mark.parametrize(
-    "net", ["{width: 4, depth: 2, norm: batch}", "{name: mlp, width: 8}", "{name: alexnet, width: 8, depth: null}"]
+    "net",
+    ["{width: 4, depth: 2, norm: batch}", "{name: mlp, width: 8}", "{name: alexnet, width: 8, depth: null}"],
 )
 def test_other_nets_condense_and_go_on_to_the_same_bits(preset, net, of_preset, small_data, cpu):
     config, data = of_preset(preset, f"net={net}"), small_data()
