@@ -26,7 +26,7 @@ def sweep(arguments: list[str]) -> int:
     verbosity = -1 if parsed.quiet else int(parsed.verbose)
     outcome = run_sweep(config, folder, console, verbosity, progress)
     for problem in outcome.problems:
-        console.print(f"mlflow: {problem}", style="yellow", markup=False)
+        console.print(problem, style="yellow", markup=False)
     for line in summary.lines(outcome.summary, folder, outcome.tracking_uri):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     if parsed.json:

@@ -6,7 +6,19 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "idm_ray"
-BOTTOM = ("config", "presets", "errors", "streams", "compute", "layers", "files", "memory", "data", "nets")
+BOTTOM = (
+    "config",
+    "presets",
+    "published",
+    "errors",
+    "streams",
+    "compute",
+    "layers",
+    "files",
+    "memory",
+    "data",
+    "nets",
+)
 LAYERS = {**dict.fromkeys(BOTTOM, 0), "condense": 1, "evaluate": 2,
           **dict.fromkeys(("artifact", "prepare", "references", "terminal", "trainings"), 3),
           **dict.fromkeys(("evaluation_tables", "evaluate_command", "continual_command"), 3),

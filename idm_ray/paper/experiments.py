@@ -6,8 +6,8 @@ from typing import Any
 
 from idm_ray.config import Config, Raw
 from idm_ray.errors import UserError
+from idm_ray.published import METHODS
 
-WHOLE = "Whole dataset"
 Column = str | float
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -83,17 +83,6 @@ class Experiment:
 _GRADIENT: Raw = {"iterations": 1000}
 _DM: Raw = {"condense": {"method": "dm"}, "search": {}}
 _SAMPLING: Raw = {"condense": {"lambda_reg": 0, "partition": 1}, "search": {}}
-_METHODS: dict[str, str] = {
-    "Random": "random",
-    "Herding": "herding",
-    "K-Center": "kcenter",
-    "Forgetting": "forgetting",
-    "DC": "dc",
-    "DSA": "dsa",
-    "CAFE": "cafe",
-    "CAFE+DSA": "cafe_dsa",
-    "DM": "dm",
-}
 _ABLATION: Rows = {
     "DM": {"condense.method": "dm"},
     "+ model sampling": {"condense.lambda_reg": 0, "condense.partition": 1},
@@ -114,7 +103,7 @@ _ALL = (
         "Methods at one number of images per class",
         "cifar10",
         10,
-        {**{label: {"condense.preset": preset} for label, preset in _METHODS.items()}, **_IDM},
+        {**{label: {"condense.preset": preset} for label, preset in METHODS.items()}, **_IDM},
         "table1.yaml",
         variants={
             # DC's authors evaluate for 300 epochs without augmentation.

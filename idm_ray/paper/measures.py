@@ -18,10 +18,11 @@ from idm_ray.evaluate import evaluate, full_protocol, measure_alignment, nets_na
 from idm_ray.files import write_bytes
 from idm_ray.layers import with_point
 from idm_ray.paper.cells import Cell, CellStore
-from idm_ray.paper.experiments import WHOLE, Column, Experiment
+from idm_ray.paper.experiments import Column, Experiment
 from idm_ray.paper.settings import MAIN, Request
 from idm_ray.paper.sweeps import Trial, reference, run_or_resume, trials
 from idm_ray.prepare import prepare
+from idm_ray.published import WHOLE
 from idm_ray.sweep import space
 from idm_ray.sweep.summary import STOPPED
 from idm_ray.terminal import epoch_progress, progress_bars

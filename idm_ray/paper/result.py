@@ -4,17 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from idm_ray.paper.cells import Cell
-from idm_ray.paper.experiments import WHOLE, Column, Experiment
+from idm_ray.paper.experiments import Column, Experiment
 from idm_ray.paper.settings import Request
-
-
-@dataclass(frozen=True)
-class Published:
-    """A figure that the paper prints, in percent; it gives no deviation for some."""
-
-    mean: float
-    std: float | None = None
-
+from idm_ray.published import WHOLE, Published
 
 Key = tuple[str, Column]
 

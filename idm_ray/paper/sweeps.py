@@ -17,7 +17,7 @@ from idm_ray.layers import build_config
 from idm_ray.paper.settings import settings_changed
 from idm_ray.sweep.conductor import REPORT, trial_folder
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.study import REASON, SweepStudy, stored_config
+from idm_ray.sweep.study import DATABASE, REASON, SweepStudy, stored_config
 from idm_ray.sweep.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 WHEREABOUTS = ("sweep", "compute")
@@ -67,7 +67,7 @@ def run_or_resume(config: Config, folder: Path, console: Console, verbosity: int
     Raises:
         UserError: it was begun with other settings, or cannot be run.
     """
-    if (folder / "study.db").exists():
+    if (folder / DATABASE).exists():
         _check_same(config, folder)
         summary = _summary(folder)
         if summary.get("state") == "done":
@@ -79,14 +79,14 @@ def run_or_resume(config: Config, folder: Path, console: Console, verbosity: int
 
     outcome = run_sweep(config, folder, console, verbosity, progress)
     for problem in outcome.problems:
-        console.print(f"mlflow: {problem}", style="yellow", markup=False)
+        console.print(problem, style="yellow", markup=False)
     return outcome.exit_code
 
 
 def trials(config: Config, folder: Path) -> Iterator[Trial]:
     """The trials of a sweep that is done, by number."""
     test = _summary(folder)["test"]
-    for trial in SweepStudy(config, folder / "study.db").trials:
+    for trial in SweepStudy(config, folder / DATABASE).trials:
         own = trial_folder(folder, trial.number)
         report = trial.user_attrs.get(REPORT, {})
         name = f"{trial.number:04d}"
@@ -122,7 +122,7 @@ def _check_same(config: Config, folder: Path) -> None:
     Raises:
         UserError: says which setting differs.
     """
-    stored = build_config((str(folder / "study.db"), stored_config(folder / "study.db"))).to_raw()
+    stored = build_config((str(folder / DATABASE), stored_config(folder / DATABASE))).to_raw()
     changed = [
         key for key in settings_changed(stored, config.to_raw()) if key.partition(".")[0] not in WHEREABOUTS
     ]

@@ -4,7 +4,8 @@ import csv
 import io
 
 from idm_ray.paper.cells import Cell
-from idm_ray.paper.result import Key, Published, Result
+from idm_ray.paper.result import Key, Result
+from idm_ray.published import Published
 
 NOTHING = "-"
 
@@ -53,9 +54,7 @@ def value_text(cell: Cell | None) -> str:
 
 def published_text(published: Published | None) -> str:
     """``58.6 +- 0.1``."""
-    if published is None:
-        return NOTHING
-    return f"{published.mean:.1f}" + ("" if published.std is None else f" +- {published.std:.1f}")
+    return NOTHING if published is None else published.text
 
 
 def difference(cell: Cell | None, published: Published | None) -> float | None:

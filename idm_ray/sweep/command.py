@@ -17,7 +17,7 @@ from idm_ray.sweep.calibrate import calibrate
 from idm_ray.sweep.cluster import concurrency
 from idm_ray.sweep.live import describe_point
 from idm_ray.sweep.sharing.plan import count_sides, in_words
-from idm_ray.sweep.study import SweepStudy, stored_config
+from idm_ray.sweep.study import DATABASE, SweepStudy, find_sweep, stored_config
 
 FLAGS = {
     "trials": int,
@@ -83,7 +83,7 @@ def resolve(arguments: argparse.Namespace) -> tuple[Config, Path]:
     name = arguments.name or f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     preflight.check_name(name)
     folder = config.sweep.output_dir / name
-    if (folder / "study.db").exists() or (folder.exists() and any(folder.iterdir())):
+    if (folder / DATABASE).exists() or (folder.exists() and any(folder.iterdir())):
         raise UserError(
             f"the sweep {name} exists in {config.sweep.output_dir}; "
             f"go on with --resume {name}, or choose another --name"
@@ -101,20 +101,10 @@ def _resumed(arguments: argparse.Namespace, command_line: Raw) -> tuple[Config, 
             f"got {', '.join(sorted(moving))}"
         )
     output = Path(command_line.get("sweep", {}).get("output_dir", "runs"))
-    folder = _latest(output) if arguments.resume == "latest" else output / arguments.resume
-    if not (folder / "study.db").exists():
-        known = ", ".join(sorted(path.parent.name for path in output.glob("*/study.db"))) or "none"
-        raise UserError(f"there is no sweep {arguments.resume} in {output}; known are {known}")
+    folder = find_sweep(arguments.resume, output)
     command_line.setdefault("sweep", {})["output_dir"] = str(output)
-    stored = stored_config(folder / "study.db")
-    return build_config((str(folder / "study.db"), stored), ("command line", command_line)), folder
-
-
-def _latest(output: Path) -> Path:
-    databases = sorted(output.glob("*/study.db"), key=lambda path: path.stat().st_mtime)
-    if not databases:
-        raise UserError(f"there is no sweep to resume in {output}; start one without --resume")
-    return databases[-1].parent
+    stored = stored_config(folder / DATABASE)
+    return build_config((str(folder / DATABASE), stored), ("command line", command_line)), folder
 
 
 def dry_run(config: Config, folder: Path, console: Console, predict: bool = False) -> None:

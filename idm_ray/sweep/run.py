@@ -34,8 +34,8 @@ from idm_ray.sweep.searcher import StudySearcher
 from idm_ray.sweep.sharing.plan import Plan, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.stopping import Stop, StopAll
-from idm_ray.sweep.study import SweepStudy
-from idm_ray.sweep.summary import STOPPED, Summary, summarise
+from idm_ray.sweep.study import DATABASE, SweepStudy
+from idm_ray.sweep.summary import REPORT_FILE, STOPPED, Summary, summarise
 from idm_ray.sweep.tracking import DatasetInfo, Tracker
 from idm_ray.sweep.tracking_store import default_uri, reach
 from idm_ray.sweep.trial import CondensationTrial
@@ -52,7 +52,7 @@ class Outcome:
         summary: also in the sweep's folder.
         exit_code: see README.
         tracking_uri: of MLflow.
-        problems: what MLflow did not get, in words.
+        problems: what MLflow did not get and what could not be drawn, in words.
     """
 
     summary: Summary
@@ -156,9 +156,11 @@ class _Run:
             summary = self._summarise(state)
             summary.write(self._folder)
             self._study.set_attribute("seconds", summary.seconds)
+            problems = self._report()
             self._show_result(summary)
             left = tracker.close(CLOSE_SECONDS)
-        problems = [*tracker.problems, *([f"{left} records wait for the next start"] if left else [])]
+        problems += [f"mlflow: {problem}" for problem in tracker.problems]
+        problems += [f"mlflow: {left} records wait for the next start"] if left else []
         exit_code = STOPPED.get(self._stop.reason, summary.exit_code)
         return Outcome(summary, exit_code, _tracking_uri(config), problems)
 
@@ -213,6 +215,16 @@ class _Run:
             return None
         return {name: from_plain(plain) for name, plain in known["evaluations"].items()}
 
+    def _report(self) -> list[str]:
+        """Write the report; what went wrong, in words, since the sweep is worth more than its picture."""
+        try:
+            from idm_ray.sweep.report import write_report  # matplotlib, which no trial waits for
+
+            write_report(self._folder, _tracking_uri(self._config))
+        except Exception as error:  # drawing takes libraries that fail in many ways
+            return [f"the report was not written: {type(error).__name__}: {error}"]
+        return []
+
     def _show_result(self, summary: Summary) -> None:
         known = ("val_accuracy", "test_accuracy_mean", "test_accuracy_std", "random_accuracy_mean", "seconds")
         counts = ("n_trials", "n_complete", "n_pruned", "n_failed")
@@ -220,7 +232,9 @@ class _Run:
         if summary.best_trial is not None:
             best = trial_folder(self._folder, summary.best_trial) / "condensed"
             self._tracker.log_artifacts(None, best, "best")
-        self._tracker.log_artifacts(None, self._folder / "summary.json", "")
+        for file in ("summary.json", REPORT_FILE):
+            if (self._folder / file).exists():
+                self._tracker.log_artifacts(None, self._folder / file, "")
         metrics = {key: float(value) for key, value in values.items() if value is not None}
         self._tracker.end_sweep(summary.state, metrics)
 
@@ -240,7 +254,7 @@ def _claimed(folder: Path) -> Iterator[None]:
 
 
 def _open_study(config: Config, folder: Path) -> SweepStudy:
-    study = SweepStudy(config, folder / "study.db")
+    study = SweepStudy(config, folder / DATABASE)
     study.set_attribute("config", config.to_raw())
     write_bytes(folder / "sweep.yaml", yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
     return study

@@ -18,7 +18,7 @@ from idm_ray.errors import UserError
 from idm_ray.sweep import space
 from idm_ray.sweep.space import Point
 
-STUDY = "idm_ray"
+STUDY, DATABASE = "idm_ray", "study.db"
 ATTEMPTS = 20
 REASON, REPORT = "reason", "report"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -160,6 +160,27 @@ class SweepStudy:
     def _derived_seed(self, number: int, attempt: int) -> int:
         name = repr((self._config.seed, "suggestion", number, attempt)).encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
+
+
+def find_sweep(name: str, output: Path) -> Path:
+    """The folder of a sweep.
+
+    Args:
+        name: of the sweep, or ``latest``.
+        output: folder of all sweeps.
+
+    Raises:
+        UserError: there is none.
+    """
+    databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
+    if name == "latest":
+        if not databases:
+            raise UserError(f"there is no sweep in {output} yet; start one without --resume")
+        return databases[-1].parent
+    if not (output / name / DATABASE).exists():
+        known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
+        raise UserError(f"there is no sweep {name} in {output}; known are {known}")
+    return output / name
 
 
 def stored_config(database: Path) -> Raw:

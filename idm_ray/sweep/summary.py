@@ -13,6 +13,7 @@ from idm_ray.sweep.conductor import REPORT
 from idm_ray.sweep.live import describe_point
 from idm_ray.sweep.study import REASON, SweepStudy
 
+REPORT_FILE = "report.html"
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143
 STOPPED = {"budget": EXIT_BUDGET, "SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}
 
@@ -122,6 +123,8 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         text.append(f"  test accuracy, {what}: {evaluation.text}")
     if summary.best_trial is not None:
         text.append(f"  condensed set: {folder / 'trials' / f'{summary.best_trial:04d}' / 'condensed'}")
+    if (folder / REPORT_FILE).exists():
+        text.append(f"  report: {folder / REPORT_FILE}")
     text.append(f"  look at it:  {ui_command(tracking_uri)}")
     text.append(
         f"  resume, or extend with --trials:  python scripts/sweep.py --resume {summary.name}{_output(folder)}"

@@ -3,10 +3,11 @@
 import pytest
 
 from idm_ray.layers import build_config, read_yaml, with_point
-from idm_ray.paper.experiments import EXPERIMENTS, WHOLE
+from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.measures import KINDS
 from idm_ray.paper.published import published_for
 from idm_ray.paper.settings import CONFIGS, MAIN
+from idm_ray.published import WHOLE
 from idm_ray.sweep import space
 
 FILES = sorted((CONFIGS / "paper").glob("*.yaml"))

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+from pathlib import Path
 
 import psutil
 import pytest
@@ -56,6 +57,7 @@ def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path):
     check_mlflow(folder, summary)
     assert load_condensed(folder / "trials" / "0000" / "condensed").iteration == 6
     assert not (folder / ".tune").exists()
+    assert f"report: {Path('runs') / 'mixed' / 'report.html'}" in sweep.output
 
 
 def check_mlflow(folder, summary):
@@ -66,6 +68,10 @@ def check_mlflow(folder, summary):
     assert {number: run.info.status for number, run in children.items()} == {
         0: "FINISHED", 1: "FAILED", 2: "FAILED", 3: "FAILED",
     }  # fmt: skip
+    assert {item.path for item in client.list_artifacts(parent.info.run_id)} >= {
+        "report.html",
+        "summary.json",
+    }
     assert children[2].data.tags["idm_ray.reason"] == summary["failures"]["0002"]
     best = children[0]
     assert best.data.metrics["val_accuracy"] == pytest.approx(summary["val_accuracy"])
