@@ -4,7 +4,6 @@ import argparse
 import shlex
 
 from rich.console import Console
-from rich.table import Table
 
 from idm_ray.files import write_bytes, write_json
 from idm_ray.layers import domain_corners, parse_overrides
@@ -115,28 +114,29 @@ def _write(work: Work, cells: list[Cell]) -> None:
 
 
 def _show_list(parsed: argparse.Namespace, console: Console) -> None:
-    table = Table("experiment", "what", "data set", "ipc", "trials", "what varies")
     for name, experiment in EXPERIMENTS.items():
         request = _request(parsed, name)
         dataset, ipc = request.place
-        table.add_row(name, experiment.title, dataset, str(ipc), *_extent(request))
-    console.print(table, highlight=False, markup=False)
+        count, varies = _extent(request)
+        where = f"{dataset}, {ipc} per class, {count} trials"
+        for line in (f"{name}  {experiment.title}", f"        {where}: {varies}"):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _extent(request: Request) -> tuple[str, str]:
+def _extent(request: Request) -> tuple[int, str]:
     """How many trials an experiment has, and what is different in them."""
     experiment, configs = request.experiment, request.configs()
     count = sum(config.sweep.trials for config in configs.values())
-    if experiment.kind == "continual":
-        count *= len(experiment.columns) * configs[MAIN].evaluate.repeats
     varies = [
         f"{key} {', '.join(map(str, domain_corners(domain)))}"
         for config in configs.values()
         for key, domain in config.search.items()
     ]
-    fixed = [name for name, config in configs.items() if not config.search]
-    if fixed:
-        varies.append(f"beside {', '.join(fixed)}")
-    if experiment.columns:
-        varies.append(f"{experiment.column_label} {', '.join(map(str, experiment.columns))}")
-    return str(count), "; ".join(varies)
+    varies += [f"and {name}" for name, config in configs.items() if not config.search]
+    columns = ", ".join(map(str, experiment.columns))
+    if experiment.kind == "continual":
+        count *= len(experiment.columns) * configs[MAIN].evaluate.repeats
+        varies.append(f"{columns} steps, each with {configs[MAIN].evaluate.repeats} class orders")
+    elif columns:
+        varies.append(f"{experiment.column_label} {columns}")
+    return count, "; ".join(varies)

@@ -17,7 +17,7 @@ def markdown(result: Result) -> str:
     if result.request.mark:
         lines += [
             f"**{result.request.mark}**: iterations, epochs and repeats are {result.request.scale:g} times the "
-            "published ones (at least 1), so the published figures are no measure for ours.",
+            "published ones, or as the command line said, so the published figures are no measure for ours.",
             "",
         ]
     lines += _narrow(result) if experiment.kind == "accuracy" else _wide(result)

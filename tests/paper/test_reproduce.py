@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -73,9 +74,9 @@ def test_the_list_shows_every_experiment_and_starts_nothing(tmp_path, monkeypatc
     code, output = run("LIST", "--scale", "0.02")
     assert code == 0
     for name, experiment in EXPERIMENTS.items():
-        line = next(line for line in output.splitlines() if f" {name} " in line)
-        assert experiment.title in line
-        assert f" {experiment.ipc} " in line
+        title, facts = next(pair for pair in pairwise(output.splitlines()) if pair[0].startswith(f"{name} "))
+        assert experiment.title in title
+        assert f" {experiment.ipc} per class" in facts
     assert not list(tmp_path.iterdir())
 
 
