@@ -85,7 +85,8 @@ def learn(
     """Go through all classes in steps; yields after each one.
 
     Classes are numbered in the order in which they come, so that those seen so far are the head's first outputs.
-    The head has an output for every class from the first step on.
+    The head has an output for every class from the first step on. A step of a single class has no cross-entropy, so
+    that gradient matching has nothing to match there.
 
     Args:
         config: its seed gives the class order and the nets; partition and training are those of `condense` and

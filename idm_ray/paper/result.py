@@ -56,7 +56,8 @@ class Result:
             keys |= dict.fromkeys((row, "") for row in self.experiment.rows)
         keys |= dict.fromkeys(self.published)
         columns = self.columns(keys)
-        return sorted(keys, key=lambda key: (self._rank(key[0]), key[0], columns.index(key[1])))
+        rows = list(dict.fromkeys(row for row, _ in keys))
+        return sorted(keys, key=lambda key: (self._rank(key[0]), rows.index(key[0]), columns.index(key[1])))
 
     @property
     def rows(self) -> list[str]:
