@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from idm_ray.presets import DSA, FIXED, METHOD_PRESETS, ignores, method_of
+from idm_ray.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
 
 OPERATIONS = tuple(DSA.split("_"))
 Raw = dict[str, Any]
@@ -60,6 +60,16 @@ class NetConfig(Section):
     """null: relu."""
     pooling: Literal["average", "max"] | None = None
     """Of convnet (null: average), alexnet, vgg11 and lenet (null: max)."""
+
+    @model_validator(mode="after")
+    def _applicable(self) -> "NetConfig":
+        published = NETS[self.name]
+        for key, value in self.model_dump(exclude={"name"}).items():
+            if value is not None and key not in published:
+                raise ValueError(
+                    f"net.{key} does not apply to {self.name}, which has {', '.join(published)}; set net.{key}=null"
+                )
+        return self
 
 
 def _check_augment(value: str) -> str:
@@ -327,12 +337,13 @@ class Config(Section):
                 raise ValueError(
                     f"{key} must be {required} for method {method}; got {self.get(key)} (method idm uses it)"
                 )
-        for key in self.search:
-            if all(ignores(each, key) for each in self.methods):
-                raise ValueError(
-                    f"{key} has no effect on method {' or '.join(self.methods)} and cannot be searched; "
-                    f"set search.{key}=null"
-                )
+        idle = [key for key in self.search if all(ignores(each, key) for each in self.methods)]
+        if idle:
+            methods, mend = " or ".join(self.methods), " ".join(f"search.{key}=null" for key in idle)
+            raise ValueError(
+                f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect on method {methods} "
+                f"and cannot be searched; set {mend}"
+            )
         if self.queue.train == "others" and self.queue.max_nets == 1 and self.queue.train_steps > 0:
             raise ValueError("queue.max_nets must be at least 2 when queue.train is others; got 1")
         return self

@@ -237,7 +237,8 @@ def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
         ]
         return f"{name}: {key} is not a setting{_nearest(key, known)}"
     if first["type"] == "value_error":
-        return f"{name}: {key + ': ' if location and not message.startswith('search.') else ''}{message}"
+        told = not location or message.startswith(("search.", f"{key}."))
+        return f"{name}: {'' if told else f'{key}: '}{message}"
     return f"{name}: {key}: {message[0].lower()}{message[1:]}; got {first['input']!r}"
 
 

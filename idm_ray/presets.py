@@ -111,6 +111,17 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "forgetting": _selecting("forgetting"),
 }
 
+NETS: dict[str, dict[str, Any]] = {
+    "convnet": {"width": 128, "depth": None, "norm": "instance", "activation": "relu", "pooling": "average"},
+    "alexnet": {"width": 128, "norm": "none", "activation": "relu", "pooling": "max"},
+    "vgg11": {"width": 64, "norm": "instance", "activation": "relu", "pooling": "max"},
+    "resnet18": {"width": 64, "norm": "instance", "activation": "relu"},
+    "lenet": {"width": 6, "activation": "relu", "pooling": "max"},
+    "mlp": {"width": 128, "depth": 2, "activation": "relu"},
+}
+"""What a net is where `net` is silent, as in the programs of DC and IDM; other settings do not apply to it. The depth
+of convnet follows the image size."""
+
 METHOD_PRESETS: dict[str, tuple[str, ...]] = {
     "idm": ("official", "paper"),
     "dm": ("dm",),

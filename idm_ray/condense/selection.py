@@ -10,10 +10,11 @@ from torch import Tensor
 
 from idm_ray.compute import Compute
 from idm_ray.condense.loop import Condensation, IterationRecord
-from idm_ray.condense.partition import check_start, start_images
+from idm_ray.condense.partition import start_images
 from idm_ray.condense.training import Recipe, train_epoch
 from idm_ray.config import Config
 from idm_ray.data import Data
+from idm_ray.errors import UserError
 from idm_ray.nets import build_shell
 from idm_ray.streams import stream
 
@@ -49,7 +50,12 @@ class Selection(Condensation):
         settings = config.condense
         epochs = 0 if settings.method == "random" else config.select.epochs
         super().__init__(epochs, data.num_classes, settings.ipc)
-        check_start(data.train, data.class_names, settings.ipc, 1, "real")
+        fewest = min(range(data.num_classes), key=data.train.counts.__getitem__)
+        if data.train.counts[fewest] < settings.ipc:
+            raise UserError(
+                f"method {settings.method} chooses ipc {settings.ipc} training images of every class, but "
+                f"{data.class_names[fewest]!r} has {data.train.counts[fewest]}; lower condense.ipc"
+            )
         self.config, self.data = config, data.train
         self.shell = build_shell(config.net, data.shape, data.num_classes, compute)
         self._keep, self._key = keep, _key(config, data, compute)

@@ -1,12 +1,11 @@
 """Networks that give features and logits."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from idm_ray import presets
 from idm_ray.compute import Compute
 from idm_ray.config import NetConfig
 from idm_ray.errors import UserError
@@ -18,58 +17,38 @@ from idm_ray.nets.resnet import resnet18
 from idm_ray.nets.shell import Shell
 from idm_ray.nets.weights import sgd_step
 
-__all__ = ["NETS", "Architecture", "Net", "Shell", "build_net", "build_shell", "forward_flops", "sgd_step"]
+__all__ = ["NETS", "Net", "Shell", "build_net", "build_shell", "forward_flops", "sgd_step"]
 
 LARGEST_TRIED = 512
 
 
-@dataclass(frozen=True)
-class Architecture:
-    """A kind of net.
-
-    Attributes:
-        build: from an image's shape, the number of classes and settings without gaps.
-        published: what `net` says where it is silent; a setting that is not among these does not apply.
-    """
-
-    build: Callable[[Shape, int, Settings], Net]
-    published: Mapping[str, Any]
-
-
-NETS = {
-    "convnet": Architecture(
-        ConvNet,
-        {"width": 128, "depth": None, "norm": "instance", "activation": "relu", "pooling": "average"},
-    ),
-    "alexnet": Architecture(
-        alexnet, {"width": 128, "norm": "none", "activation": "relu", "pooling": "max"}
-    ),
-    "vgg11": Architecture(
-        vgg11, {"width": 64, "norm": "instance", "activation": "relu", "pooling": "max"}
-    ),
-    "resnet18": Architecture(resnet18, {"width": 64, "norm": "instance", "activation": "relu"}),
-    "lenet": Architecture(lenet, {"width": 6, "activation": "relu", "pooling": "max"}),
-    "mlp": Architecture(mlp, {"width": 128, "depth": 2, "activation": "relu"}),
-}  # fmt: skip
-"""All nets by name. Published: norms, widths and poolings as in the code of DC and of IDM (reference section 3)."""
+NETS: dict[str, Callable[[Shape, int, Settings], Net]] = {
+    "convnet": ConvNet,
+    "alexnet": alexnet,
+    "vgg11": vgg11,
+    "resnet18": resnet18,
+    "lenet": lenet,
+    "mlp": mlp,
+}
+"""All nets by name, from an image's shape, the number of classes and settings without gaps."""
 
 
 def build_net(config: NetConfig, shape: Shape, num_classes: int) -> Net:
     """A net for images of `shape` (channels, height, width).
 
     Raises:
-        UserError: a setting does not apply to this net, or the image is too small for it.
+        UserError: the image is too small for the net, or its width does not fit the norm.
     """
-    architecture, settings = NETS[config.name], _settings(config, shape)
+    settings = _settings(config, shape)
     try:
-        return architecture.build(shape, num_classes, settings)
+        return NETS[config.name](shape, num_classes, settings)
     except TooSmall as problem:
         pixels = f"images of {shape[1]}x{shape[2]}"
         if config.name == "convnet":
             raise UserError(
                 f"net.depth {settings.depth} is too deep for {pixels}: {problem}; use at most {problem.stages - 1}"
             ) from None
-        least = _least_size(architecture, shape[0], num_classes, settings)
+        least = _least_size(config.name, shape[0], num_classes, settings)
         raise UserError(
             f"net.name {config.name} needs images of at least {least}x{least}, got {pixels}: {problem}; "
             f"use another net, such as convnet"
@@ -80,7 +59,7 @@ def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Comp
     """A net for images of `shape` (channels, height, width), its weights still zero.
 
     Raises:
-        UserError: a setting does not apply to this net, or the image is too small for it.
+        UserError: the image is too small for the net, or its width does not fit the norm.
     """
     return Shell(lambda: build_net(config, shape, num_classes), compute, compute.chunk(*shape[1:]))
 
@@ -89,7 +68,7 @@ def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:
     """Floating-point operations of one image's forward pass.
 
     Raises:
-        UserError: a setting does not apply to this net, or the image is too small for it.
+        UserError: the image is too small for the net, or its width does not fit the norm.
     """
     with torch.device("meta"):
         net = build_net(config, shape, num_classes).eval()
@@ -99,24 +78,19 @@ def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:
 
 
 def _settings(config: NetConfig, shape: Shape) -> Settings:
-    published = dict(NETS[config.name].published)
+    given = {key: value for key, value in config.model_dump(exclude={"name"}).items() if value is not None}
+    published = dict(presets.NETS[config.name])
     if config.name == "convnet":
         published["depth"] = default_depth(*shape[1:])
-    given = {key: value for key, value in config.model_dump().items() if key != "name" and value is not None}
-    for key in given:
-        if key not in published:
-            raise UserError(
-                f"net.{key} does not apply to {config.name}, which has {', '.join(published)}; set net.{key}=null"
-            )
     return Settings(**{**published, **given})
 
 
-def _least_size(architecture: Architecture, channels: int, num_classes: int, settings: Settings) -> int:
+def _least_size(name: str, channels: int, num_classes: int, settings: Settings) -> int:
     """Pixels of the smallest square image that fits."""
     for size in range(1, LARGEST_TRIED):
         try:
             with torch.device("meta"):
-                architecture.build((channels, size, size), num_classes, settings)
+                NETS[name]((channels, size, size), num_classes, settings)
         except TooSmall:
             continue
         return size

@@ -175,7 +175,7 @@ def find_sweep(name: str, output: Path) -> Path:
     databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
     if name == "latest":
         if not databases:
-            raise UserError(f"there is no sweep in {output} yet; start one without --resume")
+            raise UserError(f"there is no sweep in {output} yet; python scripts/sweep.py starts one")
         return databases[-1].parent
     if not (output / name / DATABASE).exists():
         known = ", ".join(sorted(path.parent.name for path in databases)) or "none"

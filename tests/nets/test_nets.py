@@ -8,6 +8,7 @@ from torch import nn
 from idm_ray.compute import Compute
 from idm_ray.config import NetConfig
 from idm_ray.errors import UserError
+from idm_ray.layers import build_config
 from idm_ray.nets import NETS, build_net, build_shell, forward_flops
 from idm_ray.nets.convnet import default_depth
 from idm_ray.nets.weights import initialise
@@ -129,8 +130,10 @@ def test_the_pooling_is_as_set(net, name, found):
     ],
 )  # fmt: skip
 def test_a_setting_that_does_not_apply_is_refused(name, setting, value):
-    with pytest.raises(UserError, match=f"net.{setting} does not apply to {name}, which has width"):
-        named(name, **{setting: value})
+    with pytest.raises(
+        UserError, match=f"tests: net.{setting} does not apply to {name}, which has width.*{setting}=null"
+    ):
+        build_config(("tests", {"net": {"name": name, setting: value}}))
 
 
 @pytest.mark.parametrize(

@@ -78,7 +78,7 @@ def refused(tmp_path, monkeypatch):
         (["compute.device=cuda"], ["cuda"]),
         (["--cpus-per-trial", "999"], ["cpus_per_trial is 999"]),
         (["--resume", "never"], ["no sweep never", "known are none"]),
-        (["--resume", "latest"], ["no sweep to resume"]),
+        (["--resume", "latest"], ["no sweep in runs yet"]),
         (["--name", "../up"], ["../up"]),
         (["--address", "here"], ["host:port", "here"]),
         (["--tracking-uri", "http://127.0.0.1:9"], ["http://127.0.0.1:9", "cannot be reached"]),
@@ -86,7 +86,15 @@ def refused(tmp_path, monkeypatch):
         (["dataset.validation=0"], ["validation"]),
         (["missing.yaml"], ["missing.yaml", "cannot be read"]),
         (["condense.lr"], ["condense.lr"]),
-        (["condense.method=dm"], ["method dm", "search.condense"]),
+        (
+            [
+                "condense.method=dm",
+                "search={queue.train_steps: {choice: [1]}, condense.partition: {choice: [1]}}",
+            ],
+            ["method dm", "search.queue.train_steps=null search.condense.partition=null"],
+        ),
+        (["net.name=mlp", "net.norm=batch"], ["net.norm does not apply to mlp", "net.norm=null"]),
+        (["search={net.name: {choice: [convnet, vgg11]}}"], ["net.name vgg11", "at least 28x28"]),
     ],
 )
 def test_it_is_told_in_one_line(refused, arguments, words):
