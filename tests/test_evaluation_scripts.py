@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+
+from idm_ray import continual_command, evaluate_command
+from idm_ray.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIG = str(ROOT / "tune_configs" / "digits.yaml")
@@ -89,15 +93,21 @@ def test_everything_about_a_set_in_one_call(call, sets, folder):
         (["--alignment", "0"], "numbers of neighbours must be 1 to"),
         (["--against", "b/condensed", "--repeats", "1"], "needs at least 2; got --repeats 1"),
         (["--against", "nowhere"], "nowhere"),
-        (["--mlflow", "http://localhost:1"], "localhost:1"),
         (["condense.ipc=3"], "settings here are"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused_in_one_line(call, sets, arguments, said):
-    done = call("evaluate.py", sets[0], *arguments)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert said in done.stderr
+def test_what_cannot_be_evaluated_is_refused(sets, folder, monkeypatch, arguments, said):
+    monkeypatch.chdir(folder)
+    parsed = evaluate_command.parser().parse_intermixed_args([sets[0], *arguments])
+    with pytest.raises(UserError, match=re.escape(said)) as refused:
+        evaluate_command.run(parsed)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_refusal_is_one_line_and_exit_2(call, sets):
+    done = call("evaluate.py", sets[0], "--mlflow", "http://localhost:1")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "localhost:1" in done.stderr
 
 
 def test_continual_learning_goes_on_where_it_was_stopped(call, folder):
@@ -145,8 +155,8 @@ def test_continual_learning_stops_at_ctrl_c(folder):
         (["--steps", "5", "--resume"], "nothing to resume"),
     ],
 )
-def test_what_cannot_be_learnt_is_refused(call, folder, arguments, said):
-    done = call("continual.py", CONFIG, *SMALL, *arguments, "--out", "refused")
-    assert done.returncode == 2
-    assert said in done.stderr
-    assert not (folder / "refused").exists()
+def test_what_cannot_be_learnt_is_refused(tmp_path, arguments, said):
+    given = [CONFIG, *SMALL, *arguments, "--out", str(tmp_path / "refused")]
+    with pytest.raises(UserError, match=said):
+        continual_command.run(continual_command.parser().parse_intermixed_args(given))
+    assert not (tmp_path / "refused").exists()
