@@ -2,7 +2,7 @@
 
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from idm_ray.config import Config, Raw
 from idm_ray.data import load_data
 from idm_ray.memory import peak_bytes
 from idm_ray.prepare import real_compute
+from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
 from idm_ray.sweep.sharing.snapshots import Snapshots
 from idm_ray.sweep.sharing.transport import pack, size
@@ -24,24 +25,8 @@ SIDES = 3
 SIDE_BY_SIDE = 2
 """Nets trained at a time. A second processor is used where trials leave it free: they wait for this anyway."""
 SNAPSHOT_SECONDS = 60.0
+COST_SECONDS = 1.0
 WAIT_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a real side has cost so far.
-
-    Attributes:
-        seconds: of computing.
-        computed: records, those computed again included.
-        handed: records taken by trials.
-        peak_bytes: most memory that it held, on the GPU where it has one.
-    """
-
-    seconds: float = 0.0
-    computed: int = 0
-    handed: int = 0
-    peak_bytes: int = 0
 
 
 class RealServer:
@@ -65,13 +50,14 @@ class RealServer:
         device = choose_compute(self._config.compute).device
         self._data = load_data(self._config.dataset, self._config.seed, device)
         self._compute = real_compute(self._config, self._data)
-        self._snapshots = Snapshots(Path(folder), fingerprint)
+        self._folder = Path(folder)
+        self._snapshots = Snapshots(self._folder, fingerprint)
         self._shelf = Shelf(budget)
         self._sides: list[RealSide] = []
-        self._cost, self._handed = Cost(), 0
+        self._cost = read_cost(self._folder)
         self._error: BaseException | None = None
         self._changed = threading.Condition()
-        self._saved_at = time.monotonic()
+        self._saved_at = self._told_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
 
     def fetch(self, client: int, step: int, until: int) -> list[ray.ObjectRef]:
@@ -92,7 +78,7 @@ class RealServer:
                 if self._shelf.demands.get(client) != demand:
                     return []
                 self._changed.wait(WAIT_SECONDS)
-            self._handed += 1
+            self._cost = replace(self._cost, handed=self._cost.handed + 1)
             return [self._shelf.get(step)]
 
     def detach(self, client: int) -> None:
@@ -102,13 +88,12 @@ class RealServer:
             self._changed.notify_all()
 
     def cost(self) -> dict[str, Any]:
-        """See `Cost`."""
+        """See `Cost`; kept, so that a real side that goes on in another process counts on."""
         with self._changed:
-            return {
-                **asdict(self._cost),
-                "handed": self._handed,
-                "peak_bytes": peak_bytes(self._compute.device),
-            }
+            peak = max(self._cost.peak_bytes, peak_bytes(self._compute.device))
+            self._cost = cost = replace(self._cost, peak_bytes=peak)
+        write_cost(self._folder, cost)
+        return asdict(cost)
 
     def _work(self, threads: int) -> None:
         torch.set_num_threads(threads)  # of OpenMP, which counts for each thread
@@ -142,8 +127,12 @@ class RealServer:
         elapsed = time.monotonic() - began
         with self._changed:
             self._shelf.put(position, reference, size(packed))
-            self._cost = Cost(self._cost.seconds + elapsed, self._cost.computed + 1)
+            spent, computed = self._cost.seconds + elapsed, self._cost.computed + 1
+            self._cost = replace(self._cost, seconds=spent, computed=computed)
             self._changed.notify_all()
+        if time.monotonic() - self._told_at > COST_SECONDS:
+            self.cost()
+            self._told_at = time.monotonic()
         if time.monotonic() - self._saved_at > SNAPSHOT_SECONDS:
             self._snapshots.save(side)
             self._saved_at = time.monotonic()

@@ -93,10 +93,14 @@ def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
     for step in range(6):
         assert same(one.step(step), expected[step])
     other.step(0)
+    before = ray.get(actor.cost.remote())
     ray.kill(actor, no_restart=False)
     for step in range(6, STEPS):
         assert same(one.step(step), expected[step])
     assert same(other.step(1), expected[1])
+    after = ray.get(actor.cost.remote())
+    assert after["handed"] == before["handed"] + STEPS - 6 + 1
+    assert after["computed"] > before["computed"] and after["seconds"] > before["seconds"]
 
 
 def test_what_goes_wrong_while_computing_reaches_the_trial_that_waits(tiny_config, tmp_path, monkeypatch):
