@@ -65,7 +65,7 @@ def run(arguments: list[str]) -> int:
         _condense(config, condensation, checkpoint, mark, progress)
     result: dict[str, object] = {
         "iterations": condensation.iteration,
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - began, 3),
         "device": describe(compute),
     }
     condensed = condensed_set(condensation.images, condensation.labels, config, data, condensation.iteration)

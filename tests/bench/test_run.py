@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from idm_ray.bench.pruning import Course
+
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "bench.py"
 VARIANTS = ["plain fp32", "ours fp32 eager"]
 PHASES = {"real features", "synthetic step", "queue training", "rest"}
@@ -83,14 +85,27 @@ def test_bad_input_is_one_line_and_exit_code_2():
     assert (done.returncode, done.stderr.count("\n"), done.stdout) == (2, 1, "")
 
 
+def test_the_course_of_a_sweep_is_its_best_accuracy_so_far():
+    course = Course("median", 9.0, 1, ((2.0, 50.0), (3.0, 40.0), (8.0, 60.0)))
+    assert [course.at(seconds) for seconds in (1.0, 2.0, 5.0, 9.0)] == [None, 50.0, 50.0, 60.0]
+
+
 @pytest.mark.ray
-def test_sweeps_are_compared_shared_and_not(tmp_path):
+def test_sweeps_are_compared_shared_and_not_with_a_bare_loop_and_with_pruning(tmp_path):
     file = tmp_path / "report.json"
-    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c", "--sweep-trials", "2",
+    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c,d,e", "--sweep-trials", "2",
                  "--json", str(file))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (measured,) = json.loads(file.read_text())["parts"]["c"]["measurements"]
+    parts = json.loads(file.read_text())["parts"]
+    (measured,) = parts["c"]["measurements"]
     assert measured["trials"] == 2
     for share in ("shared", "unshared"):
         assert 0 < measured[share]["own"] < measured[share]["seconds"]
         assert measured[share]["memory"] > 2**26
+    (platform,) = parts["d"]["measurements"]
+    assert 0 < platform["bare_loop"] < platform["bare_wall"]
+    assert 0 < platform["sweep"]["own"] < platform["sweep"]["seconds"]
+    assert platform["first"] > 0
+    plain, pruning = parts["e"]["measurements"]
+    assert (plain["pruner"], plain["pruned"], pruning["pruner"]) == ("none", 0, "median")
+    assert len(plain["ends"]) == len(pruning["ends"]) + pruning["pruned"]
