@@ -205,6 +205,9 @@ class EvaluateConfig(Section):
     weight_decay: float = Field(5e-4, ge=0)
     augment: str = DSA
     """DSA operations: one drawn per batch, its parameters per image; none for no DSA."""
+    stack: Literal["auto", "on", "off"] = "auto"
+    """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
+    another; auto: with CUDA, as many side by side as fit."""
     references: tuple[Literal["random", "whole"], ...] = ("random",)
     """Reference points on test: random real images at the same ipc, and the whole training part."""
     whole_epochs: int = Field(50, ge=1)

@@ -6,7 +6,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from idm_ray.data.files import default_cache
-from idm_ray.evaluate import Evaluation, OnEpoch, Protocol, evaluate_random, evaluate_whole, join
+from idm_ray.evaluate import (
+    Evaluation,
+    OnEpoch,
+    Protocol,
+    evaluate_random,
+    evaluate_whole,
+    join,
+    side_by_side,
+)
 from idm_ray.files import write_json
 
 TRAINING = {"batch", "lr", "momentum", "weight_decay", "augment"}
@@ -25,23 +33,29 @@ def reference(
         on_epoch: for progress, when something has to be computed.
     """
     folder = (cache or default_cache()) / "references"
-    singles = [replace(protocol, repeats=(repeat,)) for repeat in protocol.repeats]
-    return join([_cached(kind, single, folder, on_epoch) for single in singles])
+    files = {
+        net: folder / f"{_key(kind, replace(protocol, repeats=(net,)))}.json" for net in protocol.repeats
+    }
+    known = {net: evaluation for net, file in files.items() if (evaluation := _known(file))}
+    missing = tuple(net for net in protocol.repeats if net not in known)
+    for part in side_by_side(replace(protocol, repeats=missing)):
+        if kind == "random":
+            evaluation = evaluate_random(part, protocol.config.condense.ipc, on_epoch)
+        else:
+            evaluation = evaluate_whole(part, on_epoch)
+        for net, single in zip(part.repeats, evaluation.singles, strict=True):
+            write_json(files[net], {"kind": kind, **asdict(single)})
+            known[net] = single
+    return join([known[net] for net in protocol.repeats])
 
 
-def _cached(kind: str, protocol: Protocol, folder: Path, on_epoch: OnEpoch | None) -> Evaluation:
-    file = folder / f"{_key(kind, protocol)}.json"
+def _known(file: Path) -> Evaluation | None:
+    """The evaluation in a file; None when it is not there yet or damaged."""
     try:
-        known = json.loads(file.read_text())
-        return Evaluation(tuple(known["runs"]), known["seconds"], known["epochs"])
+        found = json.loads(file.read_text())
+        return Evaluation(tuple(found["runs"]), found["seconds"], found["epochs"])
     except (OSError, ValueError, KeyError, TypeError):
-        pass  # not there yet, or damaged: compute it
-    if kind == "random":
-        evaluation = evaluate_random(protocol, protocol.config.condense.ipc, on_epoch)
-    else:
-        evaluation = evaluate_whole(protocol, on_epoch)
-    write_json(file, {"kind": kind, **asdict(evaluation)})
-    return evaluation
+        return None
 
 
 def _key(kind: str, protocol: Protocol) -> str:

@@ -2,7 +2,8 @@
 # The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10; then methods on FashionMNIST.
 #   scripts/measure_gpu.sh OUT [ITERATIONS] [key=value ...]
 # Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table follows. Extra settings go to all runs on
-# CIFAR-10, e.g. dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Last comes the benchmark against the plain reference, on random images: OUT/bench.json.
+# CIFAR-10, e.g. dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Last comes the benchmark against the plain reference, on random
+# images: OUT/bench.json, and evaluations of 5 nets side by side and one by one: OUT/stacked.json, OUT/one_by_one.json.
 # Needs neither Ray nor MLflow. PYTHON names another interpreter.
 set -euo pipefail
 out=$1 iterations=${2:-20000}
@@ -36,3 +37,5 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*/result.json")):
 PY
 
 "$python" "$root/scripts/bench.py" --device cuda --parts a,b,f --precisions fp32,tf32,bf16 --json "$out/bench.json"
+"$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --json "$out/stacked.json"
+"$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --stack off --json "$out/one_by_one.json"

@@ -38,6 +38,7 @@ class Options:
         threads: of torch on the CPU.
         precisions: keys of `variants.PRECISIONS`.
         modes: keys of `variants.MODES`.
+        stack: as `evaluate.stack`.
         amounts: sizes and repetitions.
         root: folder with CIFAR-10 as Parquet; None for random images of its shape and number.
         json: where to write everything.
@@ -48,6 +49,7 @@ class Options:
     threads: int
     precisions: tuple[str, ...]
     modes: tuple[str, ...]
+    stack: str
     amounts: Amounts
     root: Path | None
     json: Path | None
@@ -72,6 +74,9 @@ def parser(parts: Mapping[str, str]) -> argparse.ArgumentParser:
     command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")
     command.add_argument("--precisions", metavar="P,Q", help=f"of {', '.join(PRECISIONS)}; tf32 needs CUDA")
     command.add_argument("--modes", metavar="M,N", help=f"how the product runs, of {', '.join(MODES)}")
+    command.add_argument(
+        "--stack", default="auto", choices=("auto", "on", "off"), help="nets of an evaluation, side by side"
+    )
     for name, meaning in {**COUNTS, **WORK}.items():
         command.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=meaning)
     command.add_argument(
@@ -106,6 +111,7 @@ def resolve(parsed: argparse.Namespace, parts: Sequence[str]) -> Options:
         threads=parsed.threads,
         precisions=precisions,
         modes=modes,
+        stack=parsed.stack,
         amounts=_amounts(parsed, device),
         root=parsed.root,
         json=parsed.json,

@@ -37,7 +37,7 @@ class Scene:
 def base_scene(options: Options) -> Scene:
     """CIFAR-10 at 10 images per class, or random images of its shape and number."""
     amounts = options.amounts
-    evaluate = {"epochs": amounts.epochs, "repeats": amounts.repeats}
+    evaluate = {"epochs": amounts.epochs, "repeats": amounts.repeats, "stack": options.stack}
     config = _config(options, amounts.work, amounts.ipc, {"evaluate": evaluate})
     if options.root is not None:
         raw = config.to_raw()
@@ -95,7 +95,7 @@ def scene_data(scene: Scene, device: torch.device) -> Data:
     )
 
 
-def _config(options: Options, work: Work, ipc: int, more: dict[str, dict[str, int]]) -> Config:
+def _config(options: Options, work: Work, ipc: int, more: dict[str, Any]) -> Config:
     raw = {
         "net": {"width": options.amounts.width},
         "condense": {"preset": "official", "ipc": ipc, "batch_real": work.batch_real},

@@ -42,20 +42,26 @@ def draw_per_group(strategy: str, groups: int, generator: torch.Generator, devic
     """
     uniforms = torch.rand(groups, 3, generator=generator)
     if strategy == "none":
-        return Draws((), uniforms.to(device))
+        return Draws((), uniforms.to(device, non_blocking=True))
     names = strategy.split("_")
     picks = torch.randint(len(names), (groups,), generator=generator).tolist()
-    return Draws(tuple(names[pick] for pick in picks), uniforms.to(device))
+    return Draws(tuple(names[pick] for pick in picks), uniforms.to(device, non_blocking=True))
 
 
 def draw_per_image(strategy: str, images: int, generator: torch.Generator, device: torch.device) -> Draws:
     """One operation for a batch with parameters of its own for each image (training on S)."""
-    uniforms = torch.rand(images, 3, generator=generator).to(device)
+    uniforms = torch.rand(images, 3, generator=generator).to(device, non_blocking=True)
     if strategy == "none":
         return Draws((), uniforms)
     names = strategy.split("_")
     pick = int(torch.randint(len(names), (), generator=generator))
     return Draws((names[pick],) * images, uniforms)
+
+
+def join_draws(parts: Sequence[Draws]) -> Draws:
+    """The draws of groups that follow one another; all of one strategy."""
+    operations = tuple(operation for part in parts for operation in part.operations)
+    return Draws(operations, torch.cat([part.uniforms for part in parts]))
 
 
 def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:

@@ -111,8 +111,8 @@ class Cafe(Condensation):
                 labels,
                 recipe,
                 queue.lr,
-                training.order,
-                training.draws,
+                [training.order],
+                [training.draws],
             ):
                 pass
             seen.append(self._query(query))

@@ -110,7 +110,7 @@ class GradientMatching(Condensation):
         images = self._set.images.clone()
         for _ in range(self._inner):
             for _ in train_epoch(
-                self._shell, velocity, images.__getitem__, labels, recipe, queue.lr, order, draws
+                self._shell, velocity, images.__getitem__, labels, recipe, queue.lr, [order], [draws]
             ):
                 pass
 

@@ -85,7 +85,7 @@ class Selection(Condensation):
     def _step(self) -> IterationRecord:
         queue, seed, epoch = self.config.queue, self.config.seed, self.iteration
         recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, self.config.condense.augment)
-        order, draws = stream(seed, "scoring order", epoch), stream(seed, "scoring draws", epoch)
+        order, draws = [stream(seed, "scoring order", epoch)], [stream(seed, "scoring draws", epoch)]
         losses = []
         for step in train_epoch(
             self.shell, self._velocity, self.data.images, self.data.labels, recipe, queue.lr, order, draws

@@ -1,16 +1,16 @@
 """A net from its fresh weights through an epoch of training on labelled images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from idm_ray.condense.augment import augment, draw_per_image
+from idm_ray.condense.augment import augment, draw_per_image, join_draws
 from idm_ray.config import Config
 from idm_ray.data import ClassImages
-from idm_ray.nets import Shell
+from idm_ray.nets import Shell, Stack
 from idm_ray.streams import stream
 
 Fetch = Callable[[Tensor], Tensor]
@@ -35,7 +35,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Step:
-    """A step that was taken: positions [n], and the logits [n, C] and the loss before it."""
+    """A step that was taken: positions [n], and the logits [n, C] and the mean loss before it."""
 
     positions: Tensor
     logits: Tensor
@@ -51,35 +51,40 @@ def load_fresh(shell: Shell, data: ClassImages, config: Config, iteration: int) 
 
 
 def train_epoch(
-    shell: Shell,
+    net: Shell | Stack,
     velocity: Tensor,
     fetch: Fetch,
     labels: Tensor,
     recipe: Recipe,
     lr: float,
-    order: torch.Generator,
-    draws: torch.Generator,
+    orders: Sequence[torch.Generator],
+    draws: Sequence[torch.Generator],
 ) -> Iterator[Step]:
     """Pass once over a labelled set with SGD on the cross-entropy; yields after each step.
 
+    A stack of R nets takes the steps of all: each net sees the set in an order of its own, with draws of its own.
+    Positions and logits are then those of the first net, the second, and so on, R * n of them.
+
     Args:
-        shell: its weights are trained.
+        net: its weights are trained.
         velocity: of its optimiser, changed in place.
         fetch: the images.
         labels: int64 [N] on the device.
         recipe: batch, optimiser and augmentation.
         lr: learning rate.
-        order: a CPU generator, shuffles.
-        draws: a CPU generator, augments.
+        orders: a CPU generator for each net, shuffles.
+        draws: a CPU generator for each net, augments.
     """
-    device = shell.weights.device
-    for positions in torch.randperm(len(labels), generator=order).to(device).split(recipe.batch):
-        drawn = draw_per_image(recipe.augment, len(positions), draws, device)
+    device = net.weights.device
+    shuffled = torch.stack([torch.randperm(len(labels), generator=order) for order in orders])
+    for batch in shuffled.to(device, non_blocking=True).split(recipe.batch, dim=1):
+        positions, size = batch.flatten(), batch.shape[1]
+        drawn = join_draws([draw_per_image(recipe.augment, size, own, device) for own in draws])
         images = augment(fetch(positions), drawn, [1] * len(positions))
-        shell.gradient.zero_()
-        logits = shell(images, training=True)[1]
+        net.gradient.zero_()
+        logits = net(images, training=True)[1]
         loss = cross_entropy(logits, labels[positions])
-        loss.backward()
+        (len(orders) * loss).backward()  # the sum over nets of each one's mean
         with torch.no_grad():
-            shell.sgd_step(velocity, lr, recipe.momentum, recipe.weight_decay)
+            net.sgd_step(velocity, lr, recipe.momentum, recipe.weight_decay)
         yield Step(positions, logits.detach(), loss.detach())

@@ -13,6 +13,7 @@ from idm_ray.evaluate.protocol import (
     evaluation_flops,
     full_protocol,
     join,
+    side_by_side,
     validation_protocol,
 )
 from idm_ray.evaluate.transfer import MatrixRow, NetRow, Watch, matrix, nets_named, transfer
@@ -44,6 +45,7 @@ __all__ = [
     "measure_alignment",
     "nets_named",
     "over_seeds",
+    "side_by_side",
     "transfer",
     "validation_protocol",
 ]

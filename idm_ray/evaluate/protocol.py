@@ -12,16 +12,19 @@ from idm_ray.compute import Compute
 from idm_ray.condense.objective import class_labels
 from idm_ray.condense.partition import expand, start_images
 from idm_ray.condense.training import Fetch
-from idm_ray.config import Config, EvaluateConfig
+from idm_ray.config import Config
 from idm_ray.data import ClassImages, Data
 from idm_ray.errors import UserError
 from idm_ray.evaluate.comparison import half_width
 from idm_ray.evaluate.training import accuracy, train
-from idm_ray.nets import Shell, build_shell, forward_flops
+from idm_ray.nets import Shell, Stack, build_shell, forward_flops, stackable
 from idm_ray.streams import stream
 
 OnEpoch = Callable[[int, int], None]
 """Called with (repeat, epoch) after each epoch, for progress."""
+
+FetchOf = Callable[["Protocol"], Fetch]
+"""Gives the images that the nets of a protocol are trained on; for many nets, see `train_epoch`, in one call."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,12 @@ class Evaluation:
         """95 % confidence interval of the mean in percent (Student t); None for one net."""
         half = half_width(self.runs)
         return None if half is None else (self.mean - half, self.mean + half)
+
+    @property
+    def singles(self) -> "list[Evaluation]":
+        """One of each net, with an equal share of the time."""
+        share = self.seconds / len(self.runs)
+        return [Evaluation((run,), share, self.epochs) for run in self.runs]
 
     @property
     def text(self) -> str:
@@ -109,7 +118,7 @@ def evaluate(
         on_epoch: for progress.
     """
     images, labels = as_trained(images, labels, partition, protocol)
-    return _train_and_judge(images.__getitem__, labels, protocol, on_epoch)
+    return _train_and_judge(lambda part: images.__getitem__, labels, protocol, on_epoch)
 
 
 def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Tensor, Tensor]:
@@ -143,12 +152,13 @@ def evaluate_random(
     check_random(protocol, ipc, partition)
     classes, device = protocol.data.num_classes, protocol.compute.device
     labels = class_labels(classes, ipc * partition**2).to(device)
-    evaluations = []
-    for repeat in protocol.repeats:
-        images = _random_images(protocol, ipc, partition, repeat)
-        single = replace(protocol, repeats=(repeat,))
-        evaluations.append(_train_and_judge(images.__getitem__, labels, single, on_epoch))
-    return join(evaluations)
+
+    def fetch_of(part: Protocol) -> Fetch:
+        sets = torch.stack([_random_images(part, ipc, partition, repeat) for repeat in part.repeats])
+        of_net = torch.arange(len(sets), device=device)[:, None]
+        return lambda positions: sets[of_net, positions.view(len(sets), -1)].flatten(0, 1)
+
+    return _train_and_judge(fetch_of, labels, protocol, on_epoch)
 
 
 def check_random(protocol: Protocol, ipc: int, partition: int) -> None:
@@ -189,14 +199,14 @@ def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evalu
     """The reference point above: nets trained on the whole training part for `whole_epochs`."""
     train_part = protocol.data.train
     whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
-    return _train_and_judge(train_part.images, train_part.labels, whole, on_epoch)
+    return _train_and_judge(lambda part: train_part.images, train_part.labels, whole, on_epoch)
 
 
 def whole_nets(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Iterator[Shell]:
     """Nets trained on the whole training part for `whole_epochs`, one after another in the same shell."""
     train_part = protocol.data.train
     whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
-    return _trained(train_part.images, train_part.labels, whole, on_epoch)
+    return _trained(lambda part: train_part.images, train_part.labels, whole, on_epoch)
 
 
 def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
@@ -207,20 +217,44 @@ def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: i
     )
 
 
+def side_by_side(protocol: Protocol) -> list[Protocol]:
+    """The protocol in parts, each of nets that are trained at the same time, as `evaluate.stack` says."""
+    most, nets = _nets_at_a_time(protocol), protocol.repeats
+    return [replace(protocol, repeats=nets[first : first + most]) for first in range(0, len(nets), most)]
+
+
+def _nets_at_a_time(protocol: Protocol) -> int:
+    settings, compute, shape = protocol.config.evaluate, protocol.compute, protocol.data.shape
+    if settings.stack == "off" or not stackable(protocol.config.net, shape):
+        return 1
+    if settings.stack == "on":
+        return max(1, len(protocol.repeats))
+    # Their batches together are not larger than what the device runs at a time.
+    return max(1, compute.chunk(*shape[1:]) // settings.batch) if compute.device.type == "cuda" else 1
+
+
 def _train_and_judge(
-    fetch: Fetch, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
+    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
 ) -> Evaluation:
     began = time.perf_counter()
-    runs = [accuracy(shell, protocol.judge) for shell in _trained(fetch, labels, protocol, on_epoch)]
+    runs = [accuracy(shell, protocol.judge) for shell in _trained(fetch_of, labels, protocol, on_epoch)]
     return Evaluation(tuple(runs), time.perf_counter() - began, protocol.epochs)
 
 
-def _trained(fetch: Fetch, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None) -> Iterator[Shell]:
+def _trained(
+    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
+) -> Iterator[Shell]:
     config, data = protocol.config, protocol.data
-    settings: EvaluateConfig = config.evaluate
     shell = build_shell(config.net, data.shape, data.num_classes, protocol.compute)
-    for repeat in protocol.repeats:
-        for epoch in train(shell, fetch, labels, settings, protocol.epochs, config.seed, repeat):
+    for part in side_by_side(protocol):
+        nets = len(part.repeats)
+        net = shell if nets == 1 else Stack(shell, nets)
+        for epoch in train(
+            net, fetch_of(part), labels, config.evaluate, protocol.epochs, config.seed, part.repeats
+        ):
             if on_epoch:
-                on_epoch(repeat, epoch)
-        yield shell
+                for repeat in part.repeats:
+                    on_epoch(repeat, epoch)
+        for weights in net.weights.view(nets, -1):
+            shell.load(weights)
+            yield shell

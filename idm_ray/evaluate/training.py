@@ -1,6 +1,6 @@
 """Training a net from scratch and counting what it gets right."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -8,7 +8,7 @@ from torch import Tensor
 from idm_ray.condense.training import Fetch, Recipe, train_epoch
 from idm_ray.config import EvaluateConfig
 from idm_ray.data import ClassImages
-from idm_ray.nets import Shell
+from idm_ray.nets import Shell, Stack
 from idm_ray.streams import stream
 
 
@@ -18,23 +18,31 @@ def learning_rate(epoch: int, epochs: int, lr: float) -> float:
 
 
 def train(
-    shell: Shell, fetch: Fetch, labels: Tensor, settings: EvaluateConfig, epochs: int, seed: int, repeat: int
+    net: Shell | Stack,
+    fetch: Fetch,
+    labels: Tensor,
+    settings: EvaluateConfig,
+    epochs: int,
+    seed: int,
+    repeats: Sequence[int],
 ) -> Iterator[int]:
-    """Train the shell's net on a labelled set with SGD and DSA; yields after each epoch.
+    """Train a net, or each net of a stack, on a labelled set with SGD and DSA; yields after each epoch.
 
     Args:
-        shell: gets freshly drawn weights first.
+        net: gets freshly drawn weights first.
         fetch: the images.
         labels: int64 [N] on the device.
         settings: batch, optimiser and augmentation; the optimiser starts anew when the rate drops.
         epochs: passes over the set; the last batch of a pass may be smaller.
         seed: root seed.
-        repeat: which of several trainings this is; each has streams of its own.
+        repeats: which of several trainings each net's is; each has streams of its own.
     """
-    shell.load(shell.fresh_weights(stream(seed, "evaluation init", repeat)))
-    velocity = torch.zeros_like(shell.weights)
-    order = stream(seed, "evaluation order", repeat)
-    draws = stream(seed, "evaluation draws", repeat)
+    init, orders, draws = (
+        [stream(seed, f"evaluation {purpose}", repeat) for repeat in repeats]
+        for purpose in ("init", "order", "draws")
+    )
+    net.start(init)
+    velocity = torch.zeros_like(net.weights)
     recipe = Recipe(settings.batch, settings.momentum, settings.weight_decay, settings.augment)
     previous = settings.lr
     for epoch in range(epochs):
@@ -42,7 +50,7 @@ def train(
         if lr != previous:
             velocity.zero_()
             previous = lr
-        for _ in train_epoch(shell, velocity, fetch, labels, recipe, lr, order, draws):
+        for _ in train_epoch(net, velocity, fetch, labels, recipe, lr, orders, draws):
             pass
         yield epoch
 

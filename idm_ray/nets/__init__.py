@@ -15,9 +15,20 @@ from idm_ray.nets.convnet import ConvNet, default_depth
 from idm_ray.nets.layers import Settings, Shape, TooSmall
 from idm_ray.nets.resnet import resnet18
 from idm_ray.nets.shell import Shell
+from idm_ray.nets.stack import Stack
 from idm_ray.nets.weights import sgd_step
 
-__all__ = ["NETS", "Net", "Shell", "build_net", "build_shell", "forward_flops", "sgd_step"]
+__all__ = [
+    "NETS",
+    "Net",
+    "Shell",
+    "Stack",
+    "build_net",
+    "build_shell",
+    "forward_flops",
+    "sgd_step",
+    "stackable",
+]
 
 LARGEST_TRIED = 512
 
@@ -62,6 +73,11 @@ def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Comp
         UserError: the image is too small for the net, or its width does not fit the norm.
     """
     return Shell(lambda: build_net(config, shape, num_classes), compute, compute.chunk(*shape[1:]))
+
+
+def stackable(config: NetConfig, shape: Shape) -> bool:
+    """Whether nets for images of `shape` (channels, height, width) can be a `Stack`: they have no batch norm."""
+    return _settings(config, shape).norm != "batch"
 
 
 def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:

@@ -1,6 +1,6 @@
 """One net to run many sets of weights: its parameters are views of a flat vector."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -22,18 +22,18 @@ class Shell:
     Attributes:
         weights: [P] of the compute's `storage` type: all parameters, then the running statistics of batch norm.
         gradient: [P], likewise; zero for the statistics.
+        compute: where and how.
         chunk: images to run at a time when there are many.
         compiled: by torch.compile; such a net is to be run by one thread at a time.
     """
 
     def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int):
-        with torch.device("meta"):
-            net = build()
+        self._build = build
+        net = self.draft()
         self._trained = sum(parameter.numel() for parameter in net.parameters())
         self._norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
         size = self._trained + sum(buffer.numel() for buffer in net.buffers())
-        self._draft = build
-        self._compute = compute
+        self.compute = compute
         self.weights = torch.zeros(size, dtype=compute.storage, device=compute.device)
         self.gradient = torch.zeros_like(self.weights)
         self.net = net.eval()
@@ -46,13 +46,22 @@ class Shell:
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
-        with torch.device("meta"):
-            net = self._draft()
+        net = self.draft()
         flat = torch.zeros(len(self.weights))
         bind(net, flat, torch.zeros_like(flat))
         with torch.no_grad():
             initialise(net, generator)
-        return flat.to(self.weights)
+        return flat.to(self.weights, non_blocking=True)
+
+    def draft(self) -> Net:
+        """Another net of this kind, on the device meta: its parameters are shapes without memory."""
+        with torch.device("meta"):
+            return self._build()
+
+    def start(self, generators: Sequence[torch.Generator]) -> None:
+        """Draw fresh weights from the only generator; as `Stack` does for many nets."""
+        (generator,) = generators
+        self.load(self.fresh_weights(generator))
 
     def load(self, weights: Tensor) -> None:
         """Use these weights [P] from now on (copied)."""
@@ -77,7 +86,7 @@ class Shell:
         images = self._prepared(images)
         for norm in self._norms:
             norm.training = training
-        with self._compute.autocast():
+        with self.compute.autocast():
             features, logits = self._run(images)
         return features.to(self.weights.dtype), logits.to(self.weights.dtype)
 
@@ -86,7 +95,7 @@ class Shell:
         images = self._prepared(images)
         for norm in self._norms:
             norm.training = False
-        with self._compute.autocast():
+        with self.compute.autocast():
             return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
 
     def sgd_step(self, velocity: Tensor, lr: float, momentum: float, weight_decay: float) -> None:

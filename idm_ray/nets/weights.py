@@ -43,6 +43,16 @@ def bind(net: nn.Module, flat: Tensor, gradient: Tensor) -> None:
             start = stop
 
 
+def named_views(net: nn.Module, flat: Tensor) -> dict[str, Tensor]:
+    """The parameters of a net without batch norm as views of `flat` [P], laid out as `bind` does."""
+    parameters = dict(net.named_parameters())
+    parts = flat.split([parameter.numel() for parameter in parameters.values()])
+    return {
+        name: part.view(parameter.shape)
+        for (name, parameter), part in zip(parameters.items(), parts, strict=True)
+    }
+
+
 def sgd_step(
     weights: Tensor, gradient: Tensor, velocity: Tensor, lr: float, momentum: float, weight_decay: float = 0.0
 ) -> None:

@@ -13,7 +13,7 @@ import yaml
 
 from idm_ray.artifact import load_condensed
 from idm_ray.config import Config
-from idm_ray.evaluate import Evaluation, evaluate, full_protocol, join
+from idm_ray.evaluate import Evaluation, evaluate, full_protocol, join, side_by_side
 from idm_ray.files import write_json
 from idm_ray.prepare import prepare
 from idm_ray.references import reference
@@ -43,47 +43,67 @@ def evaluate_on_test(
         evaluations by "0007", "random", "whole"; None when it was stopped.
     """
     sweep = config.sweep
-    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpus_per_trial)(_evaluate_net)
+    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpus_per_trial)(_evaluate_nets)
     folders = {f"{number:04d}": str(trial_folder(sweep_folder, number).resolve()) for number in trials}
     subjects = [(name, folder, CONDENSED) for name, folder in folders.items()]
     subjects += [(kind, next(iter(folders.values())), kind) for kind in config.evaluate.references]
     jobs = {
-        task.remote(folder, what, net): (name, net)
+        task.remote(folder, what, nets): (name, nets)
         for name, folder, what in subjects
-        for net in range(config.evaluate.repeats)
+        for nets in _nets_of_a_task(config)
     }
     pending, found = list(jobs), {}
     while pending:
         done, pending = ray.wait(pending, timeout=POLL_SECONDS)
         for job in done:
-            found[jobs[job]] = from_plain(ray.get(job))
-            said(f"test, {jobs[job][0]}: {found[jobs[job]].mean:.2f} % ({len(found)}/{len(jobs)} nets)")
+            name, nets = jobs[job]
+            for net, single in zip(nets, map(from_plain, ray.get(job)), strict=True):
+                found[name, net] = single
+                total = len(subjects) * config.evaluate.repeats
+                said(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
         if pending and stopped():
             for job in pending:
                 ray.cancel(job, force=True)
             return None
-    nets = range(config.evaluate.repeats)
-    return {name: join([found[name, net] for net in nets]) for name, _, _ in subjects}
+    repeats = range(config.evaluate.repeats)
+    return {name: join([found[name, net] for net in repeats]) for name, _, _ in subjects}
 
 
-def _evaluate_net(trial: str, what: str, net: int) -> dict[str, Any]:
-    """One net of an evaluation, kept in the trial's folder so that a resumed sweep need not train it again."""
+def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:
+    """All where they can be stacked, else each alone, so that they can run beside each other."""
+    nets, stack = tuple(range(config.evaluate.repeats)), config.evaluate.stack
+    together = stack == "on" or (stack == "auto" and config.sweep.gpus_per_trial > 0)
+    return [nets] if together else [(net,) for net in nets]
+
+
+def _evaluate_nets(trial: str, what: str, nets: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again."""
     folder = Path(trial)
     config = Config.model_validate(yaml.safe_load((folder / "trial.yaml").read_text()))
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
     data, compute = prepare(config)
-    protocol = replace(full_protocol(config, data, compute), repeats=(net,))
+    protocol = replace(full_protocol(config, data, compute), repeats=nets)
     if what != CONDENSED:
-        return asdict(reference(what, protocol))
+        return [asdict(single) for single in reference(what, protocol).singles]
     condensed = load_condensed(folder / "condensed")
     settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, str(compute.precision)]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    file = folder / "test" / f"{net}.json"
-    if file.exists() and (known := json.loads(file.read_text())).pop("key") == key:
-        return dict(known)
-    evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, protocol)
-    write_json(file, {**asdict(evaluation), "key": key})
-    return asdict(evaluation)
+    files = {net: folder / "test" / f"{net}.json" for net in nets}
+    known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
+    missing = tuple(net for net in nets if net not in known)
+    for part in side_by_side(replace(protocol, repeats=missing)):
+        evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, part)
+        for net, single in zip(part.repeats, evaluation.singles, strict=True):
+            known[net] = asdict(single)
+            write_json(files[net], {**known[net], "key": key})
+    return [known[net] for net in nets]
+
+
+def _known(file: Path, key: str) -> dict[str, Any] | None:
+    """What was kept under a key."""
+    if not file.exists() or (plain := json.loads(file.read_text())).pop("key") != key:
+        return None
+    return dict(plain)
 
 
 def from_plain(plain: dict[str, Any]) -> Evaluation:

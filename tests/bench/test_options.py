@@ -5,6 +5,7 @@ import torch
 
 from idm_ray.bench.options import parser, resolve
 from idm_ray.bench.run import PARTS
+from idm_ray.bench.scene import base_scene
 from idm_ray.bench.variants import choose_variants, fastest
 from idm_ray.errors import UserError
 
@@ -54,6 +55,11 @@ def test_flags_override_the_amounts_of_all_parts():
     amounts = options("--batch-real", "7", "--iterations", "3").amounts
     assert (amounts.work.batch_real, amounts.scaling_work.batch_real, amounts.iterations) == (7, 7, 3)
     assert (amounts.work.queue_batch, amounts.work.train_steps) == (256, 10)
+
+
+def test_nets_of_an_evaluation_are_stacked_as_asked():
+    assert base_scene(options()).config.evaluate.stack == "auto"
+    assert base_scene(options("--stack", "off")).config.evaluate.stack == "off"
 
 
 def test_the_plain_reference_comes_first_and_no_way_twice():

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from idm_ray.compute import Compute
 from idm_ray.condense import expand
 from idm_ray.condense.augment import augment, draw_per_image
 from idm_ray.evaluate import (
@@ -13,10 +14,11 @@ from idm_ray.evaluate import (
     evaluate_random,
     evaluate_whole,
     full_protocol,
+    side_by_side,
     validation_protocol,
 )
 from idm_ray.evaluate.training import accuracy, learning_rate, train
-from idm_ray.nets import build_net, build_shell
+from idm_ray.nets import Stack, build_net, build_shell
 from idm_ray.nets.weights import initialise
 from idm_ray.references import reference
 from idm_ray.streams import stream
@@ -80,10 +82,68 @@ def test_the_trained_weights_are_those_of_the_hand_written_loop(
     config, data = small_config(f"evaluate.augment={augment}", "evaluate.batch=4"), small_data()
     images, labels = condensed
     shell = build_shell(config.net, data.shape, data.num_classes, cpu)
-    for _ in train(shell, images.__getitem__, labels, config.evaluate, epochs, config.seed, repeat=1):
+    for _ in train(shell, images.__getitem__, labels, config.evaluate, epochs, config.seed, [1]):
         pass
     net = hand_written(config, data, images, labels, epochs, repeat=1)
     torch.testing.assert_close(shell.weights, nn.utils.parameters_to_vector(net.parameters()).detach())
+
+
+@pytest.mark.parametrize("net", ["convnet", "alexnet", "mlp"])
+@pytest.mark.parametrize("augment", ["none", "color_crop_cutout_flip_scale_rotate"])
+def test_stacked_nets_get_the_weights_of_nets_trained_alone(
+    small_config, small_data, condensed, net, augment
+):
+    double = Compute(torch.device("cpu"), torch.float64, compile=False)
+    settings = [f"net={{name: {net}}}", f"evaluate.augment={augment}", "evaluate.batch=4"]
+    config, data = small_config(*settings), small_data()
+    fetch, labels = condensed[0].__getitem__, condensed[1]
+    alone = build_shell(config.net, data.shape, data.num_classes, double)
+    stack = Stack(alone, 3)
+    velocities = torch.zeros_like(stack.weights)
+    for _ in train(stack, fetch, labels, config.evaluate, 5, config.seed, (4, 0, 2)):
+        velocities.copy_(stack.gradient)
+    assert velocities.abs().sum(1).min() > 0
+    for weights, repeat in zip(stack.weights, (4, 0, 2), strict=True):
+        for _ in train(alone, fetch, labels, config.evaluate, 5, config.seed, (repeat,)):
+            pass
+        torch.testing.assert_close(weights, alone.weights, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("partition", [1, 2])
+def test_stacking_changes_no_accuracy(small_config, small_data, condensed, partition):
+    double = Compute(torch.device("cpu"), torch.float64, compile=False)
+    found = []
+    for stack in ("off", "on"):
+        config = small_config("evaluate.epochs=12", "evaluate.repeats=3", f"evaluate.stack={stack}")
+        protocol = full_protocol(config, small_data(), double)
+        whole = replace(protocol, config=small_config("evaluate.whole_epochs=2", f"evaluate.stack={stack}"))
+        found.append(
+            [
+                evaluate(*condensed, partition, protocol).runs,
+                evaluate_random(protocol, 2, partition=partition).runs,
+                evaluate_whole(whole).runs,
+            ]
+        )
+    assert found[0] == found[1]
+    assert len(set(found[0][0])) > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "device", "parts"),
+    [
+        ([], "cpu", [(0,), (1,), (2,), (3,), (4,)]),
+        (["evaluate.stack=on"], "cpu", [(0, 1, 2, 3, 4)]),
+        ([], "cuda", [(0, 1, 2, 3, 4)]),
+        (["evaluate.stack=off"], "cuda", [(0,), (1,), (2,), (3,), (4,)]),
+        (["evaluate.stack=on", "net.norm=batch"], "cuda", [(0,), (1,), (2,), (3,), (4,)]),
+        (["evaluate.batch=60000"], "cuda", [(0, 1), (2, 3), (4,)]),
+    ],
+)
+def test_nets_are_stacked_as_set_and_as_far_as_they_fit(small_config, small_data, settings, device, parts):
+    config = small_config("evaluate.repeats=5", *settings)
+    compute = Compute(torch.device(device), torch.float32, compile=False)
+    protocol = full_protocol(config, small_data(), compute)
+    assert [part.repeats for part in side_by_side(protocol)] == parts
 
 
 @pytest.mark.parametrize("chunk", [1, 4, 15, 256])
@@ -226,6 +286,17 @@ def test_more_repeats_of_a_reference_train_the_new_nets_only(small_config, small
     assert more.runs[:1] == first.runs
     assert set(told) == {1, 2}
     assert more.runs == reference(kind, many, tmp_path / "other").runs
+
+
+def test_nets_of_a_reference_that_were_stacked_are_known_one_by_one(small_config, small_data, cpu, tmp_path):
+    stacked = full_protocol(small_config("evaluate.repeats=3", "evaluate.stack=on"), small_data(), cpu)
+    second = replace(stacked, repeats=(1,))
+    first = reference("random", second, tmp_path)
+    told = []
+    three = reference("random", stacked, tmp_path, lambda repeat, epoch: told.append(repeat))
+    assert told[:2] == [0, 2]
+    assert three.runs[1:2] == first.runs
+    assert reference("random", replace(stacked, repeats=(2,)), tmp_path).runs == three.runs[2:]
 
 
 def test_a_damaged_reference_is_computed_again(small_config, small_data, cpu, tmp_path):

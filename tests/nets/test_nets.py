@@ -9,7 +9,7 @@ from idm_ray.compute import Compute
 from idm_ray.config import NetConfig
 from idm_ray.errors import UserError
 from idm_ray.layers import build_config
-from idm_ray.nets import NETS, build_net, build_shell, forward_flops
+from idm_ray.nets import NETS, Stack, build_net, build_shell, forward_flops, stackable
 from idm_ray.nets.convnet import default_depth
 from idm_ray.nets.weights import initialise
 
@@ -290,6 +290,46 @@ def test_training_a_shell_equals_torch_sgd_bit_for_bit(momentum, weight_decay):
         net(images)[1].square().mean().backward()
         optimiser.step()
     assert torch.equal(shell.weights, torch.cat([parameter.flatten() for parameter in net.parameters()]))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "precision"),
+    [
+        ("convnet", {}, torch.float64),
+        ("convnet", {}, torch.bfloat16),
+        ("convnet", {"norm": "layer", "pooling": "max"}, torch.float64),
+        ("alexnet", {"norm": "group"}, torch.float64),
+        ("vgg11", {}, torch.float64),
+        ("resnet18", {}, torch.float64),
+        ("lenet", {}, torch.float64),
+        ("mlp", {}, torch.float64),
+    ],
+)
+def test_a_stack_runs_every_net_as_if_alone(name, settings, precision):
+    compute = Compute(torch.device("cpu"), precision, compile=False)
+    width = {} if name == "lenet" else {"width": 8}
+    shell = build_shell(NetConfig(name=name, **width, **settings), (3, 32, 32), 5, compute)
+    stack = Stack(shell, 3)
+    stack.start([torch.Generator().manual_seed(net) for net in range(3)])
+    images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(9))
+    stack(images)[1].square().sum().backward()
+    tolerance = {"rtol": 1e-9, "atol": 1e-12} if precision == torch.float64 else {"rtol": 0.1, "atol": 0.1}
+    for net, (weights, part) in enumerate(zip(stack.weights, images.split(2), strict=True)):
+        shell.start([torch.Generator().manual_seed(net)])
+        assert torch.equal(shell.weights, weights)
+        shell.gradient.zero_()
+        logits = shell(part)[1]
+        logits.square().sum().backward()
+        torch.testing.assert_close(stack(images)[1].split(2)[net], logits, **tolerance)
+        angle = torch.cosine_similarity(stack.gradient[net], shell.gradient, dim=0)
+        assert angle > (1 - 1e-9 if precision == torch.float64 else 0.95)
+
+
+def test_nets_with_batch_norm_are_not_stacked():
+    config = NetConfig(norm="batch", width=8)
+    assert not stackable(config, (3, 32, 32))
+    with pytest.raises(ValueError, match="batch norm"):
+        Stack(build_shell(config, (3, 32, 32), 5, CPU), 2)
 
 
 def test_flops_are_counted_as_by_hand():

@@ -1,0 +1,59 @@
+"""Several nets of one kind as one, so that a device runs them in a single pass."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.func import functional_call, vmap
+
+from idm_ray.nets.shell import Shell
+from idm_ray.nets.weights import named_views, sgd_step
+
+
+class Stack:
+    """R nets of a shell's kind, each with images of its own; trained like a `Shell`.
+
+    The convolutions of all nets become one of R groups. A net's weights are, within rounding, those that it would
+    have alone.
+
+    Args:
+        shell: of that kind; its own weights are left alone.
+        nets: R.
+
+    Raises:
+        ValueError: the nets have batch norm, whose statistics are gathered by one net at a time.
+
+    Attributes:
+        weights: [R, P] of the compute's `storage` type.
+        gradient: [R, P], likewise.
+    """
+
+    def __init__(self, shell: Shell, nets: int):
+        if shell.needs_statistics:
+            raise ValueError("nets with batch norm cannot be stacked")
+        self._shell, self._nets = shell, nets
+        self._net = shell.draft().eval()
+        self.weights = shell.weights.new_zeros(nets, len(shell.weights))
+        self.gradient = torch.zeros_like(self.weights)
+        self._differentiated = self.weights.detach().requires_grad_()  # the same memory
+        self._differentiated.grad = self.gradient
+        self._run = shell.compute.optimise(vmap(self._run_one))
+
+    def start(self, generators: Sequence[torch.Generator]) -> None:
+        """Draw fresh weights, a net's from each generator."""
+        self.weights.copy_(torch.stack([self._shell.fresh_weights(generator) for generator in generators]))
+
+    def __call__(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
+        """Features [R * n, D] and logits [R * n, C] of images [R * n, channels, H, W], the first net's first."""
+        images = images.to(self.weights.dtype).unflatten(0, (self._nets, -1))
+        with self._shell.compute.autocast():
+            features, logits = self._run(self._differentiated, images)
+        return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
+
+    def sgd_step(self, velocity: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
+        """Step all nets along `gradient`, see `idm_ray.nets.sgd_step`; `velocity` is [R, P]."""
+        sgd_step(self.weights, self.gradient, velocity, lr, momentum, weight_decay)
+
+    def _run_one(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = functional_call(self._net, named_views(self._net, weights), (images,))
+        return found
