@@ -40,6 +40,7 @@ class Amounts:
         sweep_trials: trials of those sweeps, one sweep after another.
         pruning_iterations: of every trial in the sweeps with and without pruning.
         pruning_trials: trials of those.
+        pruning_seeds: root seeds of those, one pair of sweeps after another.
     """
 
     iterations: int
@@ -61,6 +62,7 @@ class Amounts:
     sweep_trials: tuple[int, ...]
     pruning_iterations: int
     pruning_trials: int
+    pruning_seeds: tuple[int, ...]
 
 
 FULL = Amounts(
@@ -83,6 +85,7 @@ FULL = Amounts(
     sweep_trials=(1, 2, 4, 8),
     pruning_iterations=200,
     pruning_trials=16,
+    pruning_seeds=(0, 1, 2),
 )
 
 QUICK = Amounts(
@@ -105,4 +108,5 @@ QUICK = Amounts(
     sweep_trials=(2,),
     pruning_iterations=10,
     pruning_trials=2,
+    pruning_seeds=(0,),
 )

@@ -88,6 +88,8 @@ def test_bad_input_is_one_line_and_exit_code_2():
 def test_the_course_of_a_sweep_is_its_best_accuracy_so_far():
     course = Course("median", 9.0, 1, ((2.0, 50.0), (3.0, 40.0), (8.0, 60.0)))
     assert [course.at(seconds) for seconds in (1.0, 2.0, 5.0, 9.0)] == [None, 50.0, 50.0, 60.0]
+    within_noise = course.reached(50.5), course.reached(60.9), course.reached(61.1)
+    assert within_noise == (2.0, 8.0, None)
 
 
 @pytest.mark.ray

@@ -266,11 +266,14 @@ def _beside(ours: Evaluation | None, published: Published) -> tuple[str, str]:
 
 def _commands(folder: Path, best: str, tracking_uri: str) -> list[tuple[str, str]]:
     output = "" if folder.parent == Path("runs") else f" --output-dir {shlex.quote(str(folder.parent))}"
+    config, condensed = (
+        shlex.quote(str(path)) for path in (folder / "sweep.yaml", folder / "trials" / best / "condensed")
+    )
     return [
         ("resume, or extend with --trials", f"python scripts/sweep.py --resume {folder.name}{output}"),
-        ("run it again from the start", f"python scripts/sweep.py {folder / 'sweep.yaml'} --name AGAIN{output}"),
+        ("run it again from the start", f"python scripts/sweep.py {config} --name AGAIN{output}"),
         ("evaluate the best set on other nets",
-         f"python scripts/evaluate.py {folder / 'trials' / best / 'condensed'} --nets convnet,mlp"),
+         f"python scripts/evaluate.py {condensed} --nets convnet,mlp"),
         ("look at it in MLflow", ui_command(tracking_uri)),
         ("write this report again", f"python scripts/report.py {folder.name}{output}"),
     ]  # fmt: skip
