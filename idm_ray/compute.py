@@ -32,12 +32,19 @@ class Compute:
         precision: of convolutions and matrix products; float64 is for checks.
         compile: by torch.compile.
         native: with operations of our own on the CPU, for nets that have them; these are not compiled.
+        tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
     """
 
     device: torch.device
     precision: torch.dtype
     compile: bool
     native: bool = False
+    tf32: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """The precision in words, equal for two runs that may be taken for each other."""
+        return str(self.precision) + ", tf32" * self.tf32
 
     @property
     def storage(self) -> torch.dtype:
@@ -68,7 +75,7 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
         work: floating-point operations that the run will take, which decides on compiling.
 
     Raises:
-        UserError: cuda is asked for and there is none.
+        UserError: cuda, or tf32, is asked for and there is none.
     """
     cuda = torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
@@ -76,14 +83,30 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
             "compute.device is cuda, but torch sees no CUDA device; set compute.device=auto or cpu"
         )
     device = torch.device("cuda" if cuda and config.device != "cpu" else "cpu")
-    precision = {"fp32": torch.float32, "bf16": torch.bfloat16}.get(config.precision)
+    if config.precision == "tf32" and device.type != "cuda":
+        raise UserError(
+            "compute.precision tf32 is for CUDA devices, and this runs on the CPU; choose fp32 or bf16"
+        )
+    exact = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+    precision = exact.get(config.precision)
     if precision is None:
         precision = torch.bfloat16 if _fast_bf16(device) else torch.float32
     compiled = config.compile == "on" or (
         config.compile == "auto" and work >= WORK_WORTH_COMPILING[device.type]
     )
     native = device.type == "cpu" and config.compile == "auto"
-    return Compute(device, precision, compiled and has_compiler(device), native)
+    return Compute(device, precision, compiled and has_compiler(device), native, config.precision == "tf32")
+
+
+def ready_process(compute: Compute) -> None:
+    """Make the settings of this process that cannot be passed along: of its memory, and whether CUDA rounds."""
+    keep_freed_memory()
+    allow_tf32(compute.tf32)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let CUDA devices round the factors of float32 convolutions and matrix products to 10 bits, or forbid it."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
 def keep_freed_memory() -> None:
@@ -134,7 +157,7 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def describe(compute: Compute) -> str:
     """The device in words, such as ``cpu (2 threads, bfloat16)``."""
-    precision = str(compute.precision).removeprefix("torch.")
+    precision = compute.numbers.removeprefix("torch.")
     if compute.device.type == "cuda":
         return f"{torch.cuda.get_device_name()} ({precision})"
     threads = torch.get_num_threads()

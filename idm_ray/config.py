@@ -220,8 +220,9 @@ class ComputeConfig(Section):
     """Where and how precisely to compute."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """auto: bf16 where the hardware multiplies it faster (CUDA, Intel AMX), else fp32."""
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """auto: bf16 where the hardware multiplies it faster (CUDA, Intel AMX), else fp32; tf32: fp32 whose
+    convolutions and matrix products a CUDA device rounds to TensorFloat32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """on: torch.compile; off: neither that nor operations of our own; auto: on the CPU our own where the net
     has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it back."""
@@ -328,6 +329,13 @@ class Config(Section):
                 f"must map settings to domains, such as {{condense.lr: {{uniform: [0.1, 1]}}}}; got {search!r}"
             )
         return {key: _domain(key, value) for key, value in search.items() if value is not None}
+
+    @property
+    def trial_compute(self) -> ComputeConfig:
+        """`compute` of a trial: `auto` is the CPU for one without a share of a GPU."""
+        if self.sweep.gpus_per_trial or self.compute.device != "auto":
+            return self.compute
+        return self.compute.model_copy(update={"device": "cpu"})
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -18,7 +18,7 @@ from idm_ray.config import Config
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.evaluate import ContinualStep, Evaluation, Memory, OnEpoch, class_steps, learn
-from idm_ray.files import write_json
+from idm_ray.files import check_out, write_json
 from idm_ray.layers import build_config, parse_overrides, read_yaml
 from idm_ray.prepare import fingerprint, prepare
 from idm_ray.terminal import deferred_interrupt, progress_bars, store_progress
@@ -62,11 +62,15 @@ def run(parsed: argparse.Namespace) -> int:
     config = build_config(*layers, ("scripts/continual.py", {"search": {}}))
     if parsed.seeds < 1:
         raise UserError(f"--seeds must be at least 1; got {parsed.seeds}")
-    if not parsed.resume and parsed.out.exists() and any(parsed.out.iterdir()):
-        raise UserError(f"{parsed.out} is not empty; go on with --resume, or choose another --out")
+    check_out(parsed.out, parsed.resume)
     console = Console(stderr=parsed.json)
     data, compute = prepare(config, store_progress(console), verify=True)
     class_steps(data.num_classes, parsed.steps, config.seed)
+    if not all(data.test.counts):
+        raise UserError(
+            f"continual learning is tried on test images of every class, but "
+            f"{data.class_names[data.test.counts.index(0)]!r} has none"
+        )
     seeds = range(config.seed, config.seed + parsed.seeds)
     mark = {"fingerprint": fingerprint(config, data), "steps": parsed.steps}
     if parsed.resume:

@@ -32,6 +32,18 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def check_out(out: Path, resume: bool) -> None:
+    """Refuse a folder for results that is a file, or that holds something and is not to be gone on with.
+
+    Raises:
+        UserError: says which.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out must be a folder; {out} is a file")
+    if not resume and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; go on with --resume, or choose another --out")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

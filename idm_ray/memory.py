@@ -16,6 +16,12 @@ def peak_bytes(device: torch.device) -> int:
     return resident("VmHWM")
 
 
+def keep_to_share(share: float) -> None:
+    """Keep this process to a share of a GPU's memory; 0 and 1 are no bound, nor is any without a GPU."""
+    if 0 < share < 1 and torch.cuda.is_available():
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 def resident(field: str) -> int:
     """Bytes of resident memory: now (VmRSS; 0 where there is no /proc), or at the highest point (VmHWM).
 

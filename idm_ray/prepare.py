@@ -3,7 +3,7 @@
 import hashlib
 import json
 
-from idm_ray.compute import WORK_WORTH_COMPILING, Compute, choose_compute, keep_freed_memory
+from idm_ray.compute import WORK_WORTH_COMPILING, Compute, choose_compute, ready_process
 from idm_ray.condense import condensation_flops, has_real_side, real_flops, real_settings
 from idm_ray.config import Config
 from idm_ray.data import Data, load_data
@@ -22,9 +22,9 @@ def prepare(config: Config, progress: Progress | None = None, verify: bool = Fal
     Raises:
         UserError: the data cannot be read, or the device is not there.
     """
-    keep_freed_memory()
-    device = choose_compute(config.compute).device
-    data = load_data(config.dataset, config.seed, device, progress=progress, verify=verify)
+    compute = choose_compute(config.compute)
+    ready_process(compute)
+    data = load_data(config.dataset, config.seed, compute.device, progress=progress, verify=verify)
     work = looks_flops(config, data.shape, data.num_classes)
     if has_real_side(config.condense.method):
         work += condensation_flops(config, data.shape, data.num_classes)

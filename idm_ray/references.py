@@ -31,6 +31,9 @@ def reference(
         protocol: how to evaluate; its config gives ipc and `whole_epochs`. Each net is cached by itself.
         cache: the cache folder; null for the default one.
         on_epoch: for progress, when something has to be computed.
+
+    Raises:
+        UserError: a class has too few images.
     """
     folder = (cache or default_cache()) / "references"
     files = {
@@ -66,9 +69,9 @@ def _key(kind: str, protocol: Protocol) -> str:
         own,
         protocol.data.checksum,
         [protocol.data.mean, protocol.data.std, config.dataset.validation],
-        ["test" if judge is protocol.data.test else "other", len(judge), int(judge.rows.sum())],
+        [protocol.data.train.identity, "test" if judge is protocol.data.test else "other", judge.identity],
         config.net.model_dump(),
         config.evaluate.model_dump(include=TRAINING),
-        [config.seed, protocol.repeats, str(protocol.compute.precision)],
+        [config.seed, protocol.repeats, protocol.compute.numbers],
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]

@@ -57,7 +57,7 @@ def epoch_progress(progress: Progress, what: str, protocol: Protocol) -> OnEpoch
     task = progress.add_task(what, total=protocol.epochs * len(protocol.repeats))
 
     def tick(repeat: int, epoch: int) -> None:
-        progress.update(task, completed=repeat * protocol.epochs + epoch + 1)
+        progress.advance(task)
 
     return tick
 

@@ -15,7 +15,7 @@ from idm_ray.condense import Condensation, condense
 from idm_ray.config import Config
 from idm_ray.errors import UserError
 from idm_ray.evaluate import Protocol, evaluate, full_protocol
-from idm_ray.files import read_state, write_json, write_state
+from idm_ray.files import check_out, read_state, write_json, write_state
 from idm_ray.layers import build_config, parse_overrides, read_yaml
 from idm_ray.prepare import fingerprint, prepare
 from idm_ray.references import reference
@@ -48,10 +48,9 @@ def run(arguments: list[str]) -> int:
     )
     config = build_config(*layers, ("scripts/condense.py", {"search": {}}))
     checkpoint = parsed.out / "checkpoint.safetensors"
+    check_out(parsed.out, parsed.resume)
     if parsed.resume and not checkpoint.exists():
         raise UserError(f"there is no checkpoint in {parsed.out}; start without --resume")
-    if not parsed.resume and parsed.out.exists() and any(parsed.out.iterdir()):
-        raise UserError(f"{parsed.out} is not empty; go on with --resume, or choose another --out")
     console = Console(stderr=parsed.json)
     data, compute = prepare(config, store_progress(console), verify=True)
     condensation = condense(config, data, compute, keep=KeptTrainings())

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from idm_ray import compute as module
-from idm_ray.compute import Compute, choose_compute, describe
+from idm_ray.compute import Compute, choose_compute, describe, ready_process
 from idm_ray.config import ComputeConfig
 from idm_ray.errors import UserError
 from idm_ray.streams import stream
@@ -17,6 +17,25 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_precision_by_hand(precision, dtype):
     assert choose_compute(ComputeConfig(device="cpu", precision=precision)).precision == dtype
+
+
+def test_tf32_is_float32_that_only_cuda_may_round(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    found = {
+        precision: choose_compute(ComputeConfig(precision=precision), 0.0) for precision in ("fp32", "tf32")
+    }
+    assert [found["tf32"].precision, found["tf32"].tf32, found["fp32"].tf32] == [torch.float32, True, False]
+    assert found["tf32"].numbers != found["fp32"].numbers
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        for name, compute in found.items():
+            ready_process(compute)
+            assert matmul.allow_tf32 == cudnn.allow_tf32 == (name == "tf32")
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
+    with pytest.raises(UserError, match="tf32 is for CUDA devices"):
+        choose_compute(ComputeConfig(device="cpu", precision="tf32"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 
+from idm_ray.compute import allow_tf32
+
 PACKAGES = ("idm_ray", "torch", "torchvision", "numpy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16")
 TRIES = 5
@@ -83,7 +85,7 @@ class Floor:
 
 def floor(device: torch.device, precision: str, size: int) -> Floor:
     """Time the product of two matrices [size, size]."""
-    torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+    allow_tf32(precision == "tf32")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = torch.randn(2, size, size, device=device).to(dtype)
     seconds = []

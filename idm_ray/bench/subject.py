@@ -13,7 +13,7 @@ from idm_ray.bench.plain_evaluation import plain_evaluation
 from idm_ray.bench.scene import Scene, scene_data, shortened
 from idm_ray.bench.stopwatch import Lap, Stopwatch
 from idm_ray.bench.variants import Variant
-from idm_ray.compute import keep_freed_memory
+from idm_ray.compute import allow_tf32, ready_process
 from idm_ray.condense import Condensation, condense
 from idm_ray.condense.objective import class_labels
 from idm_ray.condense.partition import start_images
@@ -50,10 +50,10 @@ class Subject:
 
     def __init__(self, variant: Variant, threads: int):
         torch.set_num_threads(threads)
-        tf32 = variant.precision == "tf32"
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-        if not variant.plain:
-            keep_freed_memory()
+        if variant.plain:
+            allow_tf32(variant.compute.tf32)
+        else:
+            ready_process(variant.compute)
         self._variant = variant
         self._cuda = variant.compute.device.type == "cuda"
         self._stopwatch = Stopwatch(variant.compute.device)

@@ -41,7 +41,9 @@ class Variant:
 
 def plain_variant(device: torch.device, precision: str = "fp32") -> Variant:
     """The reference, eager."""
-    return Variant(precision, "plain", Compute(device, PRECISIONS[precision], compile=False))
+    return Variant(
+        precision, "plain", Compute(device, PRECISIONS[precision], False, tf32=precision == "tf32")
+    )
 
 
 def choose_variants(
@@ -63,7 +65,7 @@ def choose_variants(
             settings = ComputeConfig.model_validate(
                 {
                     "device": device.type,
-                    "precision": "bf16" if precision == "bf16" else "fp32",
+                    "precision": precision,
                     "compile": MODES[mode],
                 }
             )

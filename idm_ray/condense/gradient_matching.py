@@ -31,7 +31,8 @@ EPSILON = 1e-6
 class GradientMatching(Condensation):
     """An iteration takes a new net along a training on S, and steps S at every point of the way.
 
-    Nets run in float32 without compiled kernels: the distance is differentiated through a gradient.
+    Nets run in float32 (which `tf32` lets CUDA round) without compiled kernels: the distance is differentiated
+    through a gradient.
 
     Args:
         config: all settings; `gradient` has the loops, `queue` how the net is trained.

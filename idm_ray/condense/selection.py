@@ -117,11 +117,11 @@ class Selection(Condensation):
 def _key(config: Config, data: Data, compute: Compute) -> str:
     """Equal for two runs exactly when they train the same net."""
     facts = [
-        [data.checksum, data.class_names, len(data.train), int(data.train.rows.sum())],
+        [data.checksum, data.class_names, data.train.identity],
         [data.mean, data.std],
         config.net.model_dump(),
         config.queue.model_dump(include={"batch", "lr", "momentum", "weight_decay"}),
-        [config.condense.augment, config.select.epochs, config.seed, str(compute.precision)],
+        [config.condense.augment, config.select.epochs, config.seed, compute.numbers],
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 

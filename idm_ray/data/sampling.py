@@ -1,5 +1,6 @@
 """Images of one split, kept as uint8 on the device and drawn there."""
 
+import hashlib
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -20,6 +21,7 @@ class ClassImages:
         offsets: first position of every class and N, C + 1 numbers.
         mean: per-channel mean in 0..1.
         std: per-channel standard deviation in 0..1, above 0.
+        identity: says which images of the data set these are; None takes a digest of `rows`.
     """
 
     def __init__(
@@ -29,9 +31,11 @@ class ClassImages:
         offsets: Sequence[int],
         mean: Sequence[float],
         std: Sequence[float],
+        identity: str | None = None,
     ) -> None:
         self.pixels = pixels
         self.rows = rows
+        self.identity = _digest(rows) if identity is None else identity
         self.offsets = tuple(offsets)
         self.counts = tuple(end - start for start, end in pairwise(offsets))
         device = pixels.device
@@ -89,7 +93,8 @@ class ClassImages:
         """
         rows = torch.cat([self.rows[self.offsets[label] : self.offsets[label + 1]] for label in classes])
         offsets = list(accumulate((self.counts[label] for label in classes), initial=0))
-        return ClassImages(self.pixels, rows, offsets, self.mean, self.std)
+        identity = hashlib.sha256(repr((self.identity, tuple(classes))).encode()).hexdigest()
+        return ClassImages(self.pixels, rows, offsets, self.mean, self.std, identity)
 
     def _kept_of(self, width: int) -> Tensor:
         # Keys of -1 sort last, so a class fills the first min(width, n_c) of its columns.
@@ -126,4 +131,9 @@ def resident(
     pixels = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), CHUNK):
         pixels[start : start + CHUNK] = images.index_select(0, rows[start : start + CHUNK])
-    return ClassImages(pixels, torch.arange(len(rows), device=device), offsets, mean, std)
+    own_rows = torch.arange(len(rows), device=device)
+    return ClassImages(pixels, own_rows, offsets, mean, std, _digest(rows))
+
+
+def _digest(rows: Tensor) -> str:
+    return hashlib.sha256(rows.cpu().numpy().tobytes()).hexdigest()

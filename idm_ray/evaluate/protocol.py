@@ -20,6 +20,9 @@ from idm_ray.evaluate.training import accuracy, train
 from idm_ray.nets import Shell, Stack, build_shell, forward_flops, stackable
 from idm_ray.streams import stream
 
+CHUNKS_OF_SETS = 16
+"""Images of all sets that nets are trained on side by side, in what a device runs at a time: 1.6 GB of CIFAR-10's."""
+
 OnEpoch = Callable[[int, int], None]
 """Called with (repeat, epoch) after each epoch, for progress."""
 
@@ -149,33 +152,40 @@ def evaluate_random(
         UserError: a class has too few images.
     """
     partition = partition if protocol.config.evaluate.expand else 1
-    check_random(protocol, ipc, partition)
+    check_random(protocol.data, ipc, partition)
     classes, device = protocol.data.num_classes, protocol.compute.device
     labels = class_labels(classes, ipc * partition**2).to(device)
 
     def fetch_of(part: Protocol) -> Fetch:
-        sets = torch.stack([_random_images(part, ipc, partition, repeat) for repeat in part.repeats])
+        sets = torch.empty(len(part.repeats), len(labels), *part.data.shape, device=device)
+        for images, repeat in zip(sets, part.repeats, strict=True):
+            images.copy_(_random_images(part, ipc, partition, repeat))
         of_net = torch.arange(len(sets), device=device)[:, None]
         return lambda positions: sets[of_net, positions.view(len(sets), -1)].flatten(0, 1)
 
     return _train_and_judge(fetch_of, labels, protocol, on_epoch)
 
 
-def check_random(protocol: Protocol, ipc: int, partition: int) -> None:
+def check_random(data: Data, ipc: int, partition: int) -> None:
     """Refuse random images of which there are too few.
+
+    Args:
+        data: the training part counts.
+        ipc: images per class.
+        partition: l, where they are packed and expanded like a condensed set; else 1.
 
     Raises:
         UserError: a class has fewer training images than `evaluate_random` takes.
     """
-    data, expanded = protocol.data, protocol.config.evaluate.expand and partition > 1
-    needed = ipc * partition**2 if expanded else ipc
+    needed = ipc * partition**2
     smallest = min(range(data.num_classes), key=lambda index: data.train.counts[index])
     if data.train.counts[smallest] < needed:
-        each = f"ipc {ipc} * l {partition} * l {partition}" if expanded else f"ipc {ipc}"
-        mend = "set evaluate.expand=false" if expanded else "evaluate without random images"
+        each = f"ipc {ipc} * l {partition} * l {partition} = {needed}" if partition > 1 else f"ipc {ipc}"
+        mend = "set evaluate.expand=false" if partition > 1 else "take fewer images per class"
         raise UserError(
-            f"random images with the same expansion take {each} = {needed} training images of every class, but "
-            f"{data.class_names[smallest]!r} has {data.train.counts[smallest]}; {mend}"
+            f"random images of the same number take {each} training images of every class, but "
+            f"{data.class_names[smallest]!r} has {data.train.counts[smallest]}; {mend}, or do without them "
+            "(evaluate.references=[] in a sweep; neither --nets nor --matrix)"
         )
 
 
@@ -224,13 +234,18 @@ def side_by_side(protocol: Protocol) -> list[Protocol]:
 
 
 def _nets_at_a_time(protocol: Protocol) -> int:
-    settings, compute, shape = protocol.config.evaluate, protocol.compute, protocol.data.shape
-    if settings.stack == "off" or not stackable(protocol.config.net, shape):
+    config, data = protocol.config, protocol.data
+    settings = config.evaluate
+    if settings.stack == "off" or not stackable(config.net):
         return 1
     if settings.stack == "on":
         return max(1, len(protocol.repeats))
-    # Their batches together are not larger than what the device runs at a time.
-    return max(1, compute.chunk(*shape[1:]) // settings.batch) if compute.device.type == "cuda" else 1
+    if protocol.compute.device.type != "cuda":
+        return 1
+    # Batches of all nets are at most what the device runs at a time; their sets, if each has its own, a few times that.
+    chunk, parts = protocol.compute.chunk(*data.shape[1:]), config.condense.partition**2
+    images = data.num_classes * config.condense.ipc * (parts if settings.expand else 1)
+    return max(1, min(chunk // settings.batch, CHUNKS_OF_SETS * chunk // images))
 
 
 def _train_and_judge(

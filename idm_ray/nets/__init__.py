@@ -75,9 +75,9 @@ def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Comp
     return Shell(lambda: build_net(config, shape, num_classes), compute, compute.chunk(*shape[1:]))
 
 
-def stackable(config: NetConfig, shape: Shape) -> bool:
-    """Whether nets for images of `shape` (channels, height, width) can be a `Stack`: they have no batch norm."""
-    return _settings(config, shape).norm != "batch"
+def stackable(config: NetConfig) -> bool:
+    """Whether nets can be a `Stack`: they have no batch norm, which no net has as published."""
+    return config.norm != "batch"
 
 
 def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:

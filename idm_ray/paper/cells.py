@@ -29,7 +29,7 @@ class Cell:
         shared_seconds: of a real side that several trials used.
         evaluate_seconds: that the measuring took.
         device: that the set was condensed on.
-        error: why there is no value.
+        error: why there is no value, or why not all trials gave one.
         commit: of the code, when the cell was measured.
         versions: of what it depends on.
     """
@@ -111,7 +111,8 @@ def current_commit() -> str:
 def _joined(cells: Sequence[Cell]) -> Cell:
     if len(cells) == 1:
         return cells[0]
-    raw = asdict(cells[0])
+    raw = asdict(next((cell for cell in cells if cell.runs), cells[0]))
+    raw["error"] = "; ".join(dict.fromkeys(cell.error for cell in cells if cell.error))
     raw["runs"] = tuple(run for cell in cells for run in cell.runs)
     for name in ("condense_seconds", "shared_seconds", "evaluate_seconds"):
         raw[name] = sum(getattr(cell, name) for cell in cells)

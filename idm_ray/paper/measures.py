@@ -1,6 +1,7 @@
 """How an experiment's cells are measured, by its kind."""
 
 import functools
+import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from idm_ray import continual_command
 from idm_ray.artifact import load_condensed
 from idm_ray.config import Config, NetConfig
 from idm_ray.data.raw import Progress
+from idm_ray.errors import UserError
 from idm_ray.evaluate import evaluate, full_protocol, measure_alignment, nets_named
 from idm_ray.files import write_bytes
 from idm_ray.layers import with_point
@@ -105,10 +107,10 @@ def accuracies(work: Work) -> Iterator[Cell]:
     for variant in work.configs:
         whole = reference(work.sweep_folder(variant), "whole")
         if whole is not None:
-            cell = Cell(
-                WHOLE, "", whole.runs, variant or "main", whole.epochs, evaluate_seconds=whole.seconds
-            )
+            source = work.sweep_folder(variant).name
+            cell = Cell(WHOLE, "", whole.runs, source, whole.epochs, evaluate_seconds=whole.seconds)
             yield from work.store.kept("whole", [cell.to_raw()], functools.partial(list, [cell]))
+            return  # those of the other sweeps are the same nets, or trained in another way
 
 
 def transfers(work: Work) -> Iterator[Cell]:
@@ -138,16 +140,19 @@ def alignments(work: Work) -> Iterator[Cell]:
 def continual(work: Work) -> Iterator[Cell]:
     """What condensed memories are worth step by step; the class orders are of as many seeds as `evaluate.repeats`."""
     for config in work.configs.values():
+        if space.size(config.search) is None:
+            raise UserError(
+                "continual learning goes through a grid, so every searched setting must be a choice"
+            )
         for point in space.points(config.search):
             own = with_point(config, point)
             label = work.experiment.row(own)
             for steps in work.experiment.columns:
                 row = f"{label}, {steps} steps"
-                yield from work.store.kept(
-                    f"{own.condense.method}-{steps}-steps",
-                    [own.model_dump(mode="json", exclude={"sweep", "compute"}), steps],
-                    functools.partial(_learnt, work, own, row, steps),
-                )
+                key = [own.model_dump(mode="json", exclude={"sweep", "compute"}), steps]
+                digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:8]
+                name = f"{own.condense.method}-{steps}-steps-{digest}"
+                yield from work.store.kept(name, key, functools.partial(_learnt, work, own, row, steps, name))
 
 
 KINDS: dict[str, Callable[[Work], Iterator[Cell]]] = {
@@ -188,8 +193,8 @@ def _aligned(work: Work, row: str, trial: Trial) -> Iterator[Cell]:
         yield _cell(trial, row, each.k, runs, epochs=epochs)
 
 
-def _learnt(work: Work, config: Config, row: str, steps: int) -> Iterator[Cell]:
-    out = work.folder / "continual" / f"{config.condense.method}-{steps}-steps"
+def _learnt(work: Work, config: Config, row: str, steps: int, name: str) -> Iterator[Cell]:
+    out = work.folder / "continual" / name
     settings = out.with_suffix(".yaml")
     write_bytes(settings, yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
     arguments = [

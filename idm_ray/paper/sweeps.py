@@ -15,9 +15,9 @@ from idm_ray.errors import UserError
 from idm_ray.evaluate import Evaluation
 from idm_ray.layers import build_config
 from idm_ray.paper.settings import settings_changed
-from idm_ray.sweep.conductor import REPORT, trial_folder
+from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.study import DATABASE, REASON, SweepStudy, stored_config
+from idm_ray.sweep.study import DATABASE, REPORT, SweepStudy, stored_config, why_unfinished
 from idm_ray.sweep.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 WHEREABOUTS = ("sweep", "compute")
@@ -95,7 +95,7 @@ def trials(config: Config, folder: Path) -> Iterator[Trial]:
             folder=own,
             config=Config.model_validate(yaml.safe_load((own / "trial.yaml").read_text())),
             test=from_plain(test[name]) if name in test else None,
-            error="" if report else trial.user_attrs.get(REASON, "it failed"),
+            error=why_unfinished(trial),
             iterations=report.get("iteration", 0),
             seconds=report.get("seconds", 0.0),
             shared_seconds=report.get("shared_seconds", 0.0),

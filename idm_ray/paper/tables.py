@@ -101,7 +101,8 @@ def _how(cell: Cell | None) -> str:
     if not cell.runs:
         return cell.error
     nets = f"{_count(len(cell.runs), 'net')}, {_count(cell.epochs, 'epoch')}"
-    return f"{_count(cell.iterations, 'iteration')}; {nets}" if cell.iterations else nets
+    how = f"{_count(cell.iterations, 'iteration')}; {nets}" if cell.iterations else nets
+    return f"{how}; not all: {cell.error}" if cell.error else how
 
 
 def _count(number: int, what: str) -> str:

@@ -14,11 +14,9 @@ from idm_ray.layers import with_point
 from idm_ray.sweep.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
 from idm_ray.sweep.live import Display
 from idm_ray.sweep.sharing.pool import RealSides
-from idm_ray.sweep.study import REASON, SweepStudy
+from idm_ray.sweep.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.tracking import Tracker
 from idm_ray.sweep.trial import HISTORY, Report
-
-REPORT = "report"
 
 
 @dataclass(frozen=True)
@@ -91,10 +89,7 @@ class Conductor:
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point; without a share of a GPU the device is the CPU."""
         config = with_point(self._config, point)
-        if config.sweep.gpus_per_trial or config.compute.device != "auto":
-            return config
-        compute = config.compute.model_copy(update={"device": "cpu"})
-        return config.model_copy(update={"compute": compute})
+        return config.model_copy(update={"compute": config.trial_compute})
 
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""

@@ -15,6 +15,8 @@ from idm_ray.artifact import load_condensed
 from idm_ray.config import Config
 from idm_ray.evaluate import Evaluation, evaluate, full_protocol, join, side_by_side
 from idm_ray.files import write_json
+from idm_ray.memory import keep_to_share
+from idm_ray.nets import stackable
 from idm_ray.prepare import prepare
 from idm_ray.references import reference
 from idm_ray.sweep.conductor import trial_folder
@@ -30,7 +32,9 @@ def evaluate_on_test(
     stopped: Callable[[], bool],
     said: Callable[[str], None],
 ) -> dict[str, Evaluation] | None:
-    """Evaluate condensed sets and references side by side, each net with a trial's resources.
+    """Evaluate condensed sets and references side by side, with a trial's resources for each task.
+
+    A task is a net, or all nets of a set or reference where these are stacked.
 
     Args:
         config: of the sweep.
@@ -53,27 +57,30 @@ def evaluate_on_test(
         for nets in _nets_of_a_task(config)
     }
     pending, found = list(jobs), {}
-    while pending:
-        done, pending = ray.wait(pending, timeout=POLL_SECONDS)
-        for job in done:
-            name, nets = jobs[job]
-            for net, single in zip(nets, map(from_plain, ray.get(job)), strict=True):
-                found[name, net] = single
-                total = len(subjects) * config.evaluate.repeats
-                said(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
-        if pending and stopped():
-            for job in pending:
-                ray.cancel(job, force=True)
-            return None
+    try:
+        while pending:
+            done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+            for job in done:
+                name, nets = jobs[job]
+                for net, single in zip(nets, map(from_plain, ray.get(job)), strict=True):
+                    found[name, net] = single
+                    total = len(subjects) * config.evaluate.repeats
+                    said(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
+            if pending and stopped():
+                return None
+    finally:
+        for job in pending:
+            ray.cancel(job, force=True)
     repeats = range(config.evaluate.repeats)
     return {name: join([found[name, net] for net in repeats]) for name, _, _ in subjects}
 
 
 def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:
-    """All where they can be stacked, else each alone, so that they can run beside each other."""
+    """All where they are stacked, else each alone, so that they can run beside each other."""
     nets, stack = tuple(range(config.evaluate.repeats)), config.evaluate.stack
-    together = stack == "on" or (stack == "auto" and config.sweep.gpus_per_trial > 0)
-    return [nets] if together else [(net,) for net in nets]
+    cuda = config.sweep.gpus_per_trial > 0 and config.compute.device != "cpu"
+    stacked = stackable(config.net) and (stack == "on" or (stack == "auto" and cuda))
+    return [nets] if stacked else [(net,) for net in nets]
 
 
 def _evaluate_nets(trial: str, what: str, nets: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -81,12 +88,13 @@ def _evaluate_nets(trial: str, what: str, nets: tuple[int, ...]) -> list[dict[st
     folder = Path(trial)
     config = Config.model_validate(yaml.safe_load((folder / "trial.yaml").read_text()))
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    keep_to_share(config.sweep.gpus_per_trial)
     data, compute = prepare(config)
     protocol = replace(full_protocol(config, data, compute), repeats=nets)
     if what != CONDENSED:
         return [asdict(single) for single in reference(what, protocol).singles]
     condensed = load_condensed(folder / "condensed")
-    settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, str(compute.precision)]
+    settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, compute.numbers]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     files = {net: folder / "test" / f"{net}.json" for net in nets}
     known = {net: plain for net, file in files.items() if (plain := _known(file, key))}

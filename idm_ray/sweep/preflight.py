@@ -16,6 +16,7 @@ from idm_ray.config import Config
 from idm_ray.data import Data, load_data
 from idm_ray.data.raw import Progress
 from idm_ray.errors import UserError
+from idm_ray.evaluate import check_random
 from idm_ray.layers import METHOD, domain_corners, with_point
 from idm_ray.nets import forward_flops
 from idm_ray.sweep import space
@@ -91,10 +92,12 @@ def check_resources(config: Config) -> None:
         UserError: says what is asked for and what is there.
     """
     sweep = config.sweep
+    compute = config.trial_compute
+    if sweep.address is None or compute.device == "cpu":
+        choose_compute(compute)
     if sweep.address is not None:
         _check_address(sweep.address)
         return
-    choose_compute(config.compute)
     gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
     if sweep.gpus_per_trial > gpus:
         raise UserError(
@@ -126,6 +129,8 @@ def check_data(config: Config, progress: Progress | None) -> Data:
         check_partition(settings.partition, data.shape)
         check_start(data.train, data.class_names, settings.ipc, settings.partition, settings.init)
         forward_flops(point.net, data.shape, data.num_classes)
+        if "random" in point.evaluate.references:
+            check_random(data, settings.ipc, 1)
     return data
 
 

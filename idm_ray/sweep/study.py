@@ -162,6 +162,15 @@ class SweepStudy:
         return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
 
 
+def why_unfinished(trial: FrozenTrial) -> str:
+    """Why a trial has no set that was condensed to the end; empty when it has."""
+    if trial.state == TrialState.COMPLETE:
+        return ""
+    if trial.state == TrialState.PRUNED:
+        return f"it was pruned after {trial.user_attrs.get(REPORT, {}).get('iteration', 0)} iterations"
+    return str(trial.user_attrs.get(REASON, "it failed"))
+
+
 def find_sweep(name: str, output: Path) -> Path:
     """The folder of a sweep.
 

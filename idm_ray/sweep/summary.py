@@ -9,9 +9,8 @@ from optuna.trial import TrialState
 
 from idm_ray.evaluate import Evaluation
 from idm_ray.files import write_json
-from idm_ray.sweep.conductor import REPORT
 from idm_ray.sweep.live import describe_point
-from idm_ray.sweep.study import REASON, SweepStudy
+from idm_ray.sweep.study import REASON, REPORT, SweepStudy
 
 REPORT_FILE = "report.html"
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143

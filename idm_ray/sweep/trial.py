@@ -19,7 +19,7 @@ from idm_ray.condense import Condensation, IterationRecord, condense, has_real_s
 from idm_ray.config import Config, Raw
 from idm_ray.evaluate import evaluate, validation_protocol
 from idm_ray.files import read_state, write_bytes, write_state
-from idm_ray.memory import peak_bytes
+from idm_ray.memory import keep_to_share, peak_bytes
 from idm_ray.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
@@ -177,9 +177,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         if self._shared is not None:
             _step_back()
-        share = self._raw["sweep"]["gpus_per_trial"]
-        if 0 < share < 1 and torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(share)
+        keep_to_share(self._raw["sweep"]["gpus_per_trial"])
 
     def step(self) -> dict[str, Any]:
         """Run to the next report."""

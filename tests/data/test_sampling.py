@@ -89,12 +89,22 @@ def test_a_split_without_images_gives_none():
     assert images.images(torch.arange(0)).shape == (0, 3, 4, 2)
 
 
+def test_splits_of_equal_size_are_told_apart():
+    rows = [torch.tensor(each) for each in ([1, 4, 6], [0, 5, 6], [1, 4, 6])]
+    one, other, again = (resident(pixels(), each, OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU) for each in rows)
+    assert one.identity == again.identity
+    part, same, turned = one.of_classes([0, 1]), again.of_classes([0, 1]), one.of_classes([1, 0])
+    assert part.identity == same.identity
+    assert len({one.identity, other.identity, part.identity, turned.identity}) == 4
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu_only_the_rows_of_the_split_are_resident():
     rows, device = torch.tensor([1, 4, 6, 9, 16]), torch.device("cuda")
     images = resident(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, device)
     here = resident(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, CPU)
     assert images.pixels.shape == (5, 3, 4, 2)
+    assert images.identity == here.identity
     positions = images.sample_per_class(2, torch.Generator(device).manual_seed(0))
     assert images.labels[positions].tolist() == [0, 0, 1, 2, 2]
     torch.testing.assert_close(images.images(positions).cpu(), here.images(positions.cpu()))

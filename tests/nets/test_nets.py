@@ -327,7 +327,7 @@ def test_a_stack_runs_every_net_as_if_alone(name, settings, precision):
 
 def test_nets_with_batch_norm_are_not_stacked():
     config = NetConfig(norm="batch", width=8)
-    assert not stackable(config, (3, 32, 32))
+    assert not stackable(config)
     with pytest.raises(ValueError, match="batch norm"):
         Stack(build_shell(config, (3, 32, 32), 5, CPU), 2)
 

@@ -26,6 +26,13 @@ def test_cells_of_one_place_are_pooled(cell):
     assert (cells[0].mean, cells[0].std, cells[0].evaluate_seconds) == (42.0, 2.0, 4.0)
 
 
+def test_a_failed_trial_of_a_pooled_cell_is_still_told(cell):
+    failed = cell("DM", 5, (), error="S is not finite")
+    for cells in ([failed, cell("DM", 5, (40.0,), epochs=7)], [cell("DM", 5, (40.0,), epochs=7), failed]):
+        (one,) = pooled(cells)
+        assert (one.runs, one.epochs, one.error) == ((40.0,), 7, "S is not finite")
+
+
 def test_a_failed_cell_has_no_mean(cell):
     raw = cell("DM", runs=(), error="S is not finite").to_raw()
     assert (raw["mean"], raw["std"], raw["error"]) == (None, None, "S is not finite")

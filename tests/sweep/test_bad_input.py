@@ -76,6 +76,8 @@ def refused(tmp_path, monkeypatch):
         (["net.depth=7"], ["net.depth 7", "8x8"]),
         (["--gpus-per-trial", "0.25"], ["gpus_per_trial is 0.25", "0 GPUs", "--gpus-per-trial 0"]),
         (["compute.device=cuda"], ["cuda"]),
+        (["compute.precision=tf32"], ["tf32 is for CUDA devices"]),
+        (["condense.method=dc", "condense.ipc=130"], ["ipc 130", "has 125", "evaluate.references=[]"]),
         (["--cpus-per-trial", "999"], ["cpus_per_trial is 999"]),
         (["--resume", "never"], ["no sweep never", "known are none"]),
         (["--resume", "latest"], ["no sweep in runs yet"]),

@@ -6,7 +6,7 @@ from optuna.trial import TrialState
 
 from idm_ray.errors import UserError
 from idm_ray.sweep import space
-from idm_ray.sweep.study import SweepStudy, stored_config
+from idm_ray.sweep.study import REASON, REPORT, SweepStudy, stored_config, why_unfinished
 
 FINITE = "search={condense.partition: {choice: [1, 2]}, queue.train_steps: {int: [1, 3]}}"
 
@@ -137,3 +137,18 @@ def test_a_point_has_only_settings_that_its_method_reads(tiny_config, tmp_path, 
     assert len(points) == 1 + 2 + 4
     stored = SweepStudy(config, tmp_path / "study.db").trials
     assert [trial.params for trial in stored] == [points[trial.number] for trial in stored]
+
+
+@pytest.mark.parametrize(
+    ("state", "facts", "said"),
+    [
+        (TrialState.COMPLETE, {REPORT: {"iteration": 5}}, ""),
+        (TrialState.PRUNED, {REPORT: {"iteration": 3}}, "it was pruned after 3 iterations"),
+        (TrialState.FAIL, {REASON: "S is not finite"}, "S is not finite"),
+        (TrialState.FAIL, {}, "it failed"),
+    ],
+)
+def test_only_a_trial_that_ran_to_its_end_is_finished(state, facts, said):
+    value = None if state == TrialState.FAIL else 1.0
+    trial = optuna.trial.create_trial(state=state, value=value, user_attrs=facts)
+    assert why_unfinished(trial) == said

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from idm_ray.sweep.conductor import REPORT
+from idm_ray.sweep.study import REPORT
 
 mpl.use("agg")
 

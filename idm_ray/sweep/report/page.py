@@ -19,11 +19,11 @@ from idm_ray.evaluate import Evaluation
 from idm_ray.files import write_bytes
 from idm_ray.layers import build_config, with_point
 from idm_ray.published import WHOLE, Published, row_of, table1
-from idm_ray.sweep.conductor import REPORT, trial_folder
+from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.live import describe_point
 from idm_ray.sweep.report import figures
-from idm_ray.sweep.study import DATABASE, REASON, SweepStudy, find_sweep, stored_config
+from idm_ray.sweep.study import DATABASE, REASON, REPORT, SweepStudy, find_sweep, stored_config
 from idm_ray.sweep.summary import REPORT_FILE, ui_command
 from idm_ray.sweep.tracking_store import default_uri
 

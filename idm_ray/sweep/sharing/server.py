@@ -9,11 +9,11 @@ from typing import Any
 import ray
 import torch
 
-from idm_ray.compute import choose_compute, keep_freed_memory
+from idm_ray.compute import choose_compute, ready_process
 from idm_ray.condense import RealSide, real_side
 from idm_ray.config import Config, Raw
 from idm_ray.data import load_data
-from idm_ray.memory import peak_bytes
+from idm_ray.memory import keep_to_share, peak_bytes
 from idm_ray.prepare import real_compute
 from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
@@ -43,12 +43,11 @@ class RealServer:
 
     def __init__(self, raw: Raw, folder: str, fingerprint: str, budget: int, threads: int, gpu_share: float):
         torch.set_num_threads(threads)
-        if 0 < gpu_share < 1 and torch.cuda.is_available():
-            torch.cuda.set_per_process_memory_fraction(gpu_share)
+        keep_to_share(gpu_share)
         self._config = Config.model_validate(raw)
-        keep_freed_memory()
-        device = choose_compute(self._config.compute).device
-        self._data = load_data(self._config.dataset, self._config.seed, device)
+        compute = choose_compute(self._config.compute)
+        ready_process(compute)
+        self._data = load_data(self._config.dataset, self._config.seed, compute.device)
         self._compute = real_compute(self._config, self._data)
         self._folder = Path(folder)
         self._snapshots = Snapshots(self._folder, fingerprint)
