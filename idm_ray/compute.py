@@ -117,8 +117,10 @@ def keep_freed_memory() -> None:
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        for parameter, value in (M_MMAP_THRESHOLD, 1 << 30), (M_TRIM_THRESHOLD, (1 << 31) - 1):
-            mallopt(parameter, value)
+        if any(
+            mallopt(M_MMAP_THRESHOLD, size) for size in (1 << 30, 1 << 25)
+        ):  # older ones take 32 MiB at most
+            mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def has_compiler(device: torch.device) -> bool:

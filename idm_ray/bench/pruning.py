@@ -93,7 +93,7 @@ def _course(options: Options, pruner: str, seed: int) -> Course:
 
     with tempfile.TemporaryDirectory() as name:
         own = (f"seed={seed}", f"sweep.pruner={pruner}", "--name", "bench")
-        finish(start("sweep.py", [str(CONFIG), *_overrides(options), *own], Path(name)))
+        finish(start("sweep.py", [str(CONFIG), *_overrides(options), *own], Path(name)), Path(name))
         database = Path(name) / "runs" / "bench" / "study.db"
         study = SweepStudy(build_config(("the study", stored_config(database))), database)
         began = min(trial.datetime_start for trial in study.trials if trial.datetime_start)

@@ -20,6 +20,7 @@ from idm_ray.errors import UserError
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LAMBDAS, PARTITIONS = (10, 50, 100, 200, 20, 30, 150, 300), (1, 2)
 POLL_SECONDS = 0.25
+STDERR = "stderr.txt"
 MEMORY_SECONDS = 5.0
 """Between two looks at the memory of processes: the kernel stops them while it counts their pages."""
 
@@ -32,12 +33,14 @@ class Run:
         seconds: from the command to its end.
         first: seconds until S of the first trial was evaluated after one iteration; None unless looked for.
         own: seconds that trials say they have computed, together.
+        shared: trials shared a real side.
         memory: the most bytes that all processes of trials held at a time: their share of what is mapped by several.
     """
 
     seconds: float
     first: float | None
     own: float
+    shared: bool
     memory: int
 
 
@@ -54,7 +57,7 @@ def measure_sharing(options: Options, say: Say) -> Result:
         rows.append(
             (
                 str(trials),
-                text(shared.seconds),
+                text(shared.seconds) if shared.shared else f"{text(shared.seconds)}, not shared",
                 text(alone.seconds),
                 times(alone.seconds / shared.seconds),
                 f"{shared.memory / 2**20:.0f}",
@@ -78,7 +81,7 @@ def measure_platform(options: Options, say: Say) -> Result:
         point = [f"condense.lambda_reg={LAMBDAS[0]}", f"condense.partition={PARTITIONS[0]}"]
         command = [*_config(options, Path(folder), 1), *point, "--out", "bare", "--no-evaluation"]
         began = time.perf_counter()
-        finish(start("condense.py", command, Path(folder)))
+        finish(start("condense.py", command, Path(folder)), Path(folder))
         bare_wall = time.perf_counter() - began
         bare = json.loads((Path(folder) / "bare" / "result.json").read_text())["seconds"]
     say("the same as a sweep of one trial")
@@ -106,7 +109,7 @@ def _settings(options: Options) -> dict[str, Any]:
 
 def _overrides(options: Options, trials: int) -> list[str]:
     amounts = options.amounts
-    lambdas = LAMBDAS[: max(1, trials // 2)]
+    lambdas = LAMBDAS[: -(-trials // 2)]
     partitions = PARTITIONS[: min(2, trials)]
     data = (
         ["dataset.name=parquet", f"dataset.root={options.root.resolve()}"]
@@ -153,8 +156,9 @@ def _sweep(options: Options, trials: int, overrides: Sequence[str], first: bool 
             if first and mark.exists():
                 seen = seen or time.perf_counter() - began
             time.sleep(POLL_SECONDS)
-        finish(process)
-        return Run(time.perf_counter() - began, seen, _own_seconds(folder), memory)
+        finish(process, folder)
+        seconds, real = time.perf_counter() - began, folder / "runs" / "bench" / "real"
+        return Run(seconds, seen, _own_seconds(folder), real.exists(), memory)
 
 
 def _own_seconds(folder: Path) -> float:
@@ -165,26 +169,25 @@ def _own_seconds(folder: Path) -> float:
     return total
 
 
-def start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[str]:
+def start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
     """A script of the project, in a process of its own that works in `folder`."""
     return subprocess.Popen(
         [sys.executable, str(SCRIPTS / script), *arguments],
         cwd=folder,
         stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
+        stderr=(folder / STDERR).open("wb"),  # a pipe that nobody reads would fill up
     )
 
 
-def finish(process: subprocess.Popen[str]) -> None:
-    """Wait for it.
+def finish(process: subprocess.Popen[bytes], folder: Path) -> None:
+    """Wait for what `start` started in `folder`.
 
     Raises:
         UserError: it did not end well.
     """
-    said = process.communicate()[1]
-    if process.returncode:
-        raise UserError(f"a sweep ended with {process.returncode}: {said.strip()[-300:]}")
+    if process.wait():
+        said = (folder / STDERR).read_text(errors="replace").strip()[-300:]
+        raise UserError(f"a sweep ended with {process.returncode}: {said}")
 
 
 def _held(root: int) -> int:

@@ -48,4 +48,4 @@ class Board:
 
     def count(self, state: str) -> int:
         """Trials in a state."""
-        return sum(row.state == state for row in self.rows.values())
+        return sum(row.state == state for row in list(self.rows.values()))

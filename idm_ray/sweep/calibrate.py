@@ -13,7 +13,8 @@ from idm_ray.errors import UserError
 from idm_ray.evaluate import Protocol, evaluate, evaluation_flops, validation_protocol
 from idm_ray.layers import with_point
 from idm_ray.prepare import looks_flops, prepare, real_compute
-from idm_ray.sweep.sharing.plan import Plan, plan_sharing, real_threads
+from idm_ray.sweep.cluster import real_threads
+from idm_ray.sweep.sharing.plan import Plan, plan_sharing
 from idm_ray.sweep.space import Point
 
 WARM, TIMED, EPOCHS = 2, 10, 3

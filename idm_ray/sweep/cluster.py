@@ -1,6 +1,7 @@
 """Ray, started here or joined, and what fits on it."""
 
 import logging
+import math
 
 import ray
 
@@ -28,16 +29,30 @@ def start_ray(config: Config) -> dict[str, float]:
     return resources
 
 
-def concurrency(config: Config, resources: dict[str, float]) -> int:
-    """Trials that run at a time on so many CPUs and GPUs.
+def real_threads(config: Config) -> int:
+    """CPUs and torch threads of a real side: as many threads as a trial has, so that it computes the same bits."""
+    return max(1, math.floor(config.sweep.cpus_per_trial))
+
+
+def capacity(config: Config, resources: dict[str, float], sides: int = 0) -> int:
+    """Trials that fit beside so many shared real sides, each of which takes a trial's share of a GPU."""
+    sweep = config.sweep
+    cpus, share = resources.get("CPU", 0) - sides * real_threads(config), sweep.gpus_per_trial
+    fits = int(cpus / sweep.cpus_per_trial + 1e-9)
+    if share:
+        gpus = resources.get("GPU", 0)
+        slots = int(gpus) * int(1 / share + 1e-9) if share < 1 else int(gpus / share)  # none is over two GPUs
+        fits = min(fits, slots - sides)
+    return fits
+
+
+def concurrency(config: Config, resources: dict[str, float], sides: int = 0) -> int:
+    """Trials that run at a time on so many CPUs and GPUs, beside so many shared real sides.
 
     Raises:
         UserError: not even one fits.
     """
-    sweep = config.sweep
-    fits = int(resources.get("CPU", 0) / sweep.cpus_per_trial + 1e-9)
-    if sweep.gpus_per_trial:
-        fits = min(fits, int(resources.get("GPU", 0) / sweep.gpus_per_trial + 1e-9))
+    sweep, fits = config.sweep, capacity(config, resources, sides)
     if fits < 1:
         raise UserError(
             f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs, but Ray has "

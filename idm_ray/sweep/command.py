@@ -1,6 +1,7 @@
 """The command line of `scripts/sweep.py`, as settings."""
 
 import argparse
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,7 @@ def resolve(arguments: argparse.Namespace) -> tuple[Config, Path]:
     name = arguments.name or f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     preflight.check_name(name)
     folder = config.sweep.output_dir / name
-    if (folder / DATABASE).exists() or (folder.exists() and any(folder.iterdir())):
+    if preflight.begun(folder):
         raise UserError(
             f"the sweep {name} exists in {config.sweep.output_dir}; "
             f"go on with --resume {name}, or choose another --name"
@@ -130,7 +131,7 @@ def dry_run(config: Config, folder: Path, console: Console, predict: bool = Fals
     points = _first_points(config)
     for number, point in enumerate(points):
         console.print(f"  {number:04d} {describe_point(point) or '(nothing is searched)'}", markup=False)
-    here = {"CPU": float(torch.get_num_threads()), "GPU": float(torch.cuda.device_count())}
+    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
     where = (
         f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
     )

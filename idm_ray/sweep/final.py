@@ -12,7 +12,7 @@ import torch
 import yaml
 
 from idm_ray.artifact import load_condensed
-from idm_ray.config import Config
+from idm_ray.config import Config, Raw
 from idm_ray.evaluate import Evaluation, evaluate, full_protocol, join, side_by_side
 from idm_ray.files import write_json
 from idm_ray.memory import keep_to_share
@@ -51,8 +51,9 @@ def evaluate_on_test(
     folders = {f"{number:04d}": str(trial_folder(sweep_folder, number).resolve()) for number in trials}
     subjects = [(name, folder, CONDENSED) for name, folder in folders.items()]
     subjects += [(kind, next(iter(folders.values())), kind) for kind in config.evaluate.references]
+    here = _whereabouts(config)
     jobs = {
-        task.remote(folder, what, nets): (name, nets)
+        task.remote(folder, what, nets, here): (name, nets)
         for name, folder, what in subjects
         for nets in _nets_of_a_task(config)
     }
@@ -83,10 +84,20 @@ def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:
     return [nets] if stacked else [(net,) for net in nets]
 
 
-def _evaluate_nets(trial: str, what: str, nets: tuple[int, ...]) -> list[dict[str, Any]]:
+def _whereabouts(config: Config) -> Raw:
+    """The sections that a resumed sweep may have changed since its trials ran, but what of them was searched."""
+    compute = config.trial_compute.model_dump(mode="json")
+    chosen = {key: value for key, value in compute.items() if f"compute.{key}" not in config.search}
+    return {"compute": chosen, "sweep": config.to_raw()["sweep"]}
+
+
+def _evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> list[dict[str, Any]]:
     """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again."""
     folder = Path(trial)
-    config = Config.model_validate(yaml.safe_load((folder / "trial.yaml").read_text()))
+    raw = yaml.safe_load((folder / "trial.yaml").read_text())
+    config = Config.model_validate(
+        {**raw, **{name: {**raw[name], **section} for name, section in here.items()}}
+    )
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
     keep_to_share(config.sweep.gpus_per_trial)
     data, compute = prepare(config)

@@ -21,6 +21,7 @@ from idm_ray.layers import METHOD, domain_corners, with_point
 from idm_ray.nets import forward_flops
 from idm_ray.sweep import space
 
+LOCK, UID = ".lock", ".uid"
 FREE_BYTES = 64 * 2**20
 SHAPE_KEYS = (
     METHOD,
@@ -42,6 +43,11 @@ def check_name(name: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"a sweep name must be letters, digits, '.', '_' and '-'; got {name!r}")
+
+
+def begun(folder: Path) -> bool:
+    """Whether a folder holds anything of a sweep but the marks of a start that failed."""
+    return folder.exists() and any(path.name not in (LOCK, UID) for path in folder.iterdir())
 
 
 def check_search(config: Config) -> None:

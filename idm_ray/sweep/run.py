@@ -72,7 +72,7 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
         progress: told about the building of an image store.
 
     Raises:
-        UserError: whatever preflight finds; nothing was started or written.
+        UserError: whatever preflight finds, when nothing was started or written; or MLflow's store cannot be used.
     """
     began = time.monotonic()
     stop = Stop(config.sweep.time_budget)
@@ -127,7 +127,7 @@ class _Run:
         conductor.recall()
         conductor.release()
         self._summarise("running").write(self._folder)
-        state = "error"
+        state, reason = "error", ""
         try:
             with display:
                 display.say(
@@ -139,7 +139,7 @@ class _Run:
                     display.say(
                         f"it has {len(self._study.trials)} trials already; --trials adds none below that"
                     )
-                self._tune(conductor, plan.concurrent)
+                self._tune(conductor, plan.concurrent + plan.spare)
                 if sides:
                     sides.end()
                 best = [trial.number for trial in self._study.best(config.sweep.best)]
@@ -148,7 +148,8 @@ class _Run:
                     self._test = evaluate_on_test(
                         config, self._folder, best, lambda: bool(self._stop.reason), display.say
                     )
-                state = {"": "done", "budget": "budget"}.get(self._stop.reason, "interrupted")
+                reason = self._stop.reason
+                state = {"": "done", "budget": "budget"}.get(reason, "interrupted")
         finally:
             conductor.release()
             if sides:
@@ -161,10 +162,10 @@ class _Run:
             left = tracker.close(CLOSE_SECONDS)
         problems += [f"mlflow: {problem}" for problem in tracker.problems]
         problems += [f"mlflow: {left} records wait for the next start"] if left else []
-        exit_code = STOPPED.get(self._stop.reason, summary.exit_code)
+        exit_code = STOPPED.get(reason, summary.exit_code)
         return Outcome(summary, exit_code, _tracking_uri(config), problems)
 
-    def _tune(self, conductor: Conductor, concurrent: int) -> None:
+    def _tune(self, conductor: Conductor, most: int) -> None:
         sweep = self._config.sweep
         pruned: set[int] = set()
         resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
@@ -172,7 +173,7 @@ class _Run:
         tuner = tune.Tuner(
             tune.with_resources(CondensationTrial, resources),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(conductor, concurrent, pruned),
+                search_alg=StudySearcher(conductor, most, pruned),
                 scheduler=StudyScheduler(conductor, pruned),
                 num_samples=sweep.trials + 1,
                 reuse_actors=True,
@@ -243,7 +244,7 @@ class _Run:
 def _claimed(folder: Path) -> Iterator[None]:
     """Only one driver works on a sweep at a time."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as lock:
+    with (folder / preflight.LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -262,7 +263,7 @@ def _open_study(config: Config, folder: Path) -> SweepStudy:
 
 def _open_tracker(config: Config, folder: Path) -> Tracker:
     """Connect to MLflow as the sweep that this folder has always been."""
-    uid_file = folder / ".uid"
+    uid_file = folder / preflight.UID
     uid = uid_file.read_text() if uid_file.exists() else uuid.uuid4().hex
     uri, artifacts = default_uri(config.sweep.output_dir)
     named = config.sweep.tracking_uri
@@ -285,10 +286,14 @@ def _parameters(config: Config) -> dict[str, Any]:
 def _tags(config: Config, data: Data) -> dict[str, str]:
     tags = {f"version.{name}": value for name, value in versions().items()}
     tags |= {"version.ray": ray.__version__, "idm_ray.seed": str(config.seed), "data.checksum": data.checksum}
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
-    )
-    if commit.returncode == 0:
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no repository
+        commit = subprocess.run(
+            ["git", "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            cwd=Path(__file__).parent,
+            check=True,
+        )
         tags["mlflow.source.git.commit"] = commit.stdout.strip()
     return tags
 

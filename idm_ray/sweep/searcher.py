@@ -19,16 +19,16 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     Args:
         conductor: is asked and told.
-        concurrent: trials that may run at a time. With more than one, another waits in line, so that a
-            process that becomes free is used again; with one, the next is asked for only when the
-            last has ended, which makes a sweep repeatable.
+        most: trials that are asked for at a time. One more than can run waits in line, so that a process that
+            becomes free is used again; where only one runs, the next is asked for when the last has ended, which
+            makes a sweep repeatable.
         pruned: numbers of trials that the scheduler stopped.
     """
 
-    def __init__(self, conductor: Conductor, concurrent: int, pruned: set[int]):
+    def __init__(self, conductor: Conductor, most: int, pruned: set[int]):
         super().__init__(metric="val_accuracy", mode="max")
         self._conductor = conductor
-        self._most = concurrent if concurrent == 1 else concurrent + 1
+        self._most = most
         self._pruned = pruned
         self._numbers: dict[str, int] = {}
 

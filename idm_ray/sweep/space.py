@@ -31,9 +31,14 @@ def size(search: Mapping[str, Domain]) -> int | None:
     counts = [None if values is None else len(values) for values in map(_values, search.values())]
     if None in counts:
         return None
-    if METHODS_BY & search.keys():
-        return sum(1 for _ in points(search))
-    return math.prod(count for count in counts if count is not None)
+    by_method = {key: domain for key, domain in search.items() if key in METHODS_BY}
+    others = dict(zip(search, counts, strict=True))
+    sizes = {}
+    for head in itertools.product(*(_values(domain) or () for domain in by_method.values())):
+        chosen = dict(zip(by_method, head, strict=True))
+        free = active({**chosen, **dict.fromkeys(others.keys() - by_method.keys())}).keys() - by_method.keys()
+        sizes[identity(active(chosen))] = math.prod(others[key] or 0 for key in free)
+    return sum(sizes.values())
 
 
 def points(search: Mapping[str, Domain]) -> Iterator[Point]:

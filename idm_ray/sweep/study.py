@@ -104,7 +104,7 @@ class SweepStudy:
         return len(self.trials) >= self._config.sweep.trials and not self.in_state(TrialState.WAITING)
 
     def suggest(self) -> Point | None:
-        """A point that no trial has had; None when a finite space has none left."""
+        """A point that no trial has had; None when there is none left, or none is found."""
         trials = self.trials
         seen = {space.identity(_point(trial)) for trial in trials}
         if self._size is not None and len(seen) >= self._size:
@@ -117,6 +117,12 @@ class SweepStudy:
             point = self._draft(trials, attempt)
             if space.identity(point) not in seen:
                 return point
+        if self._size is None:  # the sampler keeps to a method without continuous settings
+            for attempt in range(ATTEMPTS, 10 * ATTEMPTS):
+                point = self._draft(trials, attempt, at_random=True)
+                if space.identity(point) not in seen:
+                    return point
+            return None
         left = [point for point in space.points(self._config.search) if space.identity(point) not in seen]
         return random.Random(self._derived_seed(len(trials), ATTEMPTS)).choice(left)
 
@@ -148,9 +154,10 @@ class SweepStudy:
         """The settings of the trial that is asked for next: not all, where methods with other ones are searched."""
         return _point(self.in_state(TrialState.WAITING)[0])
 
-    def _draft(self, trials: list[FrozenTrial], attempt: int) -> Point:
+    def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> Point:
         """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""
-        sampler = _sampler(self._config, self._derived_seed(len(trials), attempt))
+        seed = self._derived_seed(len(trials), attempt)
+        sampler = RandomSampler(seed=seed) if at_random else _sampler(self._config, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             draft = optuna.create_study(direction="maximize", sampler=sampler)
@@ -207,7 +214,8 @@ def stored_config(database: Path) -> Raw:
 
 
 def _point(trial: FrozenTrial) -> Point:
-    return dict(trial.params or trial.system_attrs.get("fixed_params", {}))
+    # Its parameters are written one by one, so a trial that was cut off while it was asked for lacks some.
+    return dict(trial.system_attrs.get("fixed_params") or trial.params)
 
 
 def _sampler(config: Config, seed: int) -> BaseSampler:

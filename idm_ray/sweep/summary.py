@@ -1,6 +1,7 @@
 """What a sweep found, in `summary.json` and on the terminal."""
 
 import json
+import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def ui_command(tracking_uri: str) -> str:
     """The command that opens the MLflow UI on this store, or its address."""
     if tracking_uri.startswith("http"):
         return f"open {tracking_uri}"
-    return f"mlflow ui --backend-store-uri {tracking_uri} --host 127.0.0.1 --port 5000"
+    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --port 5000"
 
 
 def _output(folder: Path) -> str:

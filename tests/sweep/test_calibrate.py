@@ -10,7 +10,7 @@ SPEED = Speed(real=1e-6, synthetic=2e-6, evaluation=3e-6)
 
 
 def plan(shared, concurrent, lanes):
-    return Plan(shared, 1, concurrent, lanes, "")
+    return Plan(shared, 1, concurrent, False, lanes, "")
 
 
 def test_trials_alone_take_their_time_one_after_another(tiny_config):

@@ -48,6 +48,16 @@ METHODS = {
 }
 
 
+@pytest.mark.parametrize("more", [{}, {"condense.preset": Choice(choice=("official", "paper"))}])
+def test_the_size_of_a_space_of_methods_is_the_number_of_its_points(more):
+    assert space.size({**METHODS, **more}) == len(list(space.points({**METHODS, **more})))
+
+
+def test_the_size_is_counted_without_going_through_the_points():
+    wide = {f"queue.{name}": Int(int=(1, 100_000)) for name in ("max_nets", "batch", "train_steps")}
+    assert space.size({"condense.method": Choice(choice=("random", "idm")), **wide}) == 10**15 + 1
+
+
 def test_a_method_has_only_points_that_differ_in_what_it_reads():
     listed = list(space.points(METHODS))
     assert listed == [

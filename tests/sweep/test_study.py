@@ -152,3 +152,23 @@ def test_only_a_trial_that_ran_to_its_end_is_finished(state, facts, said):
     value = None if state == TrialState.FAIL else 1.0
     trial = optuna.trial.create_trial(state=state, value=value, user_attrs=facts)
     assert why_unfinished(trial) == said
+
+
+def test_a_method_without_continuous_settings_that_is_best_does_not_end_the_sweep(tiny_config):
+    search = "search={condense.method: {choice: [dm, idm]}, condense.lambda_reg: {loguniform: [1, 500]}}"
+    study = SweepStudy(tiny_config(search, "sweep.trials=24", "sweep.startup_trials=4"), None)
+    points = finish(study, lambda point: 90.0 if point["condense.method"] == "dm" else 50.0)
+    assert len(points) == 24
+    assert sum(point["condense.method"] == "dm" for point in points.values()) == 1
+
+
+def test_a_trial_cut_off_while_it_is_asked_for_keeps_all_its_settings(tiny_config, tmp_path):
+    config = tiny_config("sweep.trials=3")
+    first = SweepStudy(config, tmp_path / "study.db")
+    point = first.suggest()
+    first._study.enqueue_trial(point)
+    key = next(iter(point))
+    first._study.ask({key: first._distributions[key]})  # and then the process is killed
+    again = SweepStudy(config, tmp_path / "study.db")
+    assert again.release_running() == [0]
+    assert again.ask().point == point

@@ -1,7 +1,6 @@
 """How many real sides a sweep needs, and whether sharing them saves time."""
 
 import json
-import math
 from dataclasses import dataclass
 
 from idm_ray.condense import has_real_side, real_flops, real_settings, synthetic_flops
@@ -11,7 +10,7 @@ from idm_ray.errors import UserError
 from idm_ray.layers import with_point
 from idm_ray.prepare import looks_flops
 from idm_ray.sweep import space
-from idm_ray.sweep.cluster import concurrency
+from idm_ray.sweep.cluster import capacity, concurrency, real_threads
 
 REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.augment",
              "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
@@ -28,6 +27,8 @@ class Plan:
         shared: they are.
         sides: real sides that the trials need; None when it is not bounded.
         concurrent: trials at a time.
+        spare: one more trial may be asked for, since there is no room to start it: it waits for a process to become
+            free, which is then used again.
         lanes: trials' worth of processors that compute at a time; trials may outnumber it.
         text: a line for people.
     """
@@ -35,13 +36,9 @@ class Plan:
     shared: bool
     sides: int | None
     concurrent: int
+    spare: bool
     lanes: float
     text: str
-
-
-def real_threads(config: Config) -> int:
-    """CPUs and torch threads of a real side: as many threads as a trial has, so that it computes the same bits."""
-    return max(1, math.floor(config.sweep.cpus_per_trial))
 
 
 def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Plan:
@@ -62,7 +59,9 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
     prefix = f"{needs} for {sweep.trials} trials"
 
     def unshared(why: str) -> Plan:
-        return Plan(False, sides, alone, _lanes(config, alone, resources), f"{prefix}, not shared: {why}")
+        spare = 1 < alone == capacity(config, resources)
+        lanes = _lanes(config, alone, resources)
+        return Plan(False, sides, alone, spare, lanes, f"{prefix}, not shared: {why}")
 
     if sweep.share == "off":
         return unshared("sweep.share is off")
@@ -75,7 +74,7 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
         "GPU": resources.get("GPU", 0) - sides * sweep.gpus_per_trial,
     }
     try:
-        together = concurrency(config, left)
+        together = concurrency(config, resources, sides)
     except UserError:
         return unshared(f"{needs} beside trials do not fit here")
     lanes = _lanes(config, together, left)
@@ -86,6 +85,7 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
         True,
         sides,
         together,
+        sides == 1 and 1 < together == capacity(config, resources, sides),
         lanes,
         f"{prefix}, shared: saves about {100 * (1 - ratio):.0f} % of their time",
     )

@@ -1,5 +1,6 @@
 """The real side of several trials, in a process of its own."""
 
+import contextlib
 import threading
 import time
 from dataclasses import asdict, replace
@@ -91,7 +92,8 @@ class RealServer:
         with self._changed:
             peak = max(self._cost.peak_bytes, peak_bytes(self._compute.device))
             self._cost = cost = replace(self._cost, peak_bytes=peak)
-        write_cost(self._folder, cost)
+        with contextlib.suppress(OSError):  # told too low after a restart, which is better than no records
+            write_cost(self._folder, cost)
         return asdict(cost)
 
     def _work(self, threads: int) -> None:
@@ -133,7 +135,8 @@ class RealServer:
             self.cost()
             self._told_at = time.monotonic()
         if time.monotonic() - self._saved_at > SNAPSHOT_SECONDS:
-            self._snapshots.save(side)
+            with contextlib.suppress(OSError):  # an older one is computed on from
+                self._snapshots.save(side)
             self._saved_at = time.monotonic()
 
     def _needed(self, position: int) -> bool:

@@ -5,6 +5,7 @@ import torch
 
 from idm_ray.data import load_data
 from idm_ray.errors import UserError
+from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.sharing.plan import count_sides, plan_sharing
 
 HERE = {"CPU": 2.0, "GPU": 0.0}
@@ -63,6 +64,31 @@ def test_where_sharing_does_not_pay_the_reason_is_told(plan, overrides, search, 
     assert not found.shared
     assert found.concurrent == 2
     assert why in found.text
+
+
+@pytest.mark.parametrize(
+    ("overrides", "search", "resources", "concurrent", "spare"),
+    [
+        (["sweep.trials=8", "sweep.cpus_per_trial=0.125"], "lambda", HERE, 8, True),
+        (["sweep.trials=8", "sweep.share=off"], "lambda", HERE, 2, True),
+        (["sweep.trials=8", "sweep.share=off", "sweep.max_concurrent=2"], "lambda", {"CPU": 8.0}, 2, False),
+        (["sweep.trials=8", "sweep.share=off", "sweep.max_concurrent=1"], "lambda", HERE, 1, False),
+        (["sweep.trials=9"], "lambda K", {"CPU": 5.0}, 2, False),
+    ],
+)
+def test_a_trial_waits_in_line_only_where_there_is_no_room_to_start_it(
+    plan, overrides, search, resources, concurrent, spare
+):
+    found = plan(*overrides, search=search, resources=resources)
+    assert (found.concurrent, found.spare) == (concurrent, spare)
+
+
+@pytest.mark.parametrize(
+    ("gpus", "share", "fits"), [(2, 0.4, 4), (2, 0.25, 8), (1, 1, 1), (3, 2, 1), (1, 2, 0), (2, 0.3, 6)]
+)
+def test_no_trial_is_spread_over_parts_of_two_gpus(tiny_config, gpus, share, fits):
+    config = tiny_config(f"sweep.gpus_per_trial={share}")
+    assert capacity(config, {"CPU": 64.0, "GPU": float(gpus)}) == fits
 
 
 def test_on_gpus_real_sides_take_shares_as_trials_do(plan):
