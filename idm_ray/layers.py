@@ -158,8 +158,10 @@ def build_config(*layers: tuple[str, Raw]) -> Config:
         config = Config.model_validate({"search": _default_search(merged), **merged})
     except ValidationError as error:
         raise UserError(_one_line(error, origin)) from None
+    for key in merged.get("search", ()):
+        _check_name(key, origin)
     for key, domain in config.search.items():
-        _check_searched(config, key, domain, origin)
+        _check_searched(config, key, domain)
     return config
 
 
@@ -197,11 +199,14 @@ def domain_corners(domain: Domain) -> tuple[Any, ...]:
     return low, low + (high - low) / math.pi, high
 
 
-def _check_searched(config: Config, key: str, domain: Domain, origin: dict[str, str]) -> None:
+def _check_name(key: str, origin: dict[str, str]) -> None:
     known = setting_keys()
     if key not in known:
         name = origin.get(f"search.{key}", origin.get("search", "config"))
         raise UserError(f"{name}: search.{key} is not a setting of a trial{_nearest(key, known)}")
+
+
+def _check_searched(config: Config, key: str, domain: Domain) -> None:
     alone = method_of({key: domain_corners(domain)[0]}) is not None
     for method, value in itertools.product(("",) if alone else config.methods, domain_corners(domain)):
         if not alone and ignores(method, key):

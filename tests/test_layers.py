@@ -97,6 +97,8 @@ def test_a_config_survives_being_written_and_read():
         ("search.condense.init={choice: [real, magic]}", ["may suggest 'magic'"]),
         ("search.queue.train_steps={uniform: [1, 5]}", ["search.queue.train_steps", "integer"]),
         ("search.sweep.trials={choice: [1]}", ["not a setting of a trial"]),
+        ("search.queue=null", ["command line: search.queue is not a setting of a trial"]),
+        ("search.queue.max_net=null", ["did you mean queue.max_nets?"]),
         ("search=3", ["search"]),
         ("queue.max_nets=1", ["at least 2"]),
         ("novalue", ["key=value", "novalue"]),
