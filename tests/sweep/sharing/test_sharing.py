@@ -9,6 +9,7 @@ import psutil
 import pytest
 import torch
 from mlflow import MlflowClient
+from ray.cluster_utils import Cluster
 
 from idm_ray.artifact import load_condensed
 from idm_ray.sweep.study import SweepStudy
@@ -59,6 +60,31 @@ def real_process(sweep):
     return found[0]
 
 
+@pytest.fixture
+def two_nodes(monkeypatch):
+    """The address of a cluster of two nodes with a processor and an object store each, and a token of its own."""
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "only-for-this-test-" + "0" * 32)
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    cluster.add_node(num_cpus=1)
+    yield cluster.address
+    cluster.shutdown()
+
+
+@pytest.mark.slow
+def test_trials_on_two_nodes_find_what_they_would_alone(start, tmp_path, found, two_nodes):
+    few = "search={condense.lambda_reg: {choice: [1, 100]}, condense.ipc: {choice: [1, 2]}}"
+    short = (few, *GRID[1:], "sweep.trials=4", "sweep.cpus_per_trial=0.5", "condense.iterations=10")
+    plain = start("--name", "off", *short, "sweep.share=off")
+    assert plain.finish() == 0, plain.output
+    # The real side takes one node's processor, so the trials run on the other.
+    across = start("--name", "across", *short, "sweep.share=auto", "--address", two_nodes)
+    assert across.finish() == 0, across.output
+    assert "2 at a time" in across.output
+    assert "1 real side for 4 trials, shared" in across.output
+    assert same(found("across"), found("off"))
+    check_costs(tmp_path / "runs" / "across", 4)
+
+
 @pytest.mark.slow
 def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same(
     start, tmp_path, found, states
@@ -72,7 +98,7 @@ def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same
     assert killed.finish() == 0, killed.output
     assert "1 real side for 8 trials, shared" in killed.output
     assert same(found("killed"), found("off"))
-    check_costs(tmp_path / "runs" / "killed")
+    check_costs(tmp_path / "runs" / "killed", 8)
 
     folder = tmp_path / "runs" / "stopped"
     starved = start("--name", "stopped", *GRID, "sweep.share=auto", "sweep.share_gb=0.00001",
@@ -85,7 +111,7 @@ def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same
     assert same(found("stopped"), found("off"))
 
 
-def check_costs(folder):
+def check_costs(folder, count):
     summary = json.loads((folder / "summary.json").read_text())
     client = MlflowClient(f"sqlite:///{folder.parent / 'mlflow.db'}")
     mine = f"tags.`mlflow.parentRunId` = '{summary['mlflow_run_id']}'"
@@ -94,7 +120,7 @@ def check_costs(folder):
     assert real.info.status == "FINISHED"
     assert real.data.metrics["computed"] > 0
     trials = [run for run in runs if run.data.tags["idm_ray.trial"].isdigit()]
-    assert len(trials) == 8
+    assert len(trials) == count
     for run in trials:
         assert run.data.metrics["seconds"] > 0
         assert run.data.metrics["shared_seconds"] > 0
