@@ -1,4 +1,5 @@
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,30 @@ def test_the_core_loads_no_engine():
     names = ", ".join(f"idm_ray.{module}" for module in core)
     code = f"import sys, {names}; print(sorted({ENGINES!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_processes_of_a_sweep_load_only_what_they_need(tmp_path):
+    code = """
+import sys
+import idm_ray.sweep.trial, idm_ray.sweep.final_task, idm_ray.sweep.sharing.server
+from idm_ray.condense import condense
+from idm_ray.evaluate import evaluate, validation_protocol
+from idm_ray.layers import build_config, parse_overrides
+from idm_ray.prepare import prepare
+
+config = build_config(("here", parse_overrides(sys.argv[1:])))
+data, compute = prepare(config)
+run = condense(config, data, compute)
+for record in run:
+    pass
+evaluate(run.images, run.labels, 1, validation_protocol(config, data, compute))
+print(sorted({"mlflow", "optuna", "torch._dynamo"} & set(sys.modules)))
+"""
+    tiny = ("net.width=8", "net.depth=1", "condense.ipc=1", "condense.iterations=1", "condense.partition=1",
+            "queue.train_steps=1", "evaluate.val_epochs=2")  # fmt: skip
+    found = subprocess.run([sys.executable, "-c", code, "dataset.name=digits", *tiny], capture_output=True, text=True,
+                           check=True, env={**os.environ, "IDM_RAY_CACHE": str(tmp_path)})  # fmt: skip
     assert found.stdout.strip() == "[]"
 
 

@@ -5,8 +5,6 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy.special import stdtr, stdtrit
-
 from idm_ray.errors import UserError
 
 LEVEL = 0.95
@@ -24,6 +22,8 @@ def half_width(values: Sequence[float]) -> float | None:
     """
     if len(values) < 2:
         return None
+    from scipy.special import stdtrit  # slow to load, and no trial needs it
+
     quantile = float(stdtrit(len(values) - 1, (1 + LEVEL) / 2))
     return quantile * statistics.stdev(values) / math.sqrt(len(values))
 
@@ -81,5 +81,7 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Comparison:
     error = statistics.stdev(pairs) / math.sqrt(len(pairs))
     if error == 0:
         return Comparison(difference, half, None, 0.0 if difference else 1.0, len(pairs))
+    from scipy.special import stdtr
+
     t = difference / error
     return Comparison(difference, half, t, float(2 * stdtr(len(pairs) - 1, -abs(t))), len(pairs))

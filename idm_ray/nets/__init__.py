@@ -1,9 +1,10 @@
 """Networks that give features and logits."""
 
+import functools
 from collections.abc import Callable
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from idm_ray import presets
 from idm_ray.compute import Compute
@@ -80,17 +81,28 @@ def stackable(config: NetConfig) -> bool:
     return config.norm != "batch"
 
 
+@functools.cache
 def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:
-    """Floating-point operations of one image's forward pass.
+    """Floating-point operations of one image's convolutions and linear layers, in a forward pass.
 
     Raises:
         UserError: the image is too small for the net, or its width does not fit the norm.
     """
+    counts = []
+
+    def count(layer: nn.Conv2d | nn.Linear, _: object, output: Tensor) -> None:
+        counts.append(2 * output.numel() * layer.weight[0].numel())  # a dot product for each output
+
+    # torch.utils.flop_counter would count the same; but that, and operations on "meta", load TorchDynamo, which
+    # takes a second in every process of a sweep.
     with torch.device("meta"):
         net = build_net(config, shape, num_classes).eval()
-        with FlopCounterMode(display=False) as counter:
-            net(torch.zeros(1, *shape))
-    return float(counter.get_total_flops())
+    for layer in net.modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            layer.register_forward_hook(count)
+    with torch.inference_mode():
+        net.to_empty(device="cpu")(torch.zeros(1, *shape))
+    return float(sum(counts))
 
 
 def _settings(config: NetConfig, shape: Shape) -> Settings:

@@ -1,28 +1,18 @@
 """The last word: the chosen trials and the reference points on test, with the full protocol."""
 
-import hashlib
-import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-import torch
-import yaml
 
-from idm_ray.artifact import load_condensed
 from idm_ray.config import Config, Raw
-from idm_ray.evaluate import Evaluation, evaluate, full_protocol, join, side_by_side
-from idm_ray.files import write_json
-from idm_ray.memory import keep_to_share
+from idm_ray.evaluate import Evaluation, join
 from idm_ray.nets import stackable
-from idm_ray.prepare import prepare
-from idm_ray.references import reference
 from idm_ray.sweep.conductor import trial_folder
+from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
 
 POLL_SECONDS = 0.5
-CONDENSED = "condensed"
 
 
 def evaluate_on_test(
@@ -47,7 +37,7 @@ def evaluate_on_test(
         evaluations by "0007", "random", "whole"; None when it was stopped.
     """
     sweep = config.sweep
-    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpus_per_trial)(_evaluate_nets)
+    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpus_per_trial)(evaluate_nets)
     folders = {f"{number:04d}": str(trial_folder(sweep_folder, number).resolve()) for number in trials}
     subjects = [(name, folder, CONDENSED) for name, folder in folders.items()]
     subjects += [(kind, next(iter(folders.values())), kind) for kind in config.evaluate.references]
@@ -89,40 +79,6 @@ def _whereabouts(config: Config) -> Raw:
     compute = config.trial_compute.model_dump(mode="json")
     chosen = {key: value for key, value in compute.items() if f"compute.{key}" not in config.search}
     return {"compute": chosen, "sweep": config.to_raw()["sweep"]}
-
-
-def _evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> list[dict[str, Any]]:
-    """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again."""
-    folder = Path(trial)
-    raw = yaml.safe_load((folder / "trial.yaml").read_text())
-    config = Config.model_validate(
-        {**raw, **{name: {**raw[name], **section} for name, section in here.items()}}
-    )
-    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
-    keep_to_share(config.sweep.gpus_per_trial)
-    data, compute = prepare(config)
-    protocol = replace(full_protocol(config, data, compute), repeats=nets)
-    if what != CONDENSED:
-        return [asdict(single) for single in reference(what, protocol).singles]
-    condensed = load_condensed(folder / "condensed")
-    settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, compute.numbers]
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    files = {net: folder / "test" / f"{net}.json" for net in nets}
-    known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
-    missing = tuple(net for net in nets if net not in known)
-    for part in side_by_side(replace(protocol, repeats=missing)):
-        evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, part)
-        for net, single in zip(part.repeats, evaluation.singles, strict=True):
-            known[net] = asdict(single)
-            write_json(files[net], {**known[net], "key": key})
-    return [known[net] for net in nets]
-
-
-def _known(file: Path, key: str) -> dict[str, Any] | None:
-    """What was kept under a key."""
-    if not file.exists() or (plain := json.loads(file.read_text())).pop("key") != key:
-        return None
-    return dict(plain)
 
 
 def from_plain(plain: dict[str, Any]) -> Evaluation:

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from idm_ray.compute import Compute
 from idm_ray.config import NetConfig
@@ -336,3 +337,11 @@ def test_flops_are_counted_as_by_hand():
     convolutions = 32 * 32 * 3 * 128 * 9 + (16 * 16 + 8 * 8) * 128 * 128 * 9
     assert forward_flops(NetConfig(), (3, 32, 32), 10) == 2 * (convolutions + 2048 * 10)
     assert math.isclose(2 * convolutions, 101.4e6, rel_tol=0.01)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_flops_are_those_that_torch_counts(name):
+    config = NetConfig(name=name)
+    with FlopCounterMode(display=False) as counter:
+        build_net(config, (3, 32, 32), 7)(torch.zeros(1, 3, 32, 32))
+    assert forward_flops(config, (3, 32, 32), 7) == counter.get_total_flops()

@@ -1,0 +1,61 @@
+"""One task of the last word on test. It is apart from what starts it: its processes need no Optuna and no MLflow."""
+
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from idm_ray.artifact import load_condensed
+from idm_ray.config import Config, Raw
+from idm_ray.evaluate import evaluate, full_protocol, side_by_side
+from idm_ray.files import write_json
+from idm_ray.memory import keep_to_share
+from idm_ray.prepare import prepare
+from idm_ray.references import reference
+
+CONDENSED = "condensed"
+
+
+def evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> list[dict[str, Any]]:
+    """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again.
+
+    Args:
+        trial: its folder.
+        what: `CONDENSED`, or the name of a reference.
+        nets: numbers among the repeats.
+        here: sections of the config that are the sweep's now, whatever they were when the trial ran.
+    """
+    folder = Path(trial)
+    raw = yaml.safe_load((folder / "trial.yaml").read_text())
+    config = Config.model_validate(
+        {**raw, **{name: {**raw[name], **section} for name, section in here.items()}}
+    )
+    torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
+    keep_to_share(config.sweep.gpus_per_trial)
+    data, compute = prepare(config)
+    protocol = replace(full_protocol(config, data, compute), repeats=nets)
+    if what != CONDENSED:
+        return [asdict(single) for single in reference(what, protocol).singles]
+    condensed = load_condensed(folder / "condensed")
+    settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, compute.numbers]
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    files = {net: folder / "test" / f"{net}.json" for net in nets}
+    known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
+    missing = tuple(net for net in nets if net not in known)
+    for part in side_by_side(replace(protocol, repeats=missing)):
+        evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, part)
+        for net, single in zip(part.repeats, evaluation.singles, strict=True):
+            known[net] = asdict(single)
+            write_json(files[net], {**known[net], "key": key})
+    return [known[net] for net in nets]
+
+
+def _known(file: Path, key: str) -> dict[str, Any] | None:
+    """What was kept under a key."""
+    if not file.exists() or (plain := json.loads(file.read_text())).pop("key") != key:
+        return None
+    return dict(plain)
