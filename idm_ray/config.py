@@ -221,8 +221,8 @@ class ComputeConfig(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """auto: bf16 where the hardware multiplies it faster (CUDA, Intel AMX), else fp32; tf32: fp32 whose
-    convolutions and matrix products a CUDA device rounds to TensorFloat32."""
+    """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32; tf32: fp32
+    whose convolutions and matrix products a CUDA device rounds to TensorFloat32."""
     compile: Literal["auto", "on", "off"] = "auto"
     """on: torch.compile; off: neither that nor operations of our own; auto: on the CPU our own where the net
     has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it back."""

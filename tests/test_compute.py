@@ -19,6 +19,15 @@ def test_precision_by_hand(precision, dtype):
     assert choose_compute(ComputeConfig(device="cpu", precision=precision)).precision == dtype
 
 
+@pytest.mark.parametrize(
+    ("units", "dtype"),
+    [(["amx_bf16"], torch.bfloat16), (["avx512_bf16"], torch.bfloat16), (["avx512_f"], torch.float32)],
+)
+def test_bf16_is_chosen_where_the_cpu_multiplies_it(monkeypatch, units, dtype):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True))
+    assert choose_compute(ComputeConfig(device="cpu")).precision == dtype
+
+
 def test_tf32_is_float32_that_only_cuda_may_round(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     found = {

@@ -103,7 +103,7 @@ class Subject:
         config, data = shortened(self._scene, epochs).config, self._data
         settings = config.condense
         images = start_images(data.train, settings.ipc, settings.partition, settings.init, config.seed)
-        labels = class_labels(data.num_classes, settings.ipc).to(images.device)
+        labels = class_labels(data.num_classes, settings.ipc, images.device)
         protocol = full_protocol(config, data, self._variant.compute)
         began = time.perf_counter()
         if self._variant.plain:

@@ -31,14 +31,12 @@ class Run:
 
     Attributes:
         seconds: from the command to its end.
-        first: seconds until S of the first trial was evaluated after one iteration; None unless looked for.
         own: seconds that trials say they have computed, together.
         shared: trials shared a real side.
         memory: the most bytes that all processes of trials held at a time: their share of what is mapped by several.
     """
 
     seconds: float
-    first: float | None
     own: float
     shared: bool
     memory: int
@@ -87,19 +85,18 @@ def measure_platform(options: Options, say: Say) -> Result:
     say("the same as a sweep of one trial")
     run = _sweep(options, 1, ["sweep.share=off", f"sweep.cpus_per_trial={options.threads}"])
     say("from the command to the first iteration")
-    first = _sweep(options, 1, ["evaluate.every=1", f"sweep.cpus_per_trial={options.threads}"], first=True)
-    assert first.first is not None
+    first = _first_iteration(options)
     rows = (
         ("bare loop", text(bare), text(bare_wall)),
         ("sweep of one trial", text(run.own), text(run.seconds)),
         ("overhead", f"{100 * (run.own / bare - 1):.1f} %", f"{run.seconds - bare_wall:.1f} s"),
-        ("first iteration after", "", text(first.first)),
+        ("first iteration after", "", text(first)),
     )
     notes = ("loop: iterations, and in a sweep the looks at S; wall: from the command to its end.",)
     table = Table(
         f"d. Platform, {options.amounts.sweep_iterations} iterations", ("", "loop s", "wall s"), rows, notes
     )
-    plain = {"bare_loop": bare, "bare_wall": bare_wall, "sweep": asdict(run), "first": first.first}
+    plain = {"bare_loop": bare, "bare_wall": bare_wall, "sweep": asdict(run), "first": first}
     return Result((table,), _settings(options), [plain])
 
 
@@ -140,25 +137,43 @@ def _config(options: Options, folder: Path, trials: int) -> list[str]:
     return [str(file), *_overrides(options, trials)]
 
 
-def _sweep(options: Options, trials: int, overrides: Sequence[str], first: bool = False) -> Run:
+def _sweep(options: Options, trials: int, overrides: Sequence[str]) -> Run:
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        sweep = ["sweep.sampler=grid", "sweep.pruner=none", "sweep.best=0", f"sweep.trials={trials}"]
-        began = time.perf_counter()
-        process = start(
-            "sweep.py", [*_config(options, folder, trials), *sweep, *overrides, "--name", "bench"], folder
-        )
-        mark = folder / "runs" / "bench" / "trials" / "0000" / "steps" / "000001.png"
-        memory, seen, look = 0, None, began
+        folder, began = Path(name), time.perf_counter()
+        process = _start_sweep(options, folder, trials, overrides)
+        memory, look = 0, began
         while process.poll() is None:
             if time.perf_counter() >= look:
                 memory, look = max(memory, _held(process.pid)), time.perf_counter() + MEMORY_SECONDS
-            if first and mark.exists():
-                seen = seen or time.perf_counter() - began
             time.sleep(POLL_SECONDS)
         finish(process, folder)
         seconds, real = time.perf_counter() - began, folder / "runs" / "bench" / "real"
-        return Run(seconds, seen, _own_seconds(folder), real.exists(), memory)
+        return Run(seconds, _own_seconds(folder), real.exists(), memory)
+
+
+def _first_iteration(options: Options) -> float:
+    """Seconds from the command until S was evaluated after one iteration; the sweep is stopped then."""
+    with tempfile.TemporaryDirectory() as name:
+        folder, began = Path(name), time.perf_counter()
+        overrides = ["evaluate.every=1", f"sweep.cpus_per_trial={options.threads}"]
+        process = _start_sweep(options, folder, 1, overrides)
+        mark = folder / "runs" / "bench" / "trials" / "0000" / "steps" / "000001.png"
+        while not mark.exists():
+            if process.poll() is not None:
+                finish(process, folder)
+            time.sleep(POLL_SECONDS)
+        seconds = time.perf_counter() - began
+        process.terminate()
+        process.wait()
+        return seconds
+
+
+def _start_sweep(
+    options: Options, folder: Path, trials: int, overrides: Sequence[str]
+) -> subprocess.Popen[bytes]:
+    sweep = ["sweep.sampler=grid", "sweep.pruner=none", "sweep.best=0", f"sweep.trials={trials}"]
+    arguments = [*_config(options, folder, trials), *sweep, *overrides, "--name", "bench"]
+    return start("sweep.py", arguments, folder)
 
 
 def _own_seconds(folder: Path) -> float:

@@ -100,7 +100,7 @@ class Cafe(Condensation):
         """Train the net on S until the query set sees that it has moved."""
         settings, queue, condense = self._config.cafe, self._config.queue, self._config.condense
         recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, condense.augment)
-        labels = class_labels(len(self._counts), condense.ipc).to(self._compute.device)
+        labels = class_labels(len(self._counts), condense.ipc, self._compute.device)
         fetch = self._set.images.clone().__getitem__
         seen: list[Tensor] = []
         for _ in range(settings.most_epochs):

@@ -107,7 +107,7 @@ class GradientMatching(Condensation):
     def _train(self, velocity: Tensor, order: torch.Generator, draws: torch.Generator) -> None:
         queue = self._config.queue
         recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, self._settings.augment)
-        labels = class_labels(len(self._counts), self._settings.ipc).to(self._device)
+        labels = class_labels(len(self._counts), self._settings.ipc, self._device)
         images = self._set.images.clone()
         for _ in range(self._inner):
             for _ in train_epoch(

@@ -38,11 +38,11 @@ def objective(
     means = features.view(classes, -1, features.shape[1]).mean(dim=1)
     matching = (means - targets).square().sum()
     per_class = len(features) // classes
-    labels = class_labels(classes, per_class).to(logits.device)
+    labels = class_labels(classes, per_class, logits.device)
     entropy = cross_entropy(logits, labels, reduction="sum") / per_class
     return Losses(matching, entropy, matching + lambda_reg * accuracy * entropy)
 
 
-def class_labels(classes: int, per_class: int) -> Tensor:
-    """int64 [classes * per_class]: 0, 0, ..., 1, 1, ..."""
-    return torch.arange(classes).repeat_interleave(per_class)
+def class_labels(classes: int, per_class: int, device: torch.device | str = "cpu") -> Tensor:
+    """int64 [classes * per_class] on the device: 0, 0, ..., 1, 1, ..."""
+    return torch.arange(classes, device=device).repeat_interleave(per_class)

@@ -81,6 +81,7 @@ class RealSide:
         self.position = 0
         self._counts = tuple(min(self._batch_real, count) for count in data.counts)
         self._device = self._shell.weights.device
+        self._count_of_class = torch.tensor(self._counts, dtype=torch.float32, device=self._device)[:, None]
         self._workers = ThreadPoolExecutor(
             len(shells), initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
         )
@@ -193,8 +194,7 @@ class RealSide:
             sums = class_sums(features, of_class, self._data.num_classes)
             totals = sums if totals is None else totals + sums
         assert totals is not None, "every class has a training image"
-        counts = torch.tensor(self._counts, dtype=torch.float32, device=self._device)
-        return totals / counts[:, None], correct / len(labels)
+        return totals / self._count_of_class, correct / len(labels)
 
 
 def real_settings(config: Config) -> dict[str, Any]:

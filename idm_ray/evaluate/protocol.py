@@ -154,7 +154,7 @@ def evaluate_random(
     partition = partition if protocol.config.evaluate.expand else 1
     check_random(protocol.data, ipc, partition)
     classes, device = protocol.data.num_classes, protocol.compute.device
-    labels = class_labels(classes, ipc * partition**2).to(device)
+    labels = class_labels(classes, ipc * partition**2, device)
 
     def fetch_of(part: Protocol) -> Fetch:
         sets = torch.empty(len(part.repeats), len(labels), *part.data.shape, device=device)
