@@ -10,21 +10,25 @@ from idm_ray.errors import UserError
 
 
 def start_ray(config: Config) -> dict[str, float]:
-    """Connect to Ray or start it; returns its resources, such as "CPU" and "GPU".
+    """Join the cluster at the sweep's address, or start Ray here; returns its resources, such as "CPU" and "GPU".
+
+    Without an address Ray is always started: told nothing, it would join any cluster that it finds on this
+    machine or in `RAY_ADDRESS`, or wait for minutes for one that is gone.
 
     Raises:
-        UserError: the cluster does not answer.
+        UserError: the cluster does not answer, or Ray does not start.
     """
     sweep = config.sweep
     try:
         ray.init(
-            address=sweep.address,
+            address=sweep.address or "local",
             include_dashboard=False if sweep.address is None else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
     except (ConnectionError, RuntimeError) as error:
-        raise UserError(f"Ray cannot be reached at {sweep.address}: {str(error).splitlines()[0]}") from None
+        failed = f"cannot be reached at {sweep.address}" if sweep.address else "cannot be started here"
+        raise UserError(f"Ray {failed}: {str(error).splitlines()[0]}") from None
     resources: dict[str, float] = ray.cluster_resources()
     return resources
 

@@ -48,7 +48,7 @@ def test_ray_takes_the_handler_of_sigterm():
     """So `Stop.listen` is called again after ray.init."""
     code = (
         "import signal, ray; signal.signal(signal.SIGTERM, print); "
-        "ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False); "
+        "ray.init('local', num_cpus=1, include_dashboard=False, log_to_driver=False); "
         "print('taken', signal.getsignal(signal.SIGTERM) is not print)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -36,7 +36,8 @@ def runs_of(folder):
     return client, parent, {int(run.data.tags["idm_ray.trial"]): run for run in children}
 
 
-def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path):
+def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # only --address joins a cluster
     sweep = start(
         "--name", "mixed", "sweep.sampler=grid", "sweep.pruner=none", "--json",
         "search={condense.lr: {choice: [0.1, 1.0e+30]}, queue.batch: {choice: [16, 10000000000000]}}",
