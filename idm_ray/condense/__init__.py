@@ -8,7 +8,7 @@ from idm_ray.condense.matching import (
     real_side,
     synthetic_flops,
 )
-from idm_ray.condense.methods import METHODS, condense, has_real_side
+from idm_ray.condense.methods import METHODS, condense, has_real_side, run_length
 from idm_ray.condense.partition import check_partition, check_start, expand, start_images
 from idm_ray.condense.real_side import RealRecord, RealSide, RealSource, real_settings
 from idm_ray.condense.selection import Keep
@@ -31,6 +31,7 @@ __all__ = [
     "real_flops",
     "real_settings",
     "real_side",
+    "run_length",
     "start_images",
     "synthetic_flops",
 ]

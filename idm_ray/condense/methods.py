@@ -9,7 +9,7 @@ from idm_ray.condense.gradient_matching import GradientMatching
 from idm_ray.condense.loop import Condensation
 from idm_ray.condense.matching import DistributionMatching
 from idm_ray.condense.real_side import RealSource
-from idm_ray.condense.selection import Keep, Selection
+from idm_ray.condense.selection import Keep, Selection, training_epochs
 from idm_ray.config import Config
 from idm_ray.data import Data
 
@@ -73,6 +73,13 @@ def condense(
     ...     print(record.iteration, float(record.total))
     """
     return METHODS[config.condense.method](config, data, compute, Given(real, keep))
+
+
+def run_length(config: Config) -> int:
+    """Iterations of a whole condensation by the config's method; for a selection epochs of the net that chooses."""
+    if METHODS[config.condense.method] is _selection:
+        return training_epochs(config)
+    return config.condense.iterations
 
 
 def has_real_side(method: str) -> bool:

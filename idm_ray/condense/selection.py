@@ -31,6 +31,11 @@ class Keep(Protocol):
         ...
 
 
+def training_epochs(config: Config) -> int:
+    """Epochs of the net that chooses; none where chance does."""
+    return 0 if config.condense.method == "random" else config.select.epochs
+
+
 class Selection(Condensation):
     """An iteration is an epoch of a net on the training part; what it learns decides what is chosen.
 
@@ -48,8 +53,7 @@ class Selection(Condensation):
 
     def __init__(self, config: Config, data: Data, compute: Compute, keep: Keep | None = None):
         settings = config.condense
-        epochs = 0 if settings.method == "random" else config.select.epochs
-        super().__init__(epochs, data.num_classes, settings.ipc)
+        super().__init__(training_epochs(config), data.num_classes, settings.ipc)
         fewest = min(range(data.num_classes), key=data.train.counts.__getitem__)
         if data.train.counts[fewest] < settings.ipc:
             raise UserError(
@@ -64,7 +68,7 @@ class Selection(Condensation):
         self._velocity = torch.zeros_like(self.shell.weights)
         self.forgotten = torch.zeros(count, dtype=torch.int32, device=device)
         self.ever_right, self._right = torch.zeros(2, count, dtype=torch.bool, device=device)
-        if epochs:
+        if self.iterations:
             self.shell.load(self.shell.fresh_weights(stream(config.seed, "scoring net")))
             kept = None if keep is None else keep.load(self._key)
             if kept is not None:

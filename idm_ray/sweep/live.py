@@ -1,6 +1,7 @@
 """The sweep on a terminal: a live table of trials, or plain lines where there is no terminal."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console, RenderableType
@@ -20,13 +21,15 @@ class Display:
     Args:
         board: read at every refresh.
         trials: planned.
-        iterations: of a trial, for messages.
+        length: iterations of a whole trial at a point.
         console: where to; standard error keeps standard output for results.
         verbosity: -1 shows nothing, 0 trials, 1 also every report.
     """
 
-    def __init__(self, board: Board, trials: int, iterations: int, console: Console, verbosity: int):
-        self._board, self._trials, self._iterations = board, trials, iterations
+    def __init__(
+        self, board: Board, trials: int, length: Callable[[Point], int], console: Console, verbosity: int
+    ):
+        self._board, self._trials, self._length = board, trials, length
         self._console, self._verbosity = console, verbosity
         self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
@@ -54,7 +57,7 @@ class Display:
             return
         if row.state == RUNNING and row.accuracy is not None and self._verbosity < 1:
             return
-        self.say(_line(row, self._iterations))
+        self.say(_line(row, self._length(row.point)))
 
     def _table(self) -> RenderableType:
         rows = list(self._board.rows.values())
@@ -71,7 +74,7 @@ class Display:
                 f"{row.number:04d}",
                 f"[{STYLES[row.state]}]{row.state.lower()}[/]",
                 *(_short(row.point.get(key, "")) for key in keys),
-                f"{row.iteration}/{self._iterations}",
+                f"{row.iteration}/{self._length(row.point)}",
                 "" if row.accuracy is None else f"{row.accuracy:.2f}",
                 f"{row.seconds + waiting:.0f}",
                 *([f"{row.shared_seconds:.0f}"] if shared else []),
@@ -92,12 +95,10 @@ def describe_point(point: Point) -> str:
     return " ".join(f"{key.partition('.')[2] or key}={_short(value)}" for key, value in point.items())
 
 
-def _line(row: Row, iterations: int) -> str:
+def _line(row: Row, length: int) -> str:
     text = f"trial {row.number:04d} {row.state.lower():<11} {describe_point(row.point)}"
     if row.accuracy is not None:
-        text += (
-            f"  iteration {row.iteration}/{iterations}  validation {row.accuracy:.2f} %  {row.seconds:.0f} s"
-        )
+        text += f"  iteration {row.iteration}/{length}  validation {row.accuracy:.2f} %  {row.seconds:.0f} s"
     return f"{text}  {row.reason}" if row.reason else text
 
 

@@ -17,12 +17,14 @@ from ray import tune
 from rich.console import Console
 
 from idm_ray.artifact import versions
+from idm_ray.condense import run_length
 from idm_ray.config import Config
 from idm_ray.data import Data
 from idm_ray.data.raw import Progress
 from idm_ray.errors import UserError
 from idm_ray.evaluate import Evaluation
 from idm_ray.files import write_bytes
+from idm_ray.layers import with_point
 from idm_ray.sweep import preflight
 from idm_ray.sweep.board import Board
 from idm_ray.sweep.cluster import start_ray
@@ -116,7 +118,13 @@ class _Run:
     def go(self, plan: Plan, console: Console, verbosity: int) -> Outcome:
         config, tracker = self._config, self._tracker
         board = Board()
-        display = Display(board, config.sweep.trials, config.condense.iterations, console, verbosity)
+        display = Display(
+            board,
+            config.sweep.trials,
+            lambda point: run_length(with_point(config, point)),
+            console,
+            verbosity,
+        )
         tags = _tags(config, self._data)
         sides = None
         if plan.shared:

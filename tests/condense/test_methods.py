@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from idm_ray.condense import METHODS, condense
+from idm_ray.condense import METHODS, condense, run_length
 from idm_ray.errors import UserError
 from idm_ray.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
 
@@ -23,6 +23,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(preset, of_preset, small_data, c
     config, data = of_preset(preset), small_data()
     whole = condense(config, data, cpu)
     records = list(whole)
+    assert len(records) == run_length(config)
     for stop in range(len(records)):
         first, second = condense(config, data, cpu), condense(config, data, cpu)
         for _ in range(stop):
