@@ -3,7 +3,7 @@
 import sys
 
 from idm_ray.bench.run import run
-from idm_ray.terminal import main
+from idm_ray.commands.terminal import main
 
 if __name__ == "__main__":
     sys.exit(main(run))

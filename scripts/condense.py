@@ -9,18 +9,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from idm_ray.artifact import condensed_set, save_condensed
-from idm_ray.compute import describe
-from idm_ray.condense import Condensation, condense
-from idm_ray.config import Config
+from idm_ray.artifacts.condensed import condensed_set, save_condensed
+from idm_ray.artifacts.trained import KeptTrainings
+from idm_ray.commands.terminal import deferred_interrupt, epoch_progress, main, progress_bars, store_progress
+from idm_ray.condensation import Condensation, condense
 from idm_ray.errors import UserError
-from idm_ray.evaluate import Protocol, evaluate, full_protocol
-from idm_ray.files import check_out, read_state, write_json, write_state
-from idm_ray.layers import build_config, parse_overrides, read_yaml
-from idm_ray.prepare import fingerprint, prepare
-from idm_ray.references import reference
-from idm_ray.terminal import deferred_interrupt, epoch_progress, main, progress_bars, store_progress
-from idm_ray.trainings import KeptTrainings
+from idm_ray.evaluation import Protocol, evaluate, full_protocol
+from idm_ray.evaluation.prepare import fingerprint, prepare
+from idm_ray.evaluation.references import reference
+from idm_ray.runtime.compute import describe
+from idm_ray.runtime.files import check_out, read_state, write_json, write_state
+from idm_ray.settings.layers import build_config, parse_overrides, read_yaml
+from idm_ray.settings.sections import Config
 
 
 def parser() -> argparse.ArgumentParser:

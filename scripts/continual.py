@@ -2,8 +2,8 @@
 
 import sys
 
-from idm_ray import continual_command
-from idm_ray.terminal import main
+from idm_ray.commands import continual as continual_command
+from idm_ray.commands.terminal import main
 
 
 def run(arguments: list[str]) -> int:

@@ -2,8 +2,8 @@
 
 import sys
 
-from idm_ray import evaluate_command
-from idm_ray.terminal import main
+from idm_ray.commands import evaluate as evaluate_command
+from idm_ray.commands.terminal import main
 
 
 def run(arguments: list[str]) -> int:
@@ -11,7 +11,7 @@ def run(arguments: list[str]) -> int:
     parsed = evaluate_command.parser().parse_intermixed_args(arguments)
     if not parsed.mlflow:
         return evaluate_command.run(parsed)
-    from idm_ray.sweep.evaluation_log import evaluation_log  # MLflow, which takes seconds to load
+    from idm_ray.sweep.tracking.evaluations import evaluation_log  # MLflow, which takes seconds to load
 
     return evaluate_command.run(parsed, evaluation_log(parsed.mlflow))
 

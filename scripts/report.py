@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from idm_ray.terminal import main
+from idm_ray.commands.terminal import main
 
 
 def report(arguments: list[str]) -> int:
@@ -13,7 +13,7 @@ def report(arguments: list[str]) -> int:
     command.add_argument("sweep", metavar="SWEEP", help="name of a sweep, its folder, or 'latest'")
     command.add_argument("--output-dir", type=Path, default=Path("runs"), help="of all sweeps (default runs)")
     parsed = command.parse_args(arguments)
-    from idm_ray.sweep.report import report_of  # Optuna and matplotlib take a while to load
+    from idm_ray.sweep.view.report import report_of  # Optuna and matplotlib take a while to load
 
     print(report_of(parsed.sweep, parsed.output_dir))
     return 0

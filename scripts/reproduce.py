@@ -2,7 +2,7 @@
 
 import sys
 
-from idm_ray.terminal import main
+from idm_ray.commands.terminal import main
 
 
 def reproduce(arguments: list[str]) -> int:

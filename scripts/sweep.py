@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from idm_ray.terminal import main, store_progress
+from idm_ray.commands.terminal import main, store_progress
 
 CONFIGS = Path(__file__).resolve().parent.parent / "tune_configs"
 

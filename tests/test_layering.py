@@ -7,23 +7,25 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parent.parent / "idm_ray"
-BOTTOM = (
-    "config",
-    "presets",
-    "published",
-    "errors",
-    "streams",
-    "compute",
-    "layers",
-    "files",
-    "memory",
-    "data",
-    "nets",
-)
-LAYERS = {**dict.fromkeys(BOTTOM, 0), "condense": 1, "evaluate": 2,
-          **dict.fromkeys(("artifact", "prepare", "references", "terminal", "trainings"), 3),
-          **dict.fromkeys(("evaluation_tables", "evaluate_command", "continual_command"), 3),
-          "sweep": 4, "bench": 5, "paper": 6}  # fmt: skip
+LAYERS = {
+    name: height
+    for height, names in enumerate(
+        (
+            ("errors", "__init__"),
+            ("settings",),
+            ("runtime",),
+            ("data", "nets"),
+            ("artifacts",),
+            ("condensation",),
+            ("evaluation",),
+            ("sweep",),
+            ("bench", "paper"),
+            ("commands",),
+        )
+    )
+    for name in names
+}
+"""Rooms by floor, the lowest first."""
 ENGINES = {"ray", "optuna", "mlflow"}
 FILES = sorted(path.relative_to(PACKAGE) for path in PACKAGE.rglob("*.py"))
 
@@ -38,7 +40,13 @@ def imports(file):
 
 
 def test_the_core_loads_no_engine():
-    core = ("condense", "evaluate", "prepare", "artifact", "references", "layers", "terminal")
+    core = (
+        "condensation",
+        "evaluation",
+        "evaluation.prepare",
+        "evaluation.references",
+        "artifacts.condensed",
+    )
     names = ", ".join(f"idm_ray.{module}" for module in core)
     code = f"import sys, {names}; print(sorted({ENGINES!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -49,10 +57,10 @@ def test_processes_of_a_sweep_load_only_what_they_need(tmp_path):
     code = """
 import sys
 import idm_ray.sweep.trial, idm_ray.sweep.final_task, idm_ray.sweep.sharing.server
-from idm_ray.condense import condense
-from idm_ray.evaluate import evaluate, validation_protocol
-from idm_ray.layers import build_config, parse_overrides
-from idm_ray.prepare import prepare
+from idm_ray.condensation import condense
+from idm_ray.evaluation import evaluate, validation_protocol
+from idm_ray.settings.layers import build_config, parse_overrides
+from idm_ray.evaluation.prepare import prepare
 
 config = build_config(("here", parse_overrides(sys.argv[1:])))
 data, compute = prepare(config)
@@ -71,11 +79,11 @@ print(sorted({"mlflow", "optuna", "torch._dynamo"} & set(sys.modules)))
 
 @pytest.mark.parametrize("file", FILES, ids=str)
 def test_imports_point_down(file):
-    own = LAYERS.get(file.parts[0].removesuffix(".py"), 0)
+    own = file.parts[0].removesuffix(".py")
     for module in imports(file):
         parts = module.split(".")
         if parts[0] == "idm_ray" and len(parts) > 1:
-            assert LAYERS[parts[1]] <= own, f"{file} imports {module}"
+            assert parts[1] == own or LAYERS[parts[1]] < LAYERS[own], f"{file} imports {module}"
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

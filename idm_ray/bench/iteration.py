@@ -12,8 +12,8 @@ from idm_ray.bench.stopwatch import PHASES, Lap
 from idm_ray.bench.subject import Images, Subject
 from idm_ray.bench.variants import choose_variants
 from idm_ray.bench.worker import Worker
-from idm_ray.condense import condensation_flops
-from idm_ray.config import Config
+from idm_ray.condensation import condensation_flops
+from idm_ray.settings.sections import Config
 
 COLUMNS = ("", "first s", "median s", "min", "max", "faster", *(f"{phase} s" for phase in PHASES),
            "TFLOP/s", "peak MiB")  # fmt: skip

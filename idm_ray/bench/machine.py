@@ -5,7 +5,6 @@ import importlib.metadata
 import os
 import platform
 import statistics
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import torch
 
-from idm_ray.compute import allow_tf32
+from idm_ray.runtime.compute import allow_tf32
 
 PACKAGES = ("idm_ray", "torch", "torchvision", "numpy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16")
@@ -49,23 +48,6 @@ def versions() -> dict[str, str | None]:
         except importlib.metadata.PackageNotFoundError:
             found[name] = None
     return found
-
-
-def commit() -> tuple[str | None, bool | None]:
-    """The commit of the working tree and whether it has changes; None where this is no working tree."""
-    head, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return head, None if changes is None else bool(changes)
-
-
-def _git(*arguments: str) -> str | None:
-    command = ["git", *arguments]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=Path(__file__).parent, check=True, timeout=30
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idm_ray.bench.plain_augment import Parameters, class_draws, plain_augment
-from idm_ray.condense.partition import start_images
-from idm_ray.condense.synthetic import step_settings
-from idm_ray.config import Config
+from idm_ray.condensation.partition import start_images
+from idm_ray.condensation.synthetic import step_settings
 from idm_ray.data import ClassImages, Data
 from idm_ray.nets.convnet import default_depth
 from idm_ray.nets.weights import initialise
-from idm_ray.streams import stream
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
 
 
 class PlainNet(nn.Module):

@@ -7,8 +7,8 @@ from torch.nn import functional as F
 from idm_ray.bench.plain import PlainNet, fresh_net, plain_parts
 from idm_ray.bench.plain_augment import batch_draws, plain_augment
 from idm_ray.data import ClassImages
-from idm_ray.evaluate import Protocol
-from idm_ray.streams import stream
+from idm_ray.evaluation import Protocol
+from idm_ray.runtime.streams import stream
 
 JUDGED = 256
 

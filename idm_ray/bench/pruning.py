@@ -8,7 +8,7 @@ from pathlib import Path
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, text
 from idm_ray.bench.sweeps import finish, start
-from idm_ray.layers import build_config
+from idm_ray.settings.layers import build_config
 
 CONFIG = Path(__file__).resolve().parents[2] / "tune_configs" / "digits.yaml"
 PRUNERS = ("none", "median")
@@ -89,7 +89,10 @@ def _overrides(options: Options) -> list[str]:
 
 
 def _course(options: Options, pruner: str, seed: int) -> Course:
-    from idm_ray.sweep.study import SweepStudy, stored_config  # Optuna, which parts a, b and f do without
+    from idm_ray.sweep.search.study import (  # Optuna, which parts a, b and f do without
+        SweepStudy,
+        stored_config,
+    )
 
     with tempfile.TemporaryDirectory() as name:
         own = (f"seed={seed}", f"sweep.pruner={pruner}", "--name", "bench")

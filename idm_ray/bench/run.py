@@ -11,10 +11,11 @@ import torch
 from rich.console import Console
 
 from idm_ray.bench import evaluation, iteration, pruning, scaling, sweeps
-from idm_ray.bench.machine import Floor, commit, floor, machine, versions
+from idm_ray.bench.machine import Floor, floor, machine, versions
 from idm_ray.bench.options import Options, parser, resolve
 from idm_ray.bench.output import Result, Say, Table, show, text
-from idm_ray.files import write_json
+from idm_ray.runtime.files import write_json
+from idm_ray.runtime.versions import commit
 
 WIDTH = 200
 

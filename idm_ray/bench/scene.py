@@ -8,9 +8,9 @@ import torch
 
 from idm_ray.bench.amounts import Work
 from idm_ray.bench.options import Options
-from idm_ray.config import Config
 from idm_ray.data import ClassImages, Data, load_data
-from idm_ray.layers import build_config
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.sections import Config
 
 MEAN, STD = 0.5, 0.29
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from idm_ray.bench.plain import PlainCondensation
-from idm_ray.condense.queue import ModelQueue
-from idm_ray.condense.real_side import RealSide
-from idm_ray.condense.synthetic import SyntheticSide
+from idm_ray.condensation.queue import ModelQueue
+from idm_ray.condensation.real_side import RealSide
+from idm_ray.condensation.synthetic import SyntheticSide
 
 REST = "rest"
 PHASES: dict[str, tuple[tuple[type, str], ...]] = {

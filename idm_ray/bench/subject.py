@@ -7,18 +7,18 @@ from dataclasses import dataclass
 import torch
 import torch._dynamo  # imported by torch.optim and torch.compile at their first call, which is timed
 
-from idm_ray.bench.memory import PeakMemory
+from idm_ray.bench.peak import PeakMemory
 from idm_ray.bench.plain import PlainCondensation
 from idm_ray.bench.plain_evaluation import plain_evaluation
 from idm_ray.bench.scene import Scene, scene_data, shortened
 from idm_ray.bench.stopwatch import Lap, Stopwatch
 from idm_ray.bench.variants import Variant
-from idm_ray.compute import allow_tf32, ready_process
-from idm_ray.condense import Condensation, condense
-from idm_ray.condense.objective import class_labels
-from idm_ray.condense.partition import start_images
+from idm_ray.condensation import Condensation, condense
+from idm_ray.condensation.objective import class_labels
+from idm_ray.condensation.partition import start_images
 from idm_ray.data import Data
-from idm_ray.evaluate import evaluate, full_protocol
+from idm_ray.evaluation import evaluate, full_protocol
+from idm_ray.runtime.compute import allow_tf32, ready_process
 
 
 @dataclass(frozen=True)

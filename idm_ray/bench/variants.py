@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import torch
 
-from idm_ray.compute import Compute, choose_compute
-from idm_ray.config import ComputeConfig
+from idm_ray.runtime.compute import Compute, choose_compute
+from idm_ray.settings.sections import ComputeConfig
 
 MODES = {"eager": "off", "compiled": "on", "auto": "auto"}
 """Ways to run the product, as `compute.compile` names them; auto is what a long run gets by default."""

@@ -13,9 +13,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from idm_ray.data.files import sha256
-from idm_ray.data.raw import Found, Pixels, Progress, RawImages, RawSplit, Shape
+from idm_ray.data.digests import sha256
+from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
 
 FORMAT = 1
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from idm_ray.config import DatasetConfig
 from idm_ray.data.decode import Encoded, decode_blocks, load_image, to_pixels
-from idm_ray.data.raw import Found, Pixels, Progress, RawImages, RawSplit
+from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 TEST_NAMES = ("test", "val")

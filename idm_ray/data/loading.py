@@ -9,14 +9,15 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idm_ray.config import DatasetConfig
-from idm_ray.data.files import default_cache
-from idm_ray.data.raw import Progress, Shape
+from idm_ray.data.raw import Shape
 from idm_ray.data.sampling import ClassImages, resident
 from idm_ray.data.sources import SOURCES, find_images
 from idm_ray.data.split import split_rows
 from idm_ray.data.store import StoredSplit, cached_store
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import default_cache
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
 
 
 @dataclass(frozen=True)

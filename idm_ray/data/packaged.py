@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from idm_ray.config import DatasetConfig
-from idm_ray.data.files import content_digest
-from idm_ray.data.raw import Found, Pixels, Progress, RawImages, array_split
+from idm_ray.data.digests import content_digest
+from idm_ray.data.raw import Found, Pixels, RawImages, array_split
 from idm_ray.data.split import split_rows
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 UBYTE_FILES = (

@@ -11,11 +11,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from idm_ray.config import DatasetConfig
 from idm_ray.data.decode import Encoded, decode_blocks, is_grey, load_image, to_pixels
-from idm_ray.data.files import content_digest
-from idm_ray.data.raw import Found, Pixels, Progress, RawImages, RawSplit, Shape
+from idm_ray.data.digests import content_digest
+from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
 
 TEST_NAMES = ("test", "validation", "val")
 ROWS = 1024

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from idm_ray.config import DatasetConfig
 from idm_ray.data.folders import find_folder, find_tiny_imagenet
 from idm_ray.data.packaged import find_digits, find_torchvision, find_ubyte
 from idm_ray.data.parquet import find_parquet
-from idm_ray.data.raw import Found, Progress
+from idm_ray.data.raw import Found
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,11 @@ from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
 from idm_ray.data.build import FORMAT, build_store, manifest_digest
-from idm_ray.data.files import locked, sha256
-from idm_ray.data.raw import Found, Progress, Shape
+from idm_ray.data.digests import sha256
+from idm_ray.data.locks import locked
+from idm_ray.data.raw import Found, Shape
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
 
 
 class StoreError(Exception):

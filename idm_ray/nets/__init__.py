@@ -6,18 +6,18 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from idm_ray import presets
-from idm_ray.compute import Compute
-from idm_ray.config import NetConfig
 from idm_ray.errors import UserError
 from idm_ray.nets.base import Net
 from idm_ray.nets.classic import alexnet, lenet, mlp, vgg11
 from idm_ray.nets.convnet import ConvNet, default_depth
-from idm_ray.nets.layers import Settings, Shape, TooSmall
+from idm_ray.nets.modules import Settings, Shape, TooSmall
 from idm_ray.nets.resnet import resnet18
 from idm_ray.nets.shell import Shell
 from idm_ray.nets.stack import Stack
 from idm_ray.nets.weights import sgd_step
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings import presets
+from idm_ray.settings.sections import NetConfig
 
 __all__ = [
     "NETS",

@@ -1,7 +1,7 @@
 """LeNet, AlexNet, VGG11 and MLP, in the sizes that the field uses for images of 28 and 32 pixels."""
 
 from idm_ray.nets.base import Net
-from idm_ray.nets.layers import Builder, Settings, Shape
+from idm_ray.nets.modules import Builder, Settings, Shape
 
 
 def lenet(shape: Shape, num_classes: int, settings: Settings) -> Net:

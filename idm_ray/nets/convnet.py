@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from idm_ray.nets import native
 from idm_ray.nets.base import Net
-from idm_ray.nets.layers import Builder, Settings, Shape
+from idm_ray.nets.modules import Builder, Settings, Shape
 
 
 class ConvNet(Net):

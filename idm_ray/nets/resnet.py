@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 from idm_ray.nets.base import Net
-from idm_ray.nets.layers import ACTIVATIONS, Builder, Settings, Shape, make_norm
+from idm_ray.nets.modules import ACTIVATIONS, Builder, Settings, Shape, make_norm
 
 
 class BasicBlock(nn.Module):

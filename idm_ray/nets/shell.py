@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from idm_ray.compute import Compute
 from idm_ray.nets.base import Net
-from idm_ray.nets.layers import BatchNorm
+from idm_ray.nets.modules import BatchNorm
 from idm_ray.nets.native import channels_last
 from idm_ray.nets.weights import bind, initialise, sgd_step
+from idm_ray.runtime.compute import Compute
 
 
 class Shell:

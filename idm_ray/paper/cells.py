@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from idm_ray.artifact import versions
-from idm_ray.bench.machine import commit
-from idm_ray.files import write_json
 from idm_ray.paper.experiments import Column
+from idm_ray.runtime.files import write_json
+from idm_ray.runtime.versions import commit, versions
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from idm_ray.config import Config, Raw
 from idm_ray.errors import UserError
-from idm_ray.published import METHODS
+from idm_ray.evaluation.published import METHODS
+from idm_ray.settings.sections import Config, Raw
 
 Column = str | float
 Rows = Mapping[str, Mapping[str, Any]]
@@ -45,7 +45,7 @@ class Experiment:
         column_label: what the columns of a table are.
         axis: of the plot; None for a table without one.
         lines: rows that are one value for the whole plot.
-        scaled: settings that `--scale` shortens beside those of `idm_ray.paper.settings`.
+        scaled: settings that `--scale` shortens beside those of `idm_ray.paper.request`.
         value_label: what is measured, with its unit.
     """
 

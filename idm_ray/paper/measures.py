@@ -11,23 +11,23 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from idm_ray import continual_command
-from idm_ray.artifact import load_condensed
-from idm_ray.config import Config, NetConfig
-from idm_ray.data.raw import Progress
+from idm_ray.artifacts.condensed import load_condensed
+from idm_ray.commands import continual as continual_command
+from idm_ray.commands.terminal import epoch_progress, progress_bars
 from idm_ray.errors import UserError
-from idm_ray.evaluate import evaluate, full_protocol, measure_alignment, nets_named
-from idm_ray.files import write_bytes
-from idm_ray.layers import with_point
+from idm_ray.evaluation import evaluate, full_protocol, measure_alignment, nets_named
+from idm_ray.evaluation.prepare import prepare
+from idm_ray.evaluation.published import WHOLE
 from idm_ray.paper.cells import Cell, CellStore
 from idm_ray.paper.experiments import Column, Experiment
-from idm_ray.paper.settings import MAIN, Request
+from idm_ray.paper.request import MAIN, Request
 from idm_ray.paper.sweeps import Trial, reference, run_or_resume, trials
-from idm_ray.prepare import prepare
-from idm_ray.published import WHOLE
-from idm_ray.sweep import space
-from idm_ray.sweep.summary import STOPPED
-from idm_ray.terminal import epoch_progress, progress_bars
+from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.layers import with_point
+from idm_ray.settings.sections import Config, NetConfig
+from idm_ray.sweep.search import space
+from idm_ray.sweep.view.summary import STOPPED
 
 
 class Stopped(Exception):

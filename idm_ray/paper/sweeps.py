@@ -9,16 +9,16 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from idm_ray.config import Config
-from idm_ray.data.raw import Progress
 from idm_ray.errors import UserError
-from idm_ray.evaluate import Evaluation
-from idm_ray.layers import build_config
-from idm_ray.paper.settings import settings_changed
+from idm_ray.evaluation import Evaluation
+from idm_ray.paper.request import settings_changed
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.sections import Config
 from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.study import DATABASE, REPORT, SweepStudy, stored_config, why_unfinished
-from idm_ray.sweep.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
+from idm_ray.sweep.search.study import DATABASE, REPORT, SweepStudy, stored_config, why_unfinished
+from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 WHEREABOUTS = ("sweep", "compute")
 """Sections that may change between two runs of a sweep."""

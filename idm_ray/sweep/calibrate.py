@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from idm_ray.condense import Condensation, condense, has_real_side, real_flops, real_side, synthetic_flops
-from idm_ray.config import Config
+from idm_ray.condensation import Condensation, condense, has_real_side, real_flops, real_side, synthetic_flops
 from idm_ray.errors import UserError
-from idm_ray.evaluate import Protocol, evaluate, evaluation_flops, validation_protocol
-from idm_ray.layers import with_point
-from idm_ray.prepare import looks_flops, prepare, real_compute
+from idm_ray.evaluation import Protocol, evaluate, evaluation_flops, validation_protocol
+from idm_ray.evaluation.prepare import looks_flops, prepare, real_compute
+from idm_ray.settings.layers import with_point
+from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
+from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.sharing.plan import Plan, plan_sharing
-from idm_ray.sweep.space import Point
 
 WARM, TIMED, EPOCHS = 2, 10, 3
 TRIAL_START_SECONDS = 5.0

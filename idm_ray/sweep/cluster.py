@@ -5,8 +5,8 @@ import math
 
 import ray
 
-from idm_ray.config import Config
 from idm_ray.errors import UserError
+from idm_ray.settings.sections import Config
 
 
 def start_ray(config: Config) -> dict[str, float]:

@@ -8,15 +8,15 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
-from idm_ray.config import Config, Raw
-from idm_ray.files import write_bytes
-from idm_ray.layers import with_point
-from idm_ray.sweep.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
-from idm_ray.sweep.live import Display
+from idm_ray.runtime.files import write_bytes
+from idm_ray.settings.layers import with_point
+from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.sharing.pool import RealSides
-from idm_ray.sweep.study import REASON, REPORT, SweepStudy
-from idm_ray.sweep.tracking import Tracker
+from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.trial import HISTORY, Report
+from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
+from idm_ray.sweep.view.live import Display
 
 
 @dataclass(frozen=True)

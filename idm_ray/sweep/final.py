@@ -6,9 +6,9 @@ from typing import Any
 
 import ray
 
-from idm_ray.config import Config, Raw
-from idm_ray.evaluate import Evaluation, join
+from idm_ray.evaluation import Evaluation, join
 from idm_ray.nets import stackable
+from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
 

@@ -9,13 +9,13 @@ from typing import Any
 import torch
 import yaml
 
-from idm_ray.artifact import load_condensed
-from idm_ray.config import Config, Raw
-from idm_ray.evaluate import evaluate, full_protocol, side_by_side
-from idm_ray.files import write_json
-from idm_ray.memory import keep_to_share
-from idm_ray.prepare import prepare
-from idm_ray.references import reference
+from idm_ray.artifacts.condensed import load_condensed
+from idm_ray.evaluation import evaluate, full_protocol, side_by_side
+from idm_ray.evaluation.prepare import prepare
+from idm_ray.evaluation.references import reference
+from idm_ray.runtime.files import write_json
+from idm_ray.runtime.memory import keep_to_share
+from idm_ray.settings.sections import Config, Raw
 
 CONDENSED = "condensed"
 

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import torch
 
-from idm_ray.compute import choose_compute
-from idm_ray.condense import check_partition, check_start
-from idm_ray.config import Config
+from idm_ray.condensation import check_partition, check_start
 from idm_ray.data import Data, load_data
-from idm_ray.data.raw import Progress
 from idm_ray.errors import UserError
-from idm_ray.evaluate import check_random
-from idm_ray.layers import METHOD, domain_corners, with_point
+from idm_ray.evaluation import check_random
 from idm_ray.nets import forward_flops
-from idm_ray.sweep import space
+from idm_ray.runtime.compute import choose_compute
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.layers import METHOD, domain_corners, with_point
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.search import space
 
 LOCK, UID = ".lock", ".uid"
 FREE_BYTES = 64 * 2**20

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import shutil
-import subprocess
 import time
 import uuid
 from collections.abc import Iterator
@@ -16,31 +15,31 @@ import yaml
 from ray import tune
 from rich.console import Console
 
-from idm_ray.artifact import versions
-from idm_ray.condense import run_length
-from idm_ray.config import Config
+from idm_ray.condensation import run_length
 from idm_ray.data import Data
-from idm_ray.data.raw import Progress
 from idm_ray.errors import UserError
-from idm_ray.evaluate import Evaluation
-from idm_ray.files import write_bytes
-from idm_ray.layers import with_point
+from idm_ray.evaluation import Evaluation
+from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.progress import Progress
+from idm_ray.runtime.versions import commit, versions
+from idm_ray.settings.layers import with_point
+from idm_ray.settings.sections import Config
 from idm_ray.sweep import preflight
-from idm_ray.sweep.board import Board
 from idm_ray.sweep.cluster import start_ray
 from idm_ray.sweep.conductor import Conductor, trial_folder
 from idm_ray.sweep.final import evaluate_on_test, from_plain
-from idm_ray.sweep.live import Display
-from idm_ray.sweep.pruning import StudyScheduler
-from idm_ray.sweep.searcher import StudySearcher
+from idm_ray.sweep.search.pruning import StudyScheduler
+from idm_ray.sweep.search.searcher import StudySearcher
+from idm_ray.sweep.search.study import DATABASE, SweepStudy
 from idm_ray.sweep.sharing.plan import Plan, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.stopping import Stop, StopAll
-from idm_ray.sweep.study import DATABASE, SweepStudy
-from idm_ray.sweep.summary import REPORT_FILE, STOPPED, Summary, summarise
-from idm_ray.sweep.tracking import DatasetInfo, Tracker
-from idm_ray.sweep.tracking_store import default_uri, reach
+from idm_ray.sweep.tracking.store import default_uri, reach
+from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.trial import CondensationTrial
+from idm_ray.sweep.view.board import Board
+from idm_ray.sweep.view.live import Display
+from idm_ray.sweep.view.summary import REPORT_FILE, STOPPED, Summary, summarise
 
 EXPERIMENT = "idm_ray"
 CLOSE_SECONDS = 60.0
@@ -227,7 +226,7 @@ class _Run:
     def _report(self) -> list[str]:
         """Write the report; what went wrong, in words, since the sweep is worth more than its picture."""
         try:
-            from idm_ray.sweep.report import write_report  # matplotlib, which no trial waits for
+            from idm_ray.sweep.view.report import write_report  # matplotlib, which no trial waits for
 
             write_report(self._folder, _tracking_uri(self._config))
         except Exception as error:  # drawing takes libraries that fail in many ways
@@ -294,15 +293,9 @@ def _parameters(config: Config) -> dict[str, Any]:
 def _tags(config: Config, data: Data) -> dict[str, str]:
     tags = {f"version.{name}": value for name, value in versions().items()}
     tags |= {"version.ray": ray.__version__, "idm_ray.seed": str(config.seed), "data.checksum": data.checksum}
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):  # no git, or no repository
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).parent,
-            check=True,
-        )
-        tags["mlflow.source.git.commit"] = commit.stdout.strip()
+    head, _ = commit()
+    if head:
+        tags["mlflow.source.git.commit"] = head
     return tags
 
 

@@ -13,17 +13,17 @@ from typing import Any
 import torch
 from ray import tune
 
-from idm_ray.artifact import condensed_set, save_condensed
-from idm_ray.compute import describe
-from idm_ray.condense import Condensation, IterationRecord, condense, has_real_side, real_side
-from idm_ray.config import Config, Raw
-from idm_ray.evaluate import evaluate, validation_protocol
-from idm_ray.files import read_state, write_bytes, write_state
-from idm_ray.memory import keep_to_share, peak_bytes
-from idm_ray.prepare import fingerprint, prepare, real_compute, real_fingerprint
+from idm_ray.artifacts.condensed import condensed_set, save_condensed
+from idm_ray.artifacts.trained import KeptTrainings
+from idm_ray.condensation import Condensation, IterationRecord, condense, has_real_side, real_side
+from idm_ray.evaluation import evaluate, validation_protocol
+from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
+from idm_ray.runtime.compute import describe
+from idm_ray.runtime.files import read_state, write_bytes, write_state
+from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
-from idm_ray.trainings import KeptTrainings
 
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500

@@ -7,9 +7,9 @@ import torch
 
 from idm_ray.bench.plain import PlainCondensation
 from idm_ray.bench.plain_evaluation import plain_evaluation
-from idm_ray.compute import Compute
-from idm_ray.condense import condense
-from idm_ray.evaluate import evaluate, full_protocol
+from idm_ray.condensation import condense
+from idm_ray.evaluation import evaluate, full_protocol
+from idm_ray.runtime.compute import Compute
 
 SETTINGS = ("net.width=8", "net.depth=2")
 DTYPES = {

@@ -5,7 +5,7 @@ import torch
 
 from idm_ray.bench.plain import PlainCondensation
 from idm_ray.bench.stopwatch import PHASES, Stopwatch
-from idm_ray.condense import condense
+from idm_ray.condensation import condense
 
 
 @pytest.mark.parametrize("plain", [False, True])

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from idm_ray.config import DatasetConfig
 from idm_ray.data import load_data, split_rows
-from idm_ray.data.files import default_cache
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import default_cache
+from idm_ray.settings.sections import DatasetConfig
 
 CPU = torch.device("cpu")
 

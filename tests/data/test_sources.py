@@ -14,9 +14,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision import datasets, transforms
 
-from idm_ray.config import DatasetConfig
 from idm_ray.data import SOURCES, load_data, packaged
 from idm_ray.errors import UserError
+from idm_ray.settings.sections import DatasetConfig
 
 CPU = torch.device("cpu")
 

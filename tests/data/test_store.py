@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import idm_ray
-from idm_ray.config import DatasetConfig
 from idm_ray.data import load_data, open_store
 from idm_ray.data.store import StoreError
 from idm_ray.errors import UserError
+from idm_ray.settings.sections import DatasetConfig
 
 CPU = torch.device("cpu")
 SETTINGS = DatasetConfig(name="digits")
@@ -24,7 +24,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-from idm_ray.config import DatasetConfig
+from idm_ray.settings.sections import DatasetConfig
 from idm_ray.data import load_data
 
 def tell(*_):

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, group_norm, relu
 
-from idm_ray.compute import Compute
-from idm_ray.config import NetConfig
 from idm_ray.nets import build_shell, native
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.sections import NetConfig
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="needs a C++ compiler")
 SHAPES = [(4, 16, 8, 8), (2, 128, 32, 32), (3, 8, 9, 7), (5, 3, 2, 2), (1, 1, 4, 6)]

@@ -6,13 +6,13 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from idm_ray.compute import Compute
-from idm_ray.config import NetConfig
 from idm_ray.errors import UserError
-from idm_ray.layers import build_config
 from idm_ray.nets import NETS, Stack, build_net, build_shell, forward_flops, stackable
 from idm_ray.nets.convnet import default_depth
 from idm_ray.nets.weights import initialise
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.sections import NetConfig
 
 CPU = Compute(torch.device("cpu"), torch.float32, compile=False)
 

@@ -1,14 +1,11 @@
 """Experiments small enough to test with."""
 
-import os
-
 import pytest
 
-import idm_ray.sweep  # noqa: F401  sets what Ray reads when it is imported
-from idm_ray.layers import parse_overrides
 from idm_ray.paper.cells import Cell
 from idm_ray.paper.experiments import EXPERIMENTS
-from idm_ray.paper.settings import Request
+from idm_ray.paper.request import Request
+from idm_ray.settings.layers import parse_overrides
 
 TINY = (
     "net.width=4",
@@ -19,17 +16,6 @@ TINY = (
     "compute.precision=fp32",
     "compute.compile=off",
 )
-
-
-@pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory):
-    """A cache folder of the session's own, for this process and the ones it starts."""
-    before = os.environ.get("IDM_RAY_CACHE")
-    os.environ["IDM_RAY_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    os.environ.pop("IDM_RAY_CACHE")
-    if before is not None:
-        os.environ["IDM_RAY_CACHE"] = before
 
 
 @pytest.fixture

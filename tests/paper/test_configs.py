@@ -2,13 +2,13 @@
 
 import pytest
 
-from idm_ray.layers import build_config, read_yaml, with_point
+from idm_ray.evaluation.published import WHOLE
 from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.measures import KINDS
-from idm_ray.paper.published import published_for
-from idm_ray.paper.settings import CONFIGS, MAIN
-from idm_ray.published import WHOLE
-from idm_ray.sweep import space
+from idm_ray.paper.printed import published_for
+from idm_ray.paper.request import CONFIGS, MAIN
+from idm_ray.settings.layers import build_config, read_yaml, with_point
+from idm_ray.sweep.search import space
 
 FILES = sorted((CONFIGS / "paper").glob("*.yaml"))
 NAMES = sorted(EXPERIMENTS)

@@ -5,15 +5,15 @@ from dataclasses import dataclass, replace
 import pytest
 from rich.console import Console
 
-from idm_ray.artifact import condensed_set, save_condensed
-from idm_ray.condense import condense
-from idm_ray.evaluate import Evaluation
-from idm_ray.layers import build_config, parse_overrides
+from idm_ray.artifacts.condensed import condensed_set, save_condensed
+from idm_ray.condensation import condense
+from idm_ray.evaluation import Evaluation
+from idm_ray.evaluation.prepare import prepare
 from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.measures import KINDS, Work
-from idm_ray.paper.settings import MAIN, Request
+from idm_ray.paper.request import MAIN, Request
 from idm_ray.paper.sweeps import Trial
-from idm_ray.prepare import prepare
+from idm_ray.settings.layers import build_config, parse_overrides
 
 SETTINGS = (
     "dataset={name: digits, validation: 0.02}", "net={width: 4, depth: 1}", "condense.ipc=1", "condense.iterations=1",

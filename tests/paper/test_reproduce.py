@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY
 from rich.console import Console
 
+from idm_ray.commands import reproduce as command
 from idm_ray.errors import UserError
-from idm_ray.paper import command
 from idm_ray.paper.experiments import EXPERIMENTS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce.py"

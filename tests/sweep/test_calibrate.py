@@ -1,7 +1,7 @@
 import pytest
 
-from idm_ray.condense import real_flops, synthetic_flops
-from idm_ray.prepare import looks_flops
+from idm_ray.condensation import real_flops, synthetic_flops
+from idm_ray.evaluation.prepare import looks_flops
 from idm_ray.sweep.calibrate import TRIAL_START_SECONDS, Speed, calibrate, forecast
 from idm_ray.sweep.sharing.plan import Plan
 

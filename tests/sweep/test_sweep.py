@@ -11,8 +11,8 @@ import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
 
-from idm_ray.artifact import load_condensed
-from idm_ray.sweep.study import SweepStudy
+from idm_ray.artifacts.condensed import load_condensed
+from idm_ray.sweep.search.study import SweepStudy
 
 pytestmark = pytest.mark.ray
 KEYS = {

@@ -3,7 +3,7 @@ import json
 import pytest
 import torch
 
-from idm_ray.artifact import load_condensed
+from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.errors import UserError
 from idm_ray.sweep.trial import CondensationTrial, Diverged, Report, TrialRun, explain
 

@@ -9,7 +9,7 @@ import torch
 from ray.exceptions import ObjectLostError, RayActorError
 from torch import Tensor
 
-from idm_ray.condense import RealRecord
+from idm_ray.condensation import RealRecord
 from idm_ray.sweep.sharing.transport import unpack
 
 PATIENCE = 20

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from idm_ray.files import write_json
+from idm_ray.runtime.files import write_json
 
 FILE = "cost.json"
 

@@ -3,14 +3,14 @@
 import json
 from dataclasses import dataclass
 
-from idm_ray.condense import has_real_side, real_flops, real_settings, synthetic_flops
-from idm_ray.config import Config
+from idm_ray.condensation import has_real_side, real_flops, real_settings, synthetic_flops
 from idm_ray.data import Data
 from idm_ray.errors import UserError
-from idm_ray.layers import with_point
-from idm_ray.prepare import looks_flops
-from idm_ray.sweep import space
+from idm_ray.evaluation.prepare import looks_flops
+from idm_ray.settings.layers import with_point
+from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import capacity, concurrency, real_threads
+from idm_ray.sweep.search import space
 
 REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.augment",
              "condense.method", "condense.preset", "condense.iterations")  # fmt: skip

@@ -5,14 +5,14 @@ from typing import Any
 
 import ray
 
-from idm_ray.config import Config
 from idm_ray.data import Data
-from idm_ray.prepare import real_fingerprint
+from idm_ray.evaluation.prepare import real_fingerprint
+from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.sharing.plan import Plan
 from idm_ray.sweep.sharing.server import RealServer
 from idm_ray.sweep.sharing.snapshots import snapshot_folder
-from idm_ray.sweep.tracking import Tracker
+from idm_ray.sweep.tracking.tracker import Tracker
 
 GIGABYTE = 10**9
 COST_SECONDS = 10.0

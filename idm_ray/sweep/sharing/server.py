@@ -10,12 +10,12 @@ from typing import Any
 import ray
 import torch
 
-from idm_ray.compute import choose_compute, ready_process
-from idm_ray.condense import RealSide, real_side
-from idm_ray.config import Config, Raw
+from idm_ray.condensation import RealSide, real_side
 from idm_ray.data import load_data
-from idm_ray.memory import keep_to_share, peak_bytes
-from idm_ray.prepare import real_compute
+from idm_ray.evaluation.prepare import real_compute
+from idm_ray.runtime.compute import choose_compute, ready_process
+from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
 from idm_ray.sweep.sharing.snapshots import Snapshots

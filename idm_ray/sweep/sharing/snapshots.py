@@ -5,9 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from idm_ray.condense import RealSide
+from idm_ray.condensation import RealSide
 from idm_ray.errors import UserError
-from idm_ray.files import read_state, write_state
+from idm_ray.runtime.files import read_state, write_state
 
 MOST = 8
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from idm_ray.condense import RealRecord
-from idm_ray.condense.augment import Draws
+from idm_ray.condensation import RealRecord
+from idm_ray.condensation.augment import Draws
 
 ARRAYS = ("weights", "accuracy", "targets", "ages")
 

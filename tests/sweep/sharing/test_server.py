@@ -4,9 +4,9 @@ import pytest
 import ray
 import torch
 
-from idm_ray.condense import real_side
+from idm_ray.condensation import real_side
 from idm_ray.data import load_data
-from idm_ray.prepare import real_compute
+from idm_ray.evaluation.prepare import real_compute
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.server import RealServer
 from idm_ray.sweep.sharing.transport import pack, size, unpack

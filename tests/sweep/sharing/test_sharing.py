@@ -13,11 +13,11 @@ import torch
 import yaml
 from mlflow import MlflowClient
 
-from idm_ray.artifact import load_condensed
-from idm_ray.condense import condense
-from idm_ray.config import Config
-from idm_ray.prepare import prepare
-from idm_ray.sweep.study import SweepStudy
+from idm_ray.artifacts.condensed import load_condensed
+from idm_ray.condensation import condense
+from idm_ray.evaluation.prepare import prepare
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.search.study import SweepStudy
 
 pytestmark = pytest.mark.ray
 MANY = (

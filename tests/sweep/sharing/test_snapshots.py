@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from idm_ray.condense import real_side
+from idm_ray.condensation import real_side
 from idm_ray.sweep.sharing.snapshots import MOST, Snapshots
 
 

@@ -1,0 +1,201 @@
+"""A condensed set on disk, and back. No pickles: Parquet, safetensors, JSON and PNG."""
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from idm_ray.data import Data
+from idm_ray.errors import UserError
+from idm_ray.runtime.files import whole_folder
+from idm_ray.runtime.versions import versions
+from idm_ray.settings.sections import Config
+
+FORMAT = 1
+GRID_COLUMNS = 10
+TILE, GAP, LABEL, FONT = 84, 3, 20, 13
+"""Pixels in the picture of S: the least side of an image, between two, and the height of a name."""
+
+
+@dataclass(frozen=True)
+class CondensedSet:
+    """S with all that is needed to use it.
+
+    Attributes:
+        images: float32 [N, channels, H, W], normalised, exactly as optimised.
+        labels: int64 [N].
+        class_names: of each label.
+        mean, std: per channel, in 0..1; pixel = image * std + mean.
+        config: settings that made it, as plain data.
+        checksum: of the data set it was condensed from.
+        iteration: steps that S has taken.
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    config: dict[str, Any]
+    checksum: str
+    iteration: int
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """uint8 [N, H, W, channels], clipped to what an image file can hold."""
+        mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
+        scaled = ((self.images * std + mean) * 255).round().clamp(0, 255)
+        return scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+
+
+def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int) -> CondensedSet:
+    """Join S with where it came from."""
+    return CondensedSet(
+        images.detach().float().cpu(),
+        labels.cpu(),
+        data.class_names,
+        data.mean,
+        data.std,
+        config.to_raw(),
+        data.checksum,
+        iteration,
+    )
+
+
+def save_condensed(folder: Path, condensed: CondensedSet) -> None:
+    """Write `images.safetensors`, `images.parquet`, `grid.png` and `manifest.json` in one step.
+
+    `images.parquet` has the Hugging Face image layout: pandas and `datasets` open it.
+    """
+    with whole_folder(folder) as draft:
+        tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
+        (draft / "images.safetensors").write_bytes(save(tensors))
+        pq.write_table(_table(condensed), draft / "images.parquet")
+        draw_grid(condensed).save(draft / "grid.png")
+        manifest = {
+            "format": FORMAT,
+            "shape": list(condensed.images.shape),
+            "class_names": list(condensed.class_names),
+            "mean": list(condensed.mean),
+            "std": list(condensed.std),
+            "iteration": condensed.iteration,
+            "data_checksum": condensed.checksum,
+            "config": condensed.config,
+            "versions": versions(),
+            "sha256": {name: _sha256(draft / name) for name in ("images.safetensors", "images.parquet")},
+        }
+        (draft / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+
+
+def load_condensed(folder: Path) -> CondensedSet:
+    """Read back what `save_condensed` wrote; runs no code from the files.
+
+    Raises:
+        UserError: a file is missing or unreadable, or manifest and tensors disagree.
+    """
+    manifest_path, tensor_path = folder / "manifest.json", folder / "images.safetensors"
+    try:
+        manifest = json.loads(manifest_path.read_text())
+        tensors = load_file(tensor_path)
+        images, labels = tensors["images"], tensors["labels"]
+        condensed = CondensedSet(
+            images,
+            labels,
+            tuple(manifest["class_names"]),
+            tuple(manifest["mean"]),
+            tuple(manifest["std"]),
+            manifest["config"],
+            manifest["data_checksum"],
+            manifest["iteration"],
+        )
+        expected = manifest["sha256"]["images.safetensors"], manifest["shape"]
+    except OSError as error:
+        raise UserError(
+            f"{folder} is not a condensed set: {error.filename or tensor_path}: {error.strerror}"
+        ) from None
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None
+    if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
+        raise UserError(
+            f"manifest.json and images.safetensors in {folder} disagree: the manifest describes "
+            f"{manifest['shape']}, the tensors are {list(images.shape)} with {len(labels)} labels, or their "
+            "checksum differs; copy the folder again"
+        )
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(condensed.class_names):
+        raise UserError(
+            f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json"
+        )
+    return condensed
+
+
+def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Image:
+    """A picture of S: a labelled block per class, `columns` images in a row, enlarged to be seen.
+
+    Several classes share a row where they have few images; of a class at most `columns` are shown.
+    """
+    pixels, labels = condensed.pixels, condensed.labels.numpy()
+    classes = len(condensed.class_names)
+    shown = min(columns, max(1, int(np.bincount(labels).max(initial=1))))
+    side = max(pixels.shape[1], TILE)
+    block = shown * (side + GAP) + GAP
+    beside = min(classes, max(1, columns // shown))
+    height = side + LABEL + 2 * GAP
+    page = Image.new("RGB", (beside * block, -(-classes // beside) * height), "white")
+    pen, font = ImageDraw.Draw(page), ImageFont.load_default(FONT)
+    for label, name in enumerate(condensed.class_names):
+        left, top = label % beside * block, label // beside * height
+        pen.text(
+            (left + GAP, top + LABEL // 2), _fitted(name, font, block - 2 * GAP), "black", font, anchor="lm"
+        )
+        for column, row in enumerate(np.flatnonzero(labels == label)[:shown]):
+            tile = _picture(pixels[row]).convert("RGB").resize((side, side), Image.Resampling.NEAREST)
+            page.paste(tile, (left + GAP + column * (side + GAP), top + LABEL))
+    return page
+
+
+def _table(condensed: CondensedSet) -> pa.Table:
+    rows = [
+        {"bytes": _png(pixels), "path": f"{index:05d}.png"} for index, pixels in enumerate(condensed.pixels)
+    ]
+    names = list(condensed.class_names)
+    features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
+    schema = pa.schema(
+        [("image", pa.struct([("bytes", pa.binary()), ("path", pa.string())])), ("label", pa.int64())],
+        metadata={"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    return pa.table({"image": rows, "label": condensed.labels.tolist()}, schema=schema)
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    _picture(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _fitted(name: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
+    """The name, shortened to `width` pixels."""
+    if font.getlength(name) <= width:
+        return name
+    while name and font.getlength(f"{name}…") > width:
+        name = name[:-1]
+    return f"{name}…"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,37 @@
+"""The algorithms: every method as a stream of records. No Ray, no MLflow, no files."""
+
+from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.matching import (
+    DistributionMatching,
+    condensation_flops,
+    real_flops,
+    real_side,
+    synthetic_flops,
+)
+from idm_ray.condensation.methods import METHODS, condense, has_real_side, run_length
+from idm_ray.condensation.partition import check_partition, check_start, expand, start_images
+from idm_ray.condensation.real_side import RealRecord, RealSide, RealSource, real_settings
+from idm_ray.condensation.selection import Keep
+
+__all__ = [
+    "METHODS",
+    "Condensation",
+    "DistributionMatching",
+    "IterationRecord",
+    "Keep",
+    "RealRecord",
+    "RealSide",
+    "RealSource",
+    "check_partition",
+    "check_start",
+    "condensation_flops",
+    "condense",
+    "expand",
+    "has_real_side",
+    "real_flops",
+    "real_settings",
+    "real_side",
+    "run_length",
+    "start_images",
+    "synthetic_flops",
+]

@@ -1,0 +1,195 @@
+"""CAFE: class means of S follow the real ones in every layer, and tell real images apart.
+
+Wang et al., CAFE: Learning to Condense Dataset by Aligning Features (CVPR 2022).
+"""
+
+from collections.abc import Mapping
+from itertools import islice, repeat
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from idm_ray.condensation.augment import augment, draw_per_group
+from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.objective import Losses, class_labels
+from idm_ray.condensation.synthetic import start_set
+from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
+from idm_ray.data import Data
+from idm_ray.nets import build_shell
+from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
+
+HALVED_AT = (0.6, 0.8, 0.9)
+"""Shares of the iterations after which the learning rate of S is halved (1200, 1600, 1800 of 2000)."""
+
+
+class Cafe(Condensation):
+    """An iteration takes a new net along a training on S whose length a query set decides.
+
+    The authors' settings are used for the weights of layers and of discrimination, both thresholds and
+    their windows of 10, 128 query images per class, and the learning rate's schedule. Three things differ:
+    stages are matched after their pooling (theirs partly before), the real images' own cross-entropy
+    is left out because it does not depend on S, and both loops have an upper bound, since theirs may never end.
+
+    Args:
+        config: all settings; `cafe` has those of the loops and losses, `queue` how the net is trained.
+        data: only its training part is used.
+        compute: where and how.
+
+    Raises:
+        UserError: the initialisation or the net do not fit the data.
+    """
+
+    def __init__(self, config: Config, data: Data, compute: Compute):
+        settings = config.condense
+        super().__init__(settings.iterations, data.num_classes, settings.ipc)
+        self._config, self._data, self._compute = config, data.train, compute
+        self._set = start_set(settings, data, config.seed, settings.momentum, compute.storage)
+        self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
+        self._counts = [min(settings.batch_real, count) for count in data.train.counts]
+
+    @property
+    def images(self) -> Tensor:
+        """S as it is now, see `Condensation`."""
+        return self._set.images.clone()
+
+    def _step(self) -> IterationRecord:
+        seed, iteration, settings = self._config.seed, self.iteration, self._config.cafe
+        load_fresh(self._shell, self._data, self._config, iteration)
+        training = _Training(self._shell.weights, seed, iteration)
+        query = stream(seed, "query batches", iteration, device=self._compute.device)
+        seen: list[Tensor] = []
+        losses: list[Losses] = []
+        for outer in range(settings.most_steps):
+            losses.append(self._match(outer))
+            seen.append(self._query(query))
+            if spread(seen, settings.window) < settings.outer_range:
+                break
+            self._train(training, query)
+        matching, entropy, total = (
+            torch.stack([getattr(loss, name) for loss in losses]).mean()
+            for name in ("matching", "cross_entropy", "total")
+        )
+        return IterationRecord(iteration, matching, entropy, total, seen[-1])
+
+    def _match(self, outer: int) -> Losses:
+        """Step S once; returns the losses before."""
+        seed, settings, device = self._config.seed, self._config.condense, self._compute.device
+        position = self.iteration, outer
+        batches = stream(seed, "matching batches", *position, device=device)
+        drawn = draw_per_group(settings.augment, len(self._counts), stream(seed, "draws", *position), device)
+        rows = self._data.sample_per_class(settings.batch_real, batches)
+        with torch.no_grad():
+            real = self._shell.stages(augment(self._images(rows), drawn, self._counts))
+        images = self._set.images.clone().requires_grad_()
+        synthetic = self._shell.stages(augment(images, drawn, [settings.ipc] * len(self._counts)))
+        losses = cafe_losses(
+            real,
+            self._data.labels[rows],
+            synthetic,
+            self._config.cafe.layer_weights,
+            self._config.cafe.discrimination,
+        )
+        (gradient,) = torch.autograd.grad(losses.total, images)
+        self._set.step(gradient, learning_rate(settings.lr, self.iteration, self.iterations))
+        return Losses(losses.matching.detach(), losses.cross_entropy.detach(), losses.total.detach())
+
+    def _train(self, training: "_Training", query: torch.Generator) -> None:
+        """Train the net on S until the query set sees that it has moved."""
+        settings, queue, condense = self._config.cafe, self._config.queue, self._config.condense
+        recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, condense.augment)
+        labels = class_labels(len(self._counts), condense.ipc, self._compute.device)
+        fetch = self._set.images.clone().__getitem__
+        seen: list[Tensor] = []
+        for _ in range(settings.most_epochs):
+            for _ in train_epoch(
+                self._shell,
+                training.velocity,
+                fetch,
+                labels,
+                recipe,
+                queue.lr,
+                [training.order],
+                [training.draws],
+            ):
+                pass
+            seen.append(self._query(query))
+            if len(seen) >= settings.window and spread(seen, settings.window) > settings.inner_range:
+                break
+
+    @torch.no_grad()
+    def _query(self, generator: torch.Generator) -> Tensor:
+        """The net's accuracy in 0..1 on random training images, the same number of every class."""
+        rows = self._data.sample_per_class(self._config.cafe.query, generator)
+        correct = torch.zeros((), device=self._compute.device)
+        for part in rows.split(self._shell.chunk):
+            correct += (self._shell(self._images(part))[1].argmax(1) == self._data.labels[part]).sum()
+        return correct / len(rows)
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return self._data.images(rows).to(self._compute.storage)
+
+    def _state(self) -> dict[str, Tensor]:
+        return self._set.state()
+
+    def _load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._set.load_state(state)
+
+
+class _Training:
+    """What a net's training on S carries from one epoch to the next."""
+
+    def __init__(self, weights: Tensor, seed: int, iteration: int):
+        self.velocity = torch.zeros_like(weights)
+        self.order = stream(seed, "matched net order", iteration)
+        self.draws = stream(seed, "matched net draws", iteration)
+
+
+def cafe_losses(
+    real: list[Tensor],
+    labels: Tensor,
+    synthetic: list[Tensor],
+    layer_weights: tuple[float, ...],
+    discrimination: float,
+) -> Losses:
+    """Layer-wise alignment and discrimination (the paper's sections 3.2 and 3.3).
+
+    Args:
+        real: the stages of N real images, [N, D_i] each, sorted by class; the last are the features.
+        labels: int64 [N] of the real images.
+        synthetic: the stages of C * ipc synthetic images, likewise.
+        layer_weights: of squared distances of class means: of the features, then of the stages from the deepest
+            one to the first. The last weight holds for all stages beyond.
+        discrimination: weight of the cross-entropy of real images that are classified by the inner product of
+            their features with the synthetic class means, a sum over images.
+    """
+    classes = int(labels[-1]) + 1
+    counts = torch.bincount(labels, minlength=classes)[:, None]
+    layers = [-1, *range(-1, -len(real) - 1, -1)]
+    weights = islice((*layer_weights, *repeat(layer_weights[-1], len(layers))), len(layers))
+    matching = synthetic[0].new_zeros(())
+    for layer, weight in zip(layers, weights, strict=True):
+        sums = real[layer].new_zeros(classes, real[layer].shape[1]).index_add_(0, labels, real[layer])
+        distance = (_means(synthetic[layer], classes) - sums / counts).square().sum()
+        matching = matching + weight * distance
+    entropy = cross_entropy(real[-1] @ _means(synthetic[-1], classes).T, labels, reduction="sum")
+    return Losses(matching, entropy, matching + discrimination * entropy)
+
+
+def _means(features: Tensor, classes: int) -> Tensor:
+    return features.view(classes, -1, features.shape[1]).mean(1)
+
+
+def spread(seen: list[Tensor], window: int) -> float:
+    """Largest less smallest of the last `window` accuracies; infinite while there are fewer."""
+    if len(seen) < window:
+        return float("inf")
+    last = torch.stack(seen[-window:])
+    return float(last.max() - last.min())
+
+
+def learning_rate(lr: float, iteration: int, iterations: int) -> float:
+    """`lr`, halved at each of `HALVED_AT`."""
+    return lr * 0.5 ** sum(iteration >= share * iterations for share in HALVED_AT)

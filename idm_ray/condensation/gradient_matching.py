@@ -1,0 +1,147 @@
+"""DC and DSA: a step on S moves a net the way a step on real images does.
+
+Zhao, Mopuri and Bilen, Dataset Condensation with Gradient Matching (ICLR 2021); Zhao and Bilen, Dataset
+Condensation with Differentiable Siamese Augmentation (ICML 2021). DSA is DC that starts from real images
+and augments in matching and in training.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from idm_ray.condensation.augment import Draws, augment, draw_per_group
+from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.objective import class_labels
+from idm_ray.condensation.synthetic import start_set
+from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
+from idm_ray.data import Data
+from idm_ray.nets import build_shell
+from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
+
+LOOPS = {1: (1, 1), 10: (10, 50), 20: (20, 25), 30: (30, 20), 40: (40, 15), 50: (50, 10)}
+"""Published (outer, inner) loops by images per class: steps on S for a net, and epochs on S between them."""
+EPSILON = 1e-6
+
+
+class GradientMatching(Condensation):
+    """An iteration takes a new net along a training on S, and steps S at every point of the way.
+
+    Nets run in float32 (which `tf32` lets CUDA round) without compiled kernels: the distance is differentiated
+    through a gradient.
+
+    Args:
+        config: all settings; `gradient` has the loops, `queue` how the net is trained.
+        data: only its training part is used.
+        compute: where; in float64 for checks.
+
+    Raises:
+        UserError: the initialisation or the net do not fit the data.
+    """
+
+    def __init__(self, config: Config, data: Data, compute: Compute):
+        settings = config.condense
+        super().__init__(settings.iterations, data.num_classes, settings.ipc)
+        compute = replace(compute, precision=compute.storage, compile=False, native=False)
+        self._config, self._data, self._settings = config, data.train, settings
+        self._device = compute.device
+        self._set = start_set(settings, data, config.seed, settings.momentum, compute.storage)
+        self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
+        self._outer, self._inner = loops(settings.ipc, config.gradient.outer, config.gradient.inner)
+        self._counts = [min(settings.batch_real, count) for count in data.train.counts]
+
+    @property
+    def images(self) -> Tensor:
+        """S as it is now, see `Condensation`."""
+        return self._set.images.clone()
+
+    def _step(self) -> IterationRecord:
+        seed, iteration = self._config.seed, self.iteration
+        load_fresh(self._shell, self._data, self._config, iteration)
+        velocity = torch.zeros_like(self._shell.weights)
+        order = stream(seed, "matched net order", iteration)
+        draws = stream(seed, "matched net draws", iteration)
+        distances: list[Tensor] = []
+        for outer in range(self._outer):
+            distance, accuracy = self._match(outer)
+            distances.append(distance)
+            if outer + 1 < self._outer:
+                self._train(velocity, order, draws)
+        total = torch.stack(distances).mean()
+        return IterationRecord(iteration, total, torch.zeros_like(total), total, accuracy)
+
+    def _match(self, outer: int) -> tuple[Tensor, Tensor]:
+        """Step S once; returns the distance before, summed over classes, and the net's accuracy on real images."""
+        seed, position, settings = self._config.seed, (self.iteration, outer), self._settings
+        batches = stream(seed, "matching batches", *position, device=self._device)
+        drawn = draw_per_group(
+            settings.augment, len(self._counts), stream(seed, "draws", *position), self._device
+        )
+        rows = self._data.sample_per_class(settings.batch_real, batches)
+        images = augment(self._data.images(rows).to(self._set.images.dtype), drawn, self._counts)
+        gradient = torch.empty_like(self._set.images)
+        distance, correct = gradient.new_zeros(2)
+        for label, real in enumerate(images.split(self._counts)):
+            part = slice(label * settings.ipc, (label + 1) * settings.ipc)
+            logits = self._shell(real)[1]
+            correct += (logits.argmax(1) == label).sum()
+            wanted = self._gradients(logits, label, create_graph=False)
+            synthetic = self._set.images[part].clone().requires_grad_()
+            own = Draws(drawn.operations[label : label + 1], drawn.uniforms[label : label + 1])
+            logits = self._shell(augment(synthetic, own, [settings.ipc]))[1]
+            of_class = layerwise_cosine(wanted, self._gradients(logits, label, create_graph=True))
+            (gradient[part],) = torch.autograd.grad(of_class, synthetic)
+            distance += of_class.detach()
+        self._set.step(gradient, settings.lr)
+        return distance, correct / len(rows)
+
+    def _gradients(self, logits: Tensor, label: int, create_graph: bool) -> Sequence[Tensor]:
+        labels = torch.full((len(logits),), label, device=logits.device)
+        parameters = list(self._shell.net.parameters())
+        return torch.autograd.grad(cross_entropy(logits, labels), parameters, create_graph=create_graph)
+
+    def _train(self, velocity: Tensor, order: torch.Generator, draws: torch.Generator) -> None:
+        queue = self._config.queue
+        recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, self._settings.augment)
+        labels = class_labels(len(self._counts), self._settings.ipc, self._device)
+        images = self._set.images.clone()
+        for _ in range(self._inner):
+            for _ in train_epoch(
+                self._shell, velocity, images.__getitem__, labels, recipe, queue.lr, [order], [draws]
+            ):
+                pass
+
+    def _state(self) -> dict[str, Tensor]:
+        return self._set.state()
+
+    def _load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._set.load_state(state)
+
+
+def loops(ipc: int, outer: int | None, inner: int | None) -> tuple[int, int]:
+    """Steps on S for a net, and epochs between them: as set, else published for the nearest ipc."""
+    published = LOOPS[min(LOOPS, key=lambda known: abs(known - ipc))]
+    return outer or published[0], inner or published[1]
+
+
+def layerwise_cosine(wanted: Sequence[Tensor], had: Sequence[Tensor]) -> Tensor:
+    """The published distance of two gradients of a net: 1 - cosine, summed over the outputs of every layer.
+
+    Args:
+        wanted, had: a tensor per parameter, the same shapes; the first axis counts outputs. Vectors (biases,
+            weights of norms) are left out, as published.
+
+    Returns:
+        A scalar, differentiable in both.
+    """
+    total = wanted[0].new_zeros(())
+    for one, other in zip(wanted, had, strict=True):
+        if one.dim() > 1:
+            one, other = one.flatten(1), other.flatten(1)
+            norms = one.norm(dim=1) * other.norm(dim=1)
+            total = total + (1 - (one * other).sum(1) / (norms + EPSILON)).sum()
+    return total

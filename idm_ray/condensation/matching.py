@@ -1,0 +1,102 @@
+"""IDM and DM: the class means of S follow those of real images, in features of one net after another."""
+
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.partition import check_partition
+from idm_ray.condensation.real_side import RealSide, RealSource
+from idm_ray.condensation.synthetic import SyntheticSide, start_set, step_settings
+from idm_ray.data import Data
+from idm_ray.nets import build_shell, forward_flops
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.sections import Config
+
+
+class DistributionMatching(Condensation):
+    """A real side that never looks at S, and a synthetic side, joined by one record an iteration.
+
+    Args:
+        config: all settings; those of dataset, evaluate, search and sweep are not read.
+        data: only its training part is used.
+        compute: where and how.
+        real: gives the records; None makes a real side of its own.
+
+    Raises:
+        UserError: the partition, the initialisation or the net do not fit the data.
+    """
+
+    def __init__(self, config: Config, data: Data, compute: Compute, real: RealSource | None = None):
+        settings = config.condense
+        super().__init__(settings.iterations, data.num_classes, settings.ipc)
+        check_partition(settings.partition, data.shape)
+        lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, data.num_classes)
+        start = start_set(settings, data, config.seed, momentum, compute.storage)
+        self._real = real or real_side(config, data, compute)
+        shell = build_shell(config.net, data.shape, data.num_classes, compute)
+        self._synthetic = SyntheticSide(settings, start, shell, lr)
+
+    @property
+    def images(self) -> Tensor:
+        """S as it is now, see `Condensation`."""
+        return self._synthetic.set.images.clone()
+
+    def _step(self) -> IterationRecord:
+        real = self._real.step(self.iteration)
+        losses = self._synthetic.step(real)
+        return IterationRecord(
+            iteration=self.iteration,
+            matching=losses.matching,
+            cross_entropy=losses.cross_entropy,
+            total=losses.total,
+            accuracy=real.accuracy,
+            queue_size=len(real.ages),
+            mean_age=float(real.ages.float().mean()),
+            real_seconds=real.seconds,
+        )
+
+    def _state(self) -> dict[str, Tensor]:
+        return {**self._synthetic.set.state(), **self._real.state()}
+
+    def _load_state(self, state: Mapping[str, Tensor]) -> None:
+        self._synthetic.set.load_state(state)
+        self._real.load_state(state)
+
+
+def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 1) -> RealSide:
+    """A real side at its start. Only `real_settings` of the config are read.
+
+    Args:
+        config: all settings.
+        data: only its training part is used.
+        compute: where and how.
+        side_by_side: nets of the queue to train at a time, each with the threads that torch has; on a CUDA device
+            and with torch.compile it is one.
+    """
+    shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(side_by_side)]
+    alone = compute.device.type == "cuda" or shells[0].compiled
+    return RealSide(config, data.train, shells[:1] if alone else shells)
+
+
+def condensation_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of a whole condensation, both sides together."""
+    return real_flops(config, shape, num_classes) + synthetic_flops(config, shape, num_classes)
+
+
+def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of the real side in a whole condensation.
+
+    A backward pass counts as two forward passes; classes smaller than a batch are not known here.
+    """
+    queue = config.queue
+    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
+    images = 3 * trained + num_classes * config.condense.batch_real
+    return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
+
+
+def synthetic_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
+    """Floating-point operations of the synthetic side in a whole condensation, counted likewise."""
+    settings = config.condense
+    images = 3 * num_classes * settings.ipc * settings.partition**2
+    return settings.iterations * images * forward_flops(config.net, shape, num_classes)

@@ -1,0 +1,87 @@
+"""The methods by name, and the one way to start any of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from idm_ray.condensation.cafe import Cafe
+from idm_ray.condensation.gradient_matching import GradientMatching
+from idm_ray.condensation.loop import Condensation
+from idm_ray.condensation.matching import DistributionMatching
+from idm_ray.condensation.real_side import RealSource
+from idm_ray.condensation.selection import Keep, Selection, training_epochs
+from idm_ray.data import Data
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.sections import Config
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a run may get from outside: records of a shared real side, and trainings that were kept."""
+
+    real: RealSource | None
+    keep: Keep | None
+
+
+Build = Callable[[Config, Data, Compute, Given], Condensation]
+
+
+def _matching(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return DistributionMatching(config, data, compute, given.real)
+
+
+def _gradients(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return GradientMatching(config, data, compute)
+
+
+def _cafe(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Cafe(config, data, compute)
+
+
+def _selection(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Selection(config, data, compute, given.keep)
+
+
+METHODS: dict[str, Build] = {
+    "idm": _matching,
+    "dm": _matching,
+    "dc": _gradients,
+    "dsa": _gradients,
+    "cafe": _cafe,
+    "random": _selection,
+    "herding": _selection,
+    "kcenter": _selection,
+    "forgetting": _selection,
+}
+
+
+def condense(
+    config: Config, data: Data, compute: Compute, real: RealSource | None = None, keep: Keep | None = None
+) -> Condensation:
+    """Condense the training part of `data`; iterate over the result.
+
+    Args:
+        config: all settings; those of dataset, evaluate, search and sweep are not read.
+        data: only its training part is used.
+        compute: where and how.
+        real: of idm and dm, gives the records; None makes a real side of its own.
+        keep: of selection, has trained nets; None always trains.
+
+    Raises:
+        UserError: settings that do not fit the data.
+
+    >>> for record in condense(config, data, compute):  # doctest: +SKIP
+    ...     print(record.iteration, float(record.total))
+    """
+    return METHODS[config.condense.method](config, data, compute, Given(real, keep))
+
+
+def run_length(config: Config) -> int:
+    """Iterations of a whole condensation by the config's method; for a selection epochs of the net that chooses."""
+    if METHODS[config.condense.method] is _selection:
+        return training_epochs(config)
+    return config.condense.iterations
+
+
+def has_real_side(method: str) -> bool:
+    """Whether a method has a half that never looks at S, which trials can share."""
+    return METHODS[method] is _matching

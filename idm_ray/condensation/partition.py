@@ -1,0 +1,126 @@
+"""Partition and expansion of synthetic images, and their start from real ones (section 4.1)."""
+
+import itertools
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from idm_ray.data import ClassImages
+from idm_ray.errors import UserError
+from idm_ray.runtime.streams import stream
+
+
+def cell_edges(size: int, partition: int) -> list[int]:
+    """The l + 1 edges of l cells along an axis; cells differ by at most one pixel and leave none out."""
+    return [size * index // partition for index in range(partition + 1)]
+
+
+def cells(height: int, width: int, partition: int) -> list[tuple[slice, slice]]:
+    """The l x l cells of an image as slices, row by row."""
+    rows, columns = cell_edges(height, partition), cell_edges(width, partition)
+    return [
+        (slice(top, bottom), slice(left, right))
+        for top, bottom in itertools.pairwise(rows)
+        for left, right in itertools.pairwise(columns)
+    ]
+
+
+def expand(images: Tensor, partition: int) -> Tensor:
+    """Every part of every image, enlarged to the full size (equation 3).
+
+    Args:
+        images: [N, channels, H, W].
+        partition: l, at least 1 and at most the smaller side.
+
+    Returns:
+        [N * l * l, channels, H, W], an image's parts next to each other. Bilinear, corners not aligned.
+    """
+    if partition == 1:
+        return images
+    size = images.shape[-2:]
+    parts = [
+        interpolate(images[..., rows, columns], size=size, mode="bilinear", align_corners=False)
+        for rows, columns in cells(size[0], size[1], partition)
+    ]
+    return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def check_partition(partition: int, shape: tuple[int, int, int]) -> None:
+    """Refuse an l that would leave cells without a pixel.
+
+    Raises:
+        UserError: l is larger than the smaller side of the image.
+    """
+    if partition > min(shape[1:]):
+        raise UserError(
+            f"condense.partition {partition} does not fit images of {shape[1]}x{shape[2]}: "
+            f"every cell needs a pixel, so use 1 to {min(shape[1:])}"
+        )
+
+
+def images_needed(ipc: int, partition: int, init: str) -> int:
+    """Real images of a class that an initialisation takes, each once."""
+    return {"noise": 0, "real": ipc}.get(init, ipc * partition**2)
+
+
+def check_start(data: ClassImages, class_names: Sequence[str], ipc: int, partition: int, init: str) -> None:
+    """Refuse an initialisation that needs more images than a class has.
+
+    Raises:
+        UserError: names the smallest class, what it has and what is needed.
+    """
+    needed = images_needed(ipc, partition, init)
+    smallest = min(range(data.num_classes), key=lambda index: data.counts[index])
+    if data.counts[smallest] < needed:
+        each = f"ipc {ipc}" if init == "real" else f"ipc {ipc} * l {partition} * l {partition}"
+        raise UserError(
+            f"condense.init {init} takes {each} = {needed} training images of every class, but "
+            f"{class_names[smallest]!r} has {data.counts[smallest]}; lower ipc or partition, or set condense.init=noise"
+        )
+
+
+def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: int) -> Tensor:
+    """S before its first step.
+
+    Args:
+        data: real images to start from.
+        ipc: synthetic images per class.
+        partition: l.
+        init: real (whole images), mosaic (l x l whole images downscaled into the cells), crops (a
+            random cell-sized crop of an image in each cell) or noise (standard normal).
+        seed: root seed; the streams "S init" are drawn.
+
+    Returns:
+        float32 [C * ipc, channels, H, W] on the device of `data`, sorted by class.
+    """
+    channels, height, width = data.pixels.shape[1:]
+    count = data.num_classes * ipc
+    generator = stream(seed, "S init")
+    if init == "noise":
+        return torch.randn(count, channels, height, width, generator=generator).to(data.pixels.device)
+    picks = stream(seed, "S init images", device=data.pixels.device)
+    sources = data.images(data.sample_per_class(images_needed(ipc, partition, init), picks))
+    if init == "real" or (init == "mosaic" and partition == 1):
+        return sources
+    sources = sources.view(count, partition**2, channels, height, width)
+    images = torch.empty_like(sources[:, 0])
+    for part, (rows, columns) in enumerate(cells(height, width, partition)):
+        size = rows.stop - rows.start, columns.stop - columns.start
+        if init == "mosaic":
+            images[..., rows, columns] = interpolate(sources[:, part], size=size, mode="area")
+        else:
+            images[..., rows, columns] = _crops(sources[:, part], size, generator)
+    return images
+
+
+def _crops(images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
+    count, _, height, width = images.shape
+    tops = torch.randint(height - size[0] + 1, (count, 1), generator=generator)
+    lefts = torch.randint(width - size[1] + 1, (count, 1), generator=generator)
+    rows = (tops + torch.arange(size[0]))[:, None, :, None]
+    columns = (lefts + torch.arange(size[1]))[:, None, None, :]
+    picked = torch.arange(count)[:, None, None, None]
+    channels = torch.arange(images.shape[1])[None, :, None, None]
+    return images[picked, channels, rows, columns]

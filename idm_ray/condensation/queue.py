@@ -1,0 +1,141 @@
+"""The model queue: nets at many stages of training, at the cost of a few steps an iteration (section 4.2)."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from idm_ray.nets import Shell
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import QueueConfig
+
+Batch = tuple[Tensor, Tensor]
+
+
+@dataclass
+class QueuedNet:
+    """A net at rest.
+
+    Attributes:
+        weights: float32 [P].
+        velocity: float32 [P], the momentum of its optimiser.
+        born: iteration at which it was pushed.
+        steps: optimiser steps taken.
+        correct: int64 scalar, images classified rightly among those seen.
+        seen: images that trained it.
+    """
+
+    weights: Tensor
+    velocity: Tensor
+    born: int
+    steps: int
+    correct: Tensor
+    seen: int
+
+    @property
+    def accuracy(self) -> Tensor:
+        """Running training accuracy in 0..1, a scalar on the device; 0 for a net never trained."""
+        return self.correct / max(self.seen, 1)
+
+
+class ModelQueue:
+    """Push, pop, sample and train nets.
+
+    Args:
+        config: its settings.
+        shell: runs the nets' weights.
+        seed: root seed; the streams "queue init", "queue sample" and "queue others" are drawn.
+    """
+
+    def __init__(self, config: QueueConfig, shell: Shell, seed: int):
+        self.nets: list[QueuedNet] = []
+        self.pushed = 0
+        self._config = config
+        self._shell = shell
+        self._seed = seed
+        for _ in range(config.initial):
+            self.push(0)
+
+    def maintain(self, iteration: int) -> None:
+        """What is due before an iteration: push a new net, pop the oldest, start the meters anew."""
+        if iteration % self._config.push_every == 0:
+            self.push(iteration)
+        every = self._config.reset_accuracy_every
+        if every and iteration % every == 0:
+            for net in self.nets:
+                net.correct, net.seen = torch.zeros_like(net.correct), 0
+
+    def push(self, iteration: int) -> None:
+        """Add a newly initialised net; pop the oldest while there are more than `max_nets`."""
+        weights = self._shell.fresh_weights(stream(self._seed, "queue init", self.pushed))
+        correct = torch.zeros((), dtype=torch.int64, device=weights.device)
+        self.nets.append(QueuedNet(weights, torch.zeros_like(weights), iteration, 0, correct, 0))
+        self.pushed += 1
+        del self.nets[: max(0, len(self.nets) - self._config.max_nets)]
+
+    def sample(self, iteration: int) -> int:
+        """The index of the net to match at an iteration."""
+        return int(torch.randint(len(self.nets), (), generator=stream(self._seed, "queue sample", iteration)))
+
+    def to_train(self, iteration: int, sampled: int) -> list[int]:
+        """The indices of the nets to train after matching with net `sampled`."""
+        if self._config.train == "sampled":
+            return [sampled]
+        order = torch.randperm(len(self.nets), generator=stream(self._seed, "queue others", iteration))
+        return [index for index in order.tolist() if index != sampled][: self._config.train_nets]
+
+    def train(self, index: int, steps: int, next_batch: Callable[[], Batch], shell: Shell) -> None:
+        """Train a net with cross-entropy and put it back.
+
+        Args:
+            index: its place in the queue.
+            steps: of SGD, such as K.
+            next_batch: gives images [B, channels, H, W] and labels [B].
+            shell: runs its weights. Nets that have shells of their own may be trained side by side.
+        """
+        net, config = self.nets[index], self._config
+        shell.load(net.weights)
+        for _ in range(steps):
+            images, labels = next_batch()
+            logits = shell(images, training=True)[1]
+            shell.gradient.zero_()
+            cross_entropy(logits, labels).backward()
+            with torch.no_grad():
+                net.correct = net.correct + (logits.argmax(1) == labels).sum()
+                shell.sgd_step(net.velocity, config.lr, config.momentum, config.weight_decay)
+            net.seen += len(labels)
+        net.steps += steps
+        net.weights.copy_(shell.weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next iteration depends on, beside the settings and the seed."""
+        counters = [[net.born, net.steps, int(net.correct), net.seen] for net in self.nets]
+        size = len(self._shell.weights)
+        return {
+            "queue.weights": torch.cat([net.weights for net in self.nets] or [torch.zeros(0)]).view(-1, size),
+            "queue.velocity": torch.cat([net.velocity for net in self.nets] or [torch.zeros(0)]).view(
+                -1, size
+            ),
+            "queue.counters": torch.tensor(counters, dtype=torch.int64).view(-1, 4),
+            "queue.pushed": torch.tensor(self.pushed),
+        }
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Go on from a state that `state` gave."""
+        device = self._shell.weights.device
+        self.pushed = int(state["queue.pushed"])
+        self.nets = [
+            QueuedNet(
+                weights.to(device).clone(),
+                velocity.to(device).clone(),
+                born,
+                steps,
+                torch.tensor(correct, device=device),
+                seen,
+            )
+            for weights, velocity, (born, steps, correct, seen) in zip(
+                state["queue.weights"], state["queue.velocity"], state["queue.counters"].tolist(), strict=True
+            )
+        ]

@@ -1,0 +1,210 @@
+"""The half of an iteration that never looks at S: a net, and what real images look like to it."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from idm_ray.condensation.augment import Draws, augment, draw_per_group
+from idm_ray.condensation.queue import Batch, ModelQueue
+from idm_ray.data import ClassImages
+from idm_ray.nets import Shell
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
+
+
+@dataclass(frozen=True)
+class RealRecord:
+    """All that crosses from the real to the synthetic side in one iteration.
+
+    Attributes:
+        step: the iteration.
+        weights: float32 [P], the matched net's weights at this step.
+        accuracy: scalar in 0..1, the matched net's accuracy.
+        draws: one augmentation draw per class.
+        targets: float32 [C, D], per-class means of the real features.
+        ages: int64 [n], iterations since each net of the queue was pushed, oldest first.
+        seconds: that the step took, queue training included; without waiting for a CUDA device.
+    """
+
+    step: int
+    weights: Tensor
+    accuracy: Tensor
+    draws: Draws
+    targets: Tensor
+    ages: Tensor
+    seconds: float
+
+
+class RealSource(Protocol):
+    """Where a condensation gets its records from."""
+
+    def step(self, iteration: int) -> RealRecord:
+        """The record of an iteration; they are asked for in order, from any first one on."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint has to keep for the steps to come; nothing where others keep it."""
+        ...
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state, which may have been given by another kind of source."""
+        ...
+
+
+class RealSide:
+    """Computes a record per iteration and keeps the queue of nets.
+
+    Its records depend on `real_settings`, the data and the step alone: not on S, nor on how often or
+    where it was stopped and loaded again.
+
+    Args:
+        config: `real_settings` of it are read.
+        data: the training part.
+        shells: nets of its own, through which the queue's weights run. With more than one, nets of the queue are
+            trained side by side, each by as many threads as this one has, so that not a bit changes.
+
+    Attributes:
+        position: the next iteration.
+    """
+
+    def __init__(self, config: Config, data: ClassImages, shells: Sequence[Shell]):
+        self._data, self._config = data, config.queue
+        self._batch_real, self._strategy = config.condense.batch_real, config.condense.augment
+        self._shells, self._shell, self._seed = shells, shells[0], config.seed
+        self.queue = ModelQueue(config.queue, self._shell, config.seed)
+        self.position = 0
+        self._counts = tuple(min(self._batch_real, count) for count in data.counts)
+        self._device = self._shell.weights.device
+        self._count_of_class = torch.tensor(self._counts, dtype=torch.float32, device=self._device)[:, None]
+        self._workers = ThreadPoolExecutor(
+            len(shells), initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
+        )
+
+    def step(self, iteration: int) -> RealRecord:
+        """The record of an iteration; the queue is trained afterwards, ready for the next one.
+
+        Iterations that were left out are made up for, as far as the queue needs them.
+
+        Raises:
+            ValueError: the iteration is in the past; load an earlier state.
+        """
+        if iteration < self.position:
+            raise ValueError(f"the real side is at iteration {self.position}, {iteration} is in the past")
+        while self.position < iteration:
+            self.skip()
+        began = time.perf_counter()
+        self._maintain()
+        sampled = self.queue.sample(iteration)
+        net = self.queue.nets[sampled]
+        self._shell.load(net.weights)
+        draws = draw_per_group(
+            self._strategy, self._data.num_classes, stream(self._seed, "draws", iteration), self._device
+        )
+        targets, matching_accuracy = self._match(draws, iteration)
+        weights = net.weights.clone()
+        accuracy = net.accuracy if self._config.accuracy == "training" else matching_accuracy
+        ages = torch.tensor([iteration - queued.born for queued in self.queue.nets])
+        self._train(sampled)
+        seconds = time.perf_counter() - began
+        return RealRecord(iteration, weights, accuracy, draws, targets, ages, seconds)
+
+    def skip(self) -> None:
+        """Take a step of which nobody needs the record: no real features, the queue's training alone."""
+        self._maintain()
+        self._train(self.queue.sample(self.position))
+
+    def state(self) -> dict[str, Tensor]:
+        """All that the next records depend on, beside settings and data."""
+        return {"real.position": torch.tensor(self.position), **self.queue.state()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state that `state` gave; from the start, if there is none in it."""
+        if "real.position" in state:
+            self.position = int(state["real.position"])
+            self.queue.load_state(dict(state))
+
+    def _maintain(self) -> None:
+        """Push and pop what is due; new nets see real images first where they have to."""
+        self.queue.maintain(self.position)
+        steps = self._config.pretrain_epochs * -(-len(self._data) // self._config.batch)
+        first = self.queue.pushed - len(self.queue.nets)
+        for index, net in enumerate(self.queue.nets):
+            if net.born != self.position:
+                continue
+            if self._shell.needs_statistics:
+                generator = stream(self._seed, "statistics batch", first + index, device=self._device)
+                self._shell.load(net.weights)
+                self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
+                net.weights.copy_(self._shell.weights)
+            if steps:
+                generator = stream(self._seed, "pretraining batches", first + index, device=self._device)
+                drawn = (self._data.sample(self._config.batch, generator) for _ in range(steps))
+                self._train_net(index, steps, drawn, self._shell)
+
+    def _train(self, sampled: int) -> None:
+        generator = stream(self._seed, "training batches", self.position, device=self._device)
+        indices = self.queue.to_train(self.position, sampled)
+        size, steps = self._config.batch, self._config.train_steps
+        drawn = [iter([self._data.sample(size, generator) for _ in range(steps)]) for _ in indices]
+        if len(self._shells) == 1:
+            for index, positions in zip(indices, drawn, strict=True):
+                self._train_net(index, steps, positions, self._shell)
+        else:
+            free = SimpleQueue[Shell]()
+            for shell in self._shells:
+                free.put(shell)
+
+            def train(index: int, positions: Iterator[Tensor]) -> None:
+                shell = free.get()
+                self._train_net(index, steps, positions, shell)
+                free.put(shell)
+
+            list(self._workers.map(train, indices, drawn))
+        self.position += 1
+
+    def _train_net(self, index: int, steps: int, positions: Iterator[Tensor], shell: Shell) -> None:
+        def next_batch() -> Batch:
+            rows = next(positions)
+            return self._images(rows), self._data.labels[rows]
+
+        self.queue.train(index, steps, next_batch, shell)
+
+    def _images(self, positions: Tensor) -> Tensor:
+        return self._data.images(positions).to(self._shell.weights.dtype)
+
+    @torch.no_grad()
+    def _match(self, draws: Draws, iteration: int) -> tuple[Tensor, Tensor]:
+        """Class means of real features [C, D], and the net's accuracy on these (augmented) images."""
+        generator = stream(self._seed, "matching batches", iteration, device=self._device)
+        positions = self._data.sample_per_class(self._batch_real, generator)
+        labels = self._data.labels[positions]
+        images = augment(self._images(positions), draws, self._counts)
+        totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
+        for part, of_class in zip(
+            images.split(self._shell.chunk), labels.split(self._shell.chunk), strict=True
+        ):
+            features, logits = self._shell(part)
+            correct += (logits.argmax(1) == of_class).sum()
+            sums = class_sums(features, of_class, self._data.num_classes)
+            totals = sums if totals is None else totals + sums
+        assert totals is not None, "every class has a training image"
+        return totals / self._count_of_class, correct / len(labels)
+
+
+def real_settings(config: Config) -> dict[str, Any]:
+    """The settings that records depend on. Trials that agree in them can share one real side."""
+    raw = config.to_raw()
+    settings = {name: raw[name] for name in ("seed", "dataset", "net", "queue", "compute")}
+    return {**settings, "batch_real": config.condense.batch_real, "augment": config.condense.augment}
+
+
+def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:
+    """Per-class sums [C, D] of features [N, D]; a matrix product, so the same from run to run on CUDA too."""
+    members = torch.nn.functional.one_hot(labels, num_classes).to(features.dtype)
+    return members.T @ features

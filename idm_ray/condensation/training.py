@@ -1,0 +1,90 @@
+"""A net from its fresh weights through an epoch of training on labelled images."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from idm_ray.condensation.augment import augment, draw_per_image, join_draws
+from idm_ray.data import ClassImages
+from idm_ray.nets import Shell, Stack
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
+
+Fetch = Callable[[Tensor], Tensor]
+"""Gives float32 images [n, channels, H, W] at int64 positions [n], both on the device."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a net is trained.
+
+    Attributes:
+        batch: images in a step; the last one of an epoch may have fewer.
+        momentum, weight_decay: of SGD.
+        augment: DSA operations, one drawn per batch with parameters per image; none for no DSA.
+    """
+
+    batch: int
+    momentum: float
+    weight_decay: float
+    augment: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that was taken: positions [n], and the logits [n, C] and the mean loss before it."""
+
+    positions: Tensor
+    logits: Tensor
+    loss: Tensor
+
+
+def load_fresh(shell: Shell, data: ClassImages, config: Config, iteration: int) -> None:
+    """Give a shell the new net of an iteration; its batch norm, if any, has seen one batch of real images."""
+    shell.load(shell.fresh_weights(stream(config.seed, "matched net", iteration)))
+    if shell.needs_statistics:
+        generator = stream(config.seed, "statistics batch", iteration, device=shell.weights.device)
+        shell.gather_statistics(data.images(data.sample(config.queue.batch, generator)))
+
+
+def train_epoch(
+    net: Shell | Stack,
+    velocity: Tensor,
+    fetch: Fetch,
+    labels: Tensor,
+    recipe: Recipe,
+    lr: float,
+    orders: Sequence[torch.Generator],
+    draws: Sequence[torch.Generator],
+) -> Iterator[Step]:
+    """Pass once over a labelled set with SGD on the cross-entropy; yields after each step.
+
+    A stack of R nets takes the steps of all: each net sees the set in an order of its own, with draws of its own.
+    Positions and logits are then those of the first net, the second, and so on, R * n of them.
+
+    Args:
+        net: its weights are trained.
+        velocity: of its optimiser, changed in place.
+        fetch: the images.
+        labels: int64 [N] on the device.
+        recipe: batch, optimiser and augmentation.
+        lr: learning rate.
+        orders: a CPU generator for each net, shuffles.
+        draws: a CPU generator for each net, augments.
+    """
+    device = net.weights.device
+    shuffled = torch.stack([torch.randperm(len(labels), generator=order) for order in orders])
+    for batch in shuffled.to(device, non_blocking=True).split(recipe.batch, dim=1):
+        positions, size = batch.flatten(), batch.shape[1]
+        drawn = join_draws([draw_per_image(recipe.augment, size, own, device) for own in draws])
+        images = augment(fetch(positions), drawn, [1] * len(positions))
+        net.gradient.zero_()
+        logits = net(images, training=True)[1]
+        loss = cross_entropy(logits, labels[positions])
+        (len(orders) * loss).backward()  # the sum over nets of each one's mean
+        with torch.no_grad():
+            net.sgd_step(velocity, lr, recipe.momentum, recipe.weight_decay)
+        yield Step(positions, logits.detach(), loss.detach())

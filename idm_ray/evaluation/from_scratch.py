@@ -1,0 +1,65 @@
+"""Training a net from scratch and counting what it gets right."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from idm_ray.condensation.training import Fetch, Recipe, train_epoch
+from idm_ray.data import ClassImages
+from idm_ray.nets import Shell, Stack
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import EvaluateConfig
+
+
+def learning_rate(epoch: int, epochs: int, lr: float) -> float:
+    """`lr` in the first half of the epochs (rounded up), a tenth of it in the second."""
+    return lr if epoch < (epochs + 1) // 2 else lr * 0.1
+
+
+def train(
+    net: Shell | Stack,
+    fetch: Fetch,
+    labels: Tensor,
+    settings: EvaluateConfig,
+    epochs: int,
+    seed: int,
+    repeats: Sequence[int],
+) -> Iterator[int]:
+    """Train a net, or each net of a stack, on a labelled set with SGD and DSA; yields after each epoch.
+
+    Args:
+        net: gets freshly drawn weights first.
+        fetch: the images.
+        labels: int64 [N] on the device.
+        settings: batch, optimiser and augmentation; the optimiser starts anew when the rate drops.
+        epochs: passes over the set; the last batch of a pass may be smaller.
+        seed: root seed.
+        repeats: which of several trainings each net's is; each has streams of its own.
+    """
+    init, orders, draws = (
+        [stream(seed, f"evaluation {purpose}", repeat) for repeat in repeats]
+        for purpose in ("init", "order", "draws")
+    )
+    net.start(init)
+    velocity = torch.zeros_like(net.weights)
+    recipe = Recipe(settings.batch, settings.momentum, settings.weight_decay, settings.augment)
+    previous = settings.lr
+    for epoch in range(epochs):
+        lr = learning_rate(epoch, epochs, settings.lr)
+        if lr != previous:
+            velocity.zero_()
+            previous = lr
+        for _ in train_epoch(net, velocity, fetch, labels, recipe, lr, orders, draws):
+            pass
+        yield epoch
+
+
+@torch.no_grad()
+def accuracy(shell: Shell, data: ClassImages) -> float:
+    """Share of `data` that the shell's net classifies rightly, in percent."""
+    correct = torch.zeros((), dtype=torch.int64, device=shell.weights.device)
+    positions = torch.arange(len(data), device=shell.weights.device)
+    for part in positions.split(shell.chunk):
+        correct += (shell(data.images(part))[1].argmax(1) == data.labels[part]).sum()
+    return 100.0 * int(correct) / len(data)

@@ -1,0 +1,275 @@
+"""What a condensed set is worth: the accuracy of nets trained on it alone (reference rows 12 and 13)."""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from idm_ray.condensation.objective import class_labels
+from idm_ray.condensation.partition import expand, start_images
+from idm_ray.condensation.training import Fetch
+from idm_ray.data import ClassImages, Data
+from idm_ray.errors import UserError
+from idm_ray.evaluation.comparison import half_width
+from idm_ray.evaluation.from_scratch import accuracy, train
+from idm_ray.nets import Shell, Stack, build_shell, forward_flops, stackable
+from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
+
+CHUNKS_OF_SETS = 16
+"""Images of all sets that nets are trained on side by side, in what a device runs at a time: 1.6 GB of CIFAR-10's."""
+
+OnEpoch = Callable[[int, int], None]
+"""Called with (repeat, epoch) after each epoch, for progress."""
+
+FetchOf = Callable[["Protocol"], Fetch]
+"""Gives the images that the nets of a protocol are trained on; for many nets, see `train_epoch`, in one call."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Accuracy of several nets trained from scratch on one set.
+
+    Attributes:
+        runs: accuracy of each net after its last epoch, in percent.
+        seconds: wall-clock time of all of them.
+        epochs: that each was trained for.
+    """
+
+    runs: tuple[float, ...]
+    seconds: float
+    epochs: int
+
+    @property
+    def mean(self) -> float:
+        """Mean accuracy in percent."""
+        return statistics.fmean(self.runs)
+
+    @property
+    def std(self) -> float:
+        """Standard deviation over the nets (population, as published), in percentage points."""
+        return statistics.pstdev(self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean in percent (Student t); None for one net."""
+        half = half_width(self.runs)
+        return None if half is None else (self.mean - half, self.mean + half)
+
+    @property
+    def singles(self) -> "list[Evaluation]":
+        """One of each net, with an equal share of the time."""
+        share = self.seconds / len(self.runs)
+        return [Evaluation((run,), share, self.epochs) for run in self.runs]
+
+    @property
+    def text(self) -> str:
+        """``41.21 +- 0.37 % (5 nets, 1000 epochs)``; one net has no deviation."""
+        if len(self.runs) == 1:
+            return f"{self.mean:.2f} % (1 net, {self.epochs} epochs)"
+        return f"{self.mean:.2f} +- {self.std:.2f} % ({len(self.runs)} nets, {self.epochs} epochs)"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How to evaluate: everything but the set itself.
+
+    Attributes:
+        config: net, evaluation settings and seed are read.
+        data: normalisation and classes; `judge` is one of its parts.
+        judge: the images that the trained nets are tried on.
+        compute: where and how.
+        epochs: that each net is trained for.
+        repeats: the nets to train; net 3 is the same one whether or not 0 to 2 are trained.
+    """
+
+    config: Config
+    data: Data
+    judge: ClassImages
+    compute: Compute
+    epochs: int
+    repeats: tuple[int, ...]
+
+
+def full_protocol(config: Config, data: Data, compute: Compute) -> Protocol:
+    """`epochs` and `repeats` of the settings, judged on test."""
+    settings = config.evaluate
+    return Protocol(config, data, data.test, compute, settings.epochs, tuple(range(settings.repeats)))
+
+
+def validation_protocol(config: Config, data: Data, compute: Compute) -> Protocol:
+    """`val_epochs` and `val_repeats` of the settings, judged on the validation split."""
+    settings = config.evaluate
+    epochs = settings.val_epochs or settings.epochs
+    return Protocol(config, data, data.validation, compute, epochs, tuple(range(settings.val_repeats)))
+
+
+def evaluate(
+    images: Tensor, labels: Tensor, partition: int, protocol: Protocol, on_epoch: OnEpoch | None = None
+) -> Evaluation:
+    """Train nets on a condensed set and try them on real images.
+
+    Args:
+        images: float32 [N, channels, H, W], normalised, as optimised.
+        labels: int64 [N].
+        partition: l with which the set was condensed; used when the settings say `expand`.
+        protocol: how.
+        on_epoch: for progress.
+    """
+    images, labels = as_trained(images, labels, partition, protocol)
+    return _train_and_judge(lambda part: images.__getitem__, labels, protocol, on_epoch)
+
+
+def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Tensor, Tensor]:
+    """Images and labels as nets are trained on them: on the device, expanded where the settings say so."""
+    device = protocol.compute.device
+    images, labels = images.detach().to(device), labels.to(device)
+    if protocol.config.evaluate.expand and partition > 1:
+        return expand(images, partition), labels.repeat_interleave(partition**2)
+    return images, labels
+
+
+def evaluate_random(
+    protocol: Protocol, ipc: int, on_epoch: OnEpoch | None = None, partition: int = 1
+) -> Evaluation:
+    """The reference point to beat: random real images at the same ipc, other ones for each net.
+
+    They are trained on for as many epochs. Without a partition they are `ipc` whole images of each class. With
+    one, and where the settings say `expand`, they are packed like a condensed set: l x l whole images downscaled
+    into each, and expanded for training; so they have its storage, its expansion and its number of steps.
+
+    Args:
+        protocol: how.
+        ipc: images per class.
+        on_epoch: for progress.
+        partition: l.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    partition = partition if protocol.config.evaluate.expand else 1
+    check_random(protocol.data, ipc, partition)
+    classes, device = protocol.data.num_classes, protocol.compute.device
+    labels = class_labels(classes, ipc * partition**2, device)
+
+    def fetch_of(part: Protocol) -> Fetch:
+        sets = torch.empty(len(part.repeats), len(labels), *part.data.shape, device=device)
+        for images, repeat in zip(sets, part.repeats, strict=True):
+            images.copy_(_random_images(part, ipc, partition, repeat))
+        of_net = torch.arange(len(sets), device=device)[:, None]
+        return lambda positions: sets[of_net, positions.view(len(sets), -1)].flatten(0, 1)
+
+    return _train_and_judge(fetch_of, labels, protocol, on_epoch)
+
+
+def check_random(data: Data, ipc: int, partition: int) -> None:
+    """Refuse random images of which there are too few.
+
+    Args:
+        data: the training part counts.
+        ipc: images per class.
+        partition: l, where they are packed and expanded like a condensed set; else 1.
+
+    Raises:
+        UserError: a class has fewer training images than `evaluate_random` takes.
+    """
+    needed = ipc * partition**2
+    smallest = min(range(data.num_classes), key=lambda index: data.train.counts[index])
+    if data.train.counts[smallest] < needed:
+        each = f"ipc {ipc} * l {partition} * l {partition} = {needed}" if partition > 1 else f"ipc {ipc}"
+        mend = "set evaluate.expand=false" if partition > 1 else "take fewer images per class"
+        raise UserError(
+            f"random images of the same number take {each} training images of every class, but "
+            f"{data.class_names[smallest]!r} has {data.train.counts[smallest]}; {mend}, or do without them "
+            "(evaluate.references=[] in a sweep; neither --nets nor --matrix)"
+        )
+
+
+def _random_images(protocol: Protocol, ipc: int, partition: int, repeat: int) -> Tensor:
+    """float32 [C * ipc * l * l, channels, H, W], sorted by class."""
+    data, seed = protocol.data.train, protocol.config.seed
+    if partition == 1:
+        picks = stream(seed, "random reference", repeat, device=protocol.compute.device)
+        return data.images(data.sample_per_class(ipc, picks))
+    own_seed = int(torch.randint(2**62, (), generator=stream(seed, "random mosaics", repeat)))
+    return expand(start_images(data, ipc, partition, "mosaic", own_seed), partition)
+
+
+def join(evaluations: Sequence[Evaluation]) -> Evaluation:
+    """One evaluation of several nets from evaluations of some of them each."""
+    runs = tuple(run for evaluation in evaluations for run in evaluation.runs)
+    return Evaluation(runs, sum(evaluation.seconds for evaluation in evaluations), evaluations[0].epochs)
+
+
+def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evaluation:
+    """The reference point above: nets trained on the whole training part for `whole_epochs`."""
+    train_part = protocol.data.train
+    whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
+    return _train_and_judge(lambda part: train_part.images, train_part.labels, whole, on_epoch)
+
+
+def whole_nets(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Iterator[Shell]:
+    """Nets trained on the whole training part for `whole_epochs`, one after another in the same shell."""
+    train_part = protocol.data.train
+    whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
+    return _trained(lambda part: train_part.images, train_part.labels, whole, on_epoch)
+
+
+def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
+    """Floating-point operations of training on S for so many epochs, all nets together."""
+    parts = config.condense.partition**2 if config.evaluate.expand else 1
+    return (
+        3 * num_classes * config.condense.ipc * parts * epochs * forward_flops(config.net, shape, num_classes)
+    )
+
+
+def side_by_side(protocol: Protocol) -> list[Protocol]:
+    """The protocol in parts, each of nets that are trained at the same time, as `evaluate.stack` says."""
+    most, nets = _nets_at_a_time(protocol), protocol.repeats
+    return [replace(protocol, repeats=nets[first : first + most]) for first in range(0, len(nets), most)]
+
+
+def _nets_at_a_time(protocol: Protocol) -> int:
+    config, data = protocol.config, protocol.data
+    settings = config.evaluate
+    if settings.stack == "off" or not stackable(config.net):
+        return 1
+    if settings.stack == "on":
+        return max(1, len(protocol.repeats))
+    if protocol.compute.device.type != "cuda":
+        return 1
+    # Batches of all nets are at most what the device runs at a time; their sets, if each has its own, a few times that.
+    chunk, parts = protocol.compute.chunk(*data.shape[1:]), config.condense.partition**2
+    images = data.num_classes * config.condense.ipc * (parts if settings.expand else 1)
+    return max(1, min(chunk // settings.batch, CHUNKS_OF_SETS * chunk // images))
+
+
+def _train_and_judge(
+    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
+) -> Evaluation:
+    began = time.perf_counter()
+    runs = [accuracy(shell, protocol.judge) for shell in _trained(fetch_of, labels, protocol, on_epoch)]
+    return Evaluation(tuple(runs), time.perf_counter() - began, protocol.epochs)
+
+
+def _trained(
+    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
+) -> Iterator[Shell]:
+    config, data = protocol.config, protocol.data
+    shell = build_shell(config.net, data.shape, data.num_classes, protocol.compute)
+    for part in side_by_side(protocol):
+        nets = len(part.repeats)
+        net = shell if nets == 1 else Stack(shell, nets)
+        for epoch in train(
+            net, fetch_of(part), labels, config.evaluate, protocol.epochs, config.seed, part.repeats
+        ):
+            if on_epoch:
+                for repeat in part.repeats:
+                    on_epoch(repeat, epoch)
+        for weights in net.weights.view(nets, -1):
+            shell.load(weights)
+            yield shell

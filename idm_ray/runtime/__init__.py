@@ -1,0 +1,1 @@
+"""What every process needs: device and precision, memory, files, random streams, progress."""

@@ -1,0 +1,169 @@
+"""Device, precision and compilation, chosen once per run."""
+
+import contextlib
+import ctypes
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import torch
+
+from idm_ray.errors import UserError
+from idm_ray.settings.sections import ComputeConfig
+
+WORK_WORTH_COMPILING = {"cpu": 2e13, "cuda": 5e15}
+"""Floating-point operations of a run above which compiling (up to a minute on 2 cores) pays for itself."""
+
+PIXELS_AT_ONCE = {"cpu": 256 * 32 * 32, "cuda": 8192 * 32 * 32}
+"""Of images in one forward pass: 256 and 8192 images of CIFAR-10."""
+
+FAST_BF16_UNITS = ("amx_bf16", "avx512_bf16")
+"""Of CPUs, as torch names them: an iteration in bf16 takes a third (AMX) or half (AVX-512) of one in float32."""
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how nets run.
+
+    Attributes:
+        device: cpu or cuda.
+        precision: of convolutions and matrix products; float64 is for checks.
+        compile: by torch.compile.
+        native: with operations of our own on the CPU, for nets that have them; these are not compiled.
+        tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
+    """
+
+    device: torch.device
+    precision: torch.dtype
+    compile: bool
+    native: bool = False
+    tf32: bool = False
+
+    @property
+    def numbers(self) -> str:
+        """The precision in words, equal for two runs that may be taken for each other."""
+        return str(self.precision) + ", tf32" * self.tf32
+
+    @property
+    def storage(self) -> torch.dtype:
+        """Of weights, S, gradients and sums."""
+        return torch.float64 if self.precision == torch.float64 else torch.float32
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """Runs convolutions and matrix products in `precision`; weights and sums stay in `storage`."""
+        if self.precision == self.storage:
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, self.precision)
+
+    def optimise(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, compiled if so chosen; when its first compilation fails, it runs eagerly."""
+        return _compiled(function) if self.compile else function
+
+    def chunk(self, height: int, width: int) -> int:
+        """Images of so many pixels in one forward pass of a long list."""
+        pixels = PIXELS_AT_ONCE[self.device.type]
+        return max(1, pixels // (height * width))
+
+
+def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
+    """Resolve `auto` for this machine.
+
+    Args:
+        config: the settings.
+        work: floating-point operations that the run will take, which decides on compiling.
+
+    Raises:
+        UserError: cuda, or tf32, is asked for and there is none.
+    """
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise UserError(
+            "compute.device is cuda, but torch sees no CUDA device; set compute.device=auto or cpu"
+        )
+    device = torch.device("cuda" if cuda and config.device != "cpu" else "cpu")
+    if config.precision == "tf32" and device.type != "cuda":
+        raise UserError(
+            "compute.precision tf32 is for CUDA devices, and this runs on the CPU; choose fp32 or bf16"
+        )
+    exact = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
+    precision = exact.get(config.precision)
+    if precision is None:
+        precision = torch.bfloat16 if _fast_bf16(device) else torch.float32
+    compiled = config.compile == "on" or (
+        config.compile == "auto" and work >= WORK_WORTH_COMPILING[device.type]
+    )
+    native = device.type == "cpu" and config.compile == "auto"
+    return Compute(device, precision, compiled and has_compiler(device), native, config.precision == "tf32")
+
+
+def ready_process(compute: Compute) -> None:
+    """Make the settings of this process that cannot be passed along: of its memory, and whether CUDA rounds."""
+    keep_freed_memory()
+    allow_tf32(compute.tf32)
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Let CUDA devices round the factors of float32 convolutions and matrix products to 10 bits, or forbid it."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees for its next use, instead of returning it to the kernel.
+
+    Activations are hundreds of megabytes that come and go many times a second; with glibc's defaults a
+    third of an iteration on the CPU is spent in page faults. Does nothing where the C library is another.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        if any(
+            mallopt(M_MMAP_THRESHOLD, size) for size in (1 << 30, 1 << 25)
+        ):  # older ones take 32 MiB at most
+            mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
+
+
+def has_compiler(device: torch.device) -> bool:
+    """Whether torch.compile can work here: a C++ compiler for CPU, Triton for CUDA."""
+    if device.type == "cuda":
+        return find_spec("triton") is not None
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+
+
+def _fast_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(unit, False) for unit in FAST_BF16_UNITS)
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    # Static shapes: with dynamic ones the kernel, and so the last bit, would depend on which shape came first.
+    torch._dynamo.config.recompile_limit = max(64, torch._dynamo.config.recompile_limit)
+    compiled = torch.compile(function, dynamic=False)
+    chosen: list[Callable[..., Any]] = []
+
+    def call(*args: Any) -> Any:
+        if chosen:
+            return chosen[0](*args)
+        try:
+            result = compiled(*args)
+        except torch._dynamo.exc.TorchDynamoException:
+            chosen.append(function)
+            return function(*args)
+        chosen.append(compiled)
+        return result
+
+    return call
+
+
+def describe(compute: Compute) -> str:
+    """The device in words, such as ``cpu (2 threads, bfloat16)``."""
+    precision = compute.numbers.removeprefix("torch.")
+    if compute.device.type == "cuda":
+        return f"{torch.cuda.get_device_name()} ({precision})"
+    threads = torch.get_num_threads()
+    return f"cpu ({threads} thread{'s' * (threads > 1)}, {precision})"

@@ -1,0 +1,110 @@
+"""Files and folders that are either whole or absent, and the folder of what can be made again."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from idm_ray.errors import UserError
+
+
+def default_cache() -> Path:
+    """$IDM_RAY_CACHE, else idm_ray in $XDG_CACHE_HOME, else ~/.cache/idm_ray."""
+    if chosen := os.environ.get("IDM_RAY_CACHE"):
+        return Path(chosen)
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "idm_ray"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Replace a file in one step; a crash leaves the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def check_out(out: Path, resume: bool) -> None:
+    """Refuse a folder for results that is a file, or that holds something and is not to be gone on with.
+
+    Raises:
+        UserError: says which.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out must be a folder; {out} is a file")
+    if not resume and out.exists() and any(out.iterdir()):
+        raise UserError(f"{out} is not empty; go on with --resume, or choose another --out")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Replace a JSON file in one step."""
+    write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """A folder to fill that takes the place of `path` when the block ends well, and vanishes otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    draft.chmod(0o755)
+    try:
+        yield draft
+        if path.exists():
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            path.replace(old / "old")
+            draft.replace(path)
+            shutil.rmtree(old)
+        else:
+            draft.replace(path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note: str = "") -> None:
+    """Save the state of a run as safetensors, in one step.
+
+    Args:
+        path: the file.
+        state: named CPU tensors.
+        fingerprint: of the settings that the state belongs to.
+        note: text to keep with it.
+    """
+    contiguous = {key: value.contiguous() for key, value in state.items()}
+    write_bytes(path, save(contiguous, {"fingerprint": fingerprint, "note": note}))
+
+
+def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | None:
+    """The state and note that `write_state` saved, or None where there is none.
+
+    Raises:
+        UserError: the file is damaged, or belongs to other settings.
+    """
+    if not path.exists():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
+    if metadata.get("fingerprint") != fingerprint:
+        raise UserError(
+            f"the checkpoint {path} was made with other settings; use those, or remove it to start anew"
+        )
+    return state, metadata.get("note", "")

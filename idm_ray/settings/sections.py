@@ -1,0 +1,408 @@
+"""What a user may set: frozen, checked once on entry (`idm_ray.settings.layers`), read by name afterwards."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
+
+OPERATIONS = tuple(DSA.split("_"))
+Raw = dict[str, Any]
+
+
+class Section(BaseModel):
+    """A frozen group of settings that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class DatasetConfig(Section):
+    """Which images to condense."""
+
+    name: Literal[
+        "digits",
+        "mnist",
+        "fashion_mnist",
+        "svhn",
+        "cifar10",
+        "cifar100",
+        "parquet",
+        "folder",
+        "tiny_imagenet",
+    ] = "digits"
+    root: Path | None = None
+    """Folder that holds the files; null lets torchvision's sets be downloaded into the cache."""
+    validation: float = Field(0.1, ge=0, lt=1)
+    """Share of each class that is held out of training to select on."""
+    image_size: int | None = Field(None, ge=4)
+    """Side in pixels to which `folder` images are resized and centre-cropped; other sources have their own."""
+    mean: tuple[float, ...] | None = None
+    """Per-channel mean in 0..1; null takes the published constant or computes it on the training part."""
+    std: tuple[float, ...] | None = None
+    """Per-channel standard deviation in 0..1, like `mean`."""
+
+
+class NetConfig(Section):
+    """The network that gives features and logits."""
+
+    name: Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"] = "convnet"
+    width: int | None = Field(None, ge=1)
+    """Channels of the first layer (convnet, mlp: of every layer), the others in proportion; null: as published
+    (128 for convnet, alexnet and mlp, 64 for vgg11 and resnet18, 6 for lenet)."""
+    depth: int | None = Field(None, ge=1)
+    """Blocks of convnet; null follows the image size (3 for 32 pixels, 4 for 64, 6 for 224). Hidden layers of mlp;
+    null: 2."""
+    norm: Literal["instance", "batch", "group", "layer", "none"] | None = None
+    """Of convnet, vgg11 and resnet18 (null: instance) and alexnet (null: none)."""
+    activation: Literal["relu", "leaky_relu", "sigmoid", "swish"] | None = None
+    """null: relu."""
+    pooling: Literal["average", "max"] | None = None
+    """Of convnet (null: average), alexnet, vgg11 and lenet (null: max)."""
+
+    @model_validator(mode="after")
+    def _applicable(self) -> "NetConfig":
+        published = NETS[self.name]
+        for key, value in self.model_dump(exclude={"name"}).items():
+            if value is not None and key not in published:
+                raise ValueError(
+                    f"net.{key} does not apply to {self.name}, which has {', '.join(published)}; set net.{key}=null"
+                )
+        return self
+
+
+def _check_augment(value: str) -> str:
+    if value != "none" and not set(value.split("_")) <= set(OPERATIONS):
+        raise ValueError(f"must be none or operations joined by _, of {', '.join(OPERATIONS)}; got {value!r}")
+    return value
+
+
+class CondenseConfig(Section):
+    """How the condensed set S is made."""
+
+    method: Literal["idm", "dm", "dc", "dsa", "cafe", "random", "herding", "kcenter", "forgetting"] = "idm"
+    preset: Literal[
+        "official",
+        "paper",
+        "dm",
+        "dc",
+        "dsa",
+        "cafe",
+        "cafe_dsa",
+        "random",
+        "herding",
+        "kcenter",
+        "forgetting",
+    ] = "official"
+    ipc: int = Field(10, ge=1)
+    """Synthetic images per class."""
+    iterations: int = Field(20_000, ge=0)
+    """Steps on S."""
+    partition: int = Field(2, ge=1)
+    """l: every synthetic image is split into l x l parts (section 4.1)."""
+    lambda_reg: float = Field(50.0, ge=0)
+    """Weight of accuracy * cross-entropy (equation 5); the accuracy is in 0..1."""
+    lr: float = Field(0.2, gt=0)
+    """Learning rate of S."""
+    momentum: float = Field(0.5, ge=0, lt=1)
+    batch_real: int = Field(256, ge=1)
+    """Real images per class in one matching step; a smaller class gives all it has."""
+    init: Literal["real", "mosaic", "crops", "noise"] = "mosaic"
+    """Start of S: real images, l x l whole images downscaled, l x l crops, or noise."""
+    stepping: Literal["per_class", "joint"] = "per_class"
+    """One joint step an iteration, or the published loop that steps S once per class (in closed form)."""
+    augment: str = DSA
+    """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
+    that train nets on S or for selection augment there too."""
+
+    _augment = field_validator("augment")(_check_augment)
+
+
+class QueueConfig(Section):
+    """Nets that are trained during condensation: the model queue (section 4.2), and how other methods train theirs."""
+
+    max_nets: int = Field(100, ge=1)
+    """N_max: the oldest net is popped when there are more."""
+    train_steps: int = Field(10, ge=0)
+    """K: optimiser steps that a net takes when it is trained."""
+    train_nets: int = Field(2, ge=0)
+    """Nets trained per iteration when `train` is others."""
+    push_every: int = Field(30, ge=1)
+    """A new net is pushed at iterations 0, push_every, 2 push_every, ..."""
+    initial: int = Field(3, ge=0)
+    """Nets before iteration 0 pushes its own."""
+    batch: int = Field(256, ge=1)
+    """Real images in an optimiser step of a net."""
+    lr: float = Field(0.01, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    pretrain_epochs: int = Field(0, ge=0)
+    """Epochs over the training part that a net is trained for when it is pushed (figure 3)."""
+    train: Literal["others", "sampled"] = "others"
+    """Which nets are trained: `train_nets` others, or the one that was matched."""
+    accuracy: Literal["training", "matching"] = "training"
+    """The net's accuracy: over all batches that trained it (0 before), or on this step's real batches."""
+    reset_accuracy_every: int = Field(0, ge=0)
+    """Iterations after which all running accuracies start anew, as the authors' evaluations do; 0: never."""
+
+
+class GradientConfig(Section):
+    """Gradient matching (methods dc and dsa)."""
+
+    outer: int | None = Field(None, ge=1)
+    """Steps on S for a net; null: as published for the ipc nearest to ours."""
+    inner: int | None = Field(None, ge=1)
+    """Epochs on S that the net is trained for between two of them; null likewise."""
+
+
+class CafeConfig(Section):
+    """Feature alignment (method cafe)."""
+
+    layer_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0, 1.0, 0.1, 0.1)
+    """Of the distances of class means: of the features, then of stages from the deepest to the first."""
+    discrimination: float = Field(0.01, ge=0)
+    """Weight of the cross-entropy of real features against synthetic class means."""
+    outer_range: float = Field(0.04, ge=0, le=1)
+    """lambda_1: a net is done when its last `window` query accuracies (0..1) lie within this."""
+    inner_range: float = Field(0.03, ge=0, le=1)
+    """lambda_2: training on S pauses when the last `window` query accuracies differ by more than this."""
+    window: int = Field(10, ge=2)
+    query: int = Field(128, ge=1)
+    """Training images per class that an accuracy is measured on."""
+    most_steps: int = Field(50, ge=1)
+    """Steps on S for a net, at most."""
+    most_epochs: int = Field(50, ge=1)
+    """Epochs on S between two of them, at most."""
+
+
+class SelectConfig(Section):
+    """The net that herding, kcenter and forgetting choose by."""
+
+    epochs: int = Field(20, ge=1)
+    """Epochs over the training part; one is an iteration of the method."""
+
+
+class EvaluateConfig(Section):
+    """How a condensed set is judged: nets trained from scratch on it."""
+
+    every: int = Field(1000, ge=1)
+    """Iterations between two looks at validation accuracy; also where a trial saves its state."""
+    epochs: int = Field(1000, ge=1)
+    """Epochs of the full protocol (test)."""
+    repeats: int = Field(5, ge=1)
+    """Nets of the full protocol."""
+    val_epochs: int | None = Field(None, ge=1)
+    """Epochs when looking at validation accuracy; null: as `epochs`."""
+    val_repeats: int = Field(1, ge=1)
+    """Nets when looking at validation accuracy."""
+    expand: bool = True
+    """Train on the l x l expanded parts, as condensation saw them."""
+    batch: int = Field(256, ge=1)
+    lr: float = Field(0.01, gt=0)
+    """Multiplied by 0.1 after half of the epochs."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    augment: str = DSA
+    """DSA operations: one drawn per batch, its parameters per image; none for no DSA."""
+    stack: Literal["auto", "on", "off"] = "auto"
+    """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
+    another; auto: with CUDA, as many side by side as fit."""
+    references: tuple[Literal["random", "whole"], ...] = ("random",)
+    """Reference points on test: random real images at the same ipc, and the whole training part."""
+    whole_epochs: int = Field(50, ge=1)
+    """Epochs over the whole training part for its reference."""
+
+    _augment = field_validator("augment")(_check_augment)
+
+
+class ComputeConfig(Section):
+    """Where and how precisely to compute."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
+    """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32; tf32: fp32
+    whose convolutions and matrix products a CUDA device rounds to TensorFloat32."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """on: torch.compile; off: neither that nor operations of our own; auto: on the CPU our own where the net
+    has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it back."""
+
+
+class SweepConfig(Section):
+    """How many trials, where, and who chooses them."""
+
+    trials: int = Field(32, ge=1)
+    max_concurrent: int | None = Field(None, ge=1)
+    """Trials at a time; null: as many as the resources hold."""
+    gpus_per_trial: float = Field(0.0, ge=0)
+    """0.25 packs four trials on a GPU, each kept to a quarter of its memory."""
+    cpus_per_trial: float = Field(1.0, gt=0)
+    """Also the number of torch threads of a trial (at least one)."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    startup_trials: int = Field(8, ge=1)
+    """Trials sampled at random before TPE models them."""
+    pruner: Literal["median", "hyperband", "none"] = "median"
+    prune_after: int = Field(0, ge=0)
+    """Iterations before which no trial is pruned."""
+    prune_startup: int = Field(4, ge=0)
+    """Trials that must have ended before the median is trusted."""
+    max_failures: int = Field(2, ge=0)
+    """Times that a trial is started again, from its checkpoint, after its process died."""
+    best: int = Field(1, ge=0)
+    """Trials that are evaluated on test at the end."""
+    share: Literal["auto", "off"] = "auto"
+    """auto: trials with equal real sides get their records from one process, where that saves time; off: never."""
+    share_gb: float = Field(4.0, gt=0)
+    """Gigabytes of records (a net's weights and class means each) kept for late trials, all real sides together."""
+    time_budget: float | None = Field(None, gt=0)
+    """Seconds after which the sweep stops; it can be resumed."""
+    address: str | None = None
+    """Address of a Ray cluster (host:port); null starts Ray on this machine."""
+    output_dir: Path = Path("runs")
+    """Must be shared by all nodes of a cluster."""
+    tracking_uri: str | None = None
+    """MLflow tracking URI; null: sqlite in the output folder."""
+
+
+class Uniform(Section):
+    """A real number, uniform between two bounds (both included)."""
+
+    uniform: tuple[float, float]
+
+
+class LogUniform(Section):
+    """A positive real number, uniform in its logarithm."""
+
+    loguniform: tuple[float, float]
+
+
+class Int(Section):
+    """A whole number between two bounds (both included), optionally with a step."""
+
+    int: Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
+
+
+class Choice(Section):
+    """One of a list of values."""
+
+    choice: Annotated[tuple[bool | int | float | str | None, ...], Field(min_length=1)]
+
+
+Domain = Uniform | LogUniform | Int | Choice
+DOMAINS: dict[str, type[Section]] = {
+    "uniform": Uniform,
+    "loguniform": LogUniform,
+    "int": Int,
+    "choice": Choice,
+}
+
+DEFAULT_SEARCH: dict[str, Domain] = {
+    "condense.lambda_reg": LogUniform(loguniform=(1, 500)),
+    "queue.train_steps": Choice(choice=(5, 10, 20, 50)),
+    "queue.max_nets": Choice(choice=(10, 50, 100)),
+    "condense.partition": Choice(choice=(1, 2, 3)),
+}
+
+
+class Config(Section):
+    """All settings of a run."""
+
+    seed: int = Field(0, ge=0)
+    """Root of all randomness, equal for all trials of a sweep unless it is searched."""
+    dataset: DatasetConfig = DatasetConfig()
+    net: NetConfig = NetConfig()
+    condense: CondenseConfig = CondenseConfig()
+    queue: QueueConfig = QueueConfig()
+    gradient: GradientConfig = GradientConfig()
+    cafe: CafeConfig = CafeConfig()
+    select: SelectConfig = SelectConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    compute: ComputeConfig = ComputeConfig()
+    search: dict[str, Domain] = DEFAULT_SEARCH
+    sweep: SweepConfig = SweepConfig()
+
+    @field_validator("search", mode="before")
+    @classmethod
+    def _parse_search(cls, search: Any) -> Any:
+        if not isinstance(search, Mapping):
+            raise ValueError(
+                f"must map settings to domains, such as {{condense.lr: {{uniform: [0.1, 1]}}}}; got {search!r}"
+            )
+        return {key: _domain(key, value) for key, value in search.items() if value is not None}
+
+    @property
+    def trial_compute(self) -> ComputeConfig:
+        """`compute` of a trial: `auto` is the CPU for one without a share of a GPU."""
+        if self.sweep.gpus_per_trial or self.compute.device != "auto":
+            return self.compute
+        return self.compute.model_copy(update={"device": "cpu"})
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Config":
+        method, preset = self.condense.method, self.condense.preset
+        if preset not in METHOD_PRESETS[method]:
+            choices = ", ".join(METHOD_PRESETS[method])
+            raise ValueError(f"condense.preset of method {method} must be one of {choices}; got {preset}")
+        for key, required in FIXED[method].items():
+            if self.get(key) != required:
+                raise ValueError(
+                    f"{key} must be {required} for method {method}; got {self.get(key)} (method idm uses it)"
+                )
+        idle = [key for key in self.search if all(ignores(each, key) for each in self.methods)]
+        if idle:
+            methods, mend = " or ".join(self.methods), " ".join(f"search.{key}=null" for key in idle)
+            raise ValueError(
+                f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect on method {methods} "
+                f"and cannot be searched; set {mend}"
+            )
+        if self.queue.train == "others" and self.queue.max_nets == 1 and self.queue.train_steps > 0:
+            raise ValueError("queue.max_nets must be at least 2 when queue.train is others; got 1")
+        return self
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The method, or those that are searched."""
+        for key in ("condense.preset", "condense.method"):
+            searched = self.search.get(key)
+            if isinstance(searched, Choice):
+                named = (method_of({key: value}) for value in searched.choice)
+                return tuple(dict.fromkeys(name for name in named if name in METHOD_PRESETS))
+        return (self.condense.method,)
+
+    def get(self, key: str) -> Any:
+        """The value of a dotted key such as ``condense.lambda_reg``."""
+        value: Any = self
+        for part in key.split("."):
+            value = getattr(value, part)
+        return value
+
+    def to_raw(self) -> Raw:
+        """Plain dicts, lists, numbers and strings, as YAML and JSON hold them; every setting is present."""
+        return self.model_dump(mode="json")
+
+
+def _domain(key: str, value: Any) -> Domain:
+    if isinstance(value, Section):
+        return value  # type: ignore[return-value]
+    if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in DOMAINS:
+        raise ValueError(
+            f"search.{key} must be one of {', '.join(f'{{{name}: [...]}}' for name in DOMAINS)}; got {value!r}"
+        )
+    name = next(iter(value))
+    try:
+        domain = DOMAINS[name].model_validate(value)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(
+            f"search.{key}: {name}: {problem['msg'].lower()}; got {problem['input']!r}"
+        ) from None
+    bounds = getattr(domain, name)
+    if name == "choice":
+        return domain  # type: ignore[return-value]
+    if bounds[0] >= bounds[1]:
+        raise ValueError(f"search.{key}: the lower bound must be below the upper one; got {list(bounds)}")
+    if name == "loguniform" and bounds[0] <= 0:
+        raise ValueError(f"search.{key}: loguniform needs bounds above 0; got {list(bounds)}")
+    if name == "int" and len(bounds) == 3 and bounds[2] < 1:
+        raise ValueError(f"search.{key}: the step must be at least 1; got {bounds[2]}")
+    return domain  # type: ignore[return-value]

@@ -1,0 +1,1 @@
+"""Who chooses the trials: the search space, the study, and their two adapters to Ray Tune."""

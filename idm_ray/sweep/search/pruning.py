@@ -1,0 +1,38 @@
+"""Ray Tune's question "go on?" passed on to the study's pruner."""
+
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+
+from idm_ray.sweep.conductor import Conductor
+from idm_ray.sweep.search.searcher import NUMBER, report_of
+
+
+class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
+    """Runs trials in the order asked and stops one when the study says prune.
+
+    Args:
+        conductor: hears every report.
+        pruned: gets the numbers of stopped trials, for the searcher.
+    """
+
+    def __init__(self, conductor: Conductor, pruned: set[int]):
+        super().__init__()
+        self._conductor = conductor
+        self._pruned = pruned
+
+    def __getstate__(self) -> dict[str, Any]:
+        """As for the searcher: nothing that Tune should keep."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """CONTINUE or STOP; a last report is left to the searcher."""
+        report = report_of(result)
+        if report.state != "RUNNING":
+            return str(TrialScheduler.CONTINUE)
+        number = trial.config[NUMBER]
+        if self._conductor.reported(number, report):
+            self._pruned.add(number)
+            return str(TrialScheduler.STOP)
+        return str(TrialScheduler.CONTINUE)

@@ -1,0 +1,235 @@
+"""The one truth about a sweep: an Optuna study in the sweep's own database."""
+
+import hashlib
+import random
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from idm_ray.errors import UserError
+from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.search import space
+from idm_ray.sweep.search.space import Point
+
+STUDY, DATABASE = "idm_ray", "study.db"
+ATTEMPTS = 20
+REASON, REPORT = "reason", "report"
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A trial to run: a new one, or one that was interrupted."""
+
+    number: int
+    point: Point
+
+
+class SweepStudy:
+    """Ask, report, tell; every answer is in the database before the call returns.
+
+    Suggestions depend on the seed and the finished trials only, so that at one trial at a time a
+    sweep repeats exactly, also when it was stopped and resumed in between.
+
+    Args:
+        config: search, sweep settings and seed are read.
+        database: the sqlite file; None keeps the study in memory.
+    """
+
+    def __init__(self, config: Config, database: Path | None):
+        self._config = config
+        self._distributions = space.distributions(config.search)
+        self._size = space.size(config.search)
+        self._open: dict[int, Trial] = {}
+        self._study = optuna.create_study(
+            study_name=STUDY,
+            storage=None if database is None else f"sqlite:///{database.resolve()}",
+            direction="maximize",
+            pruner=_pruner(config),
+            load_if_exists=True,
+        )
+
+    @property
+    def trials(self) -> list[FrozenTrial]:
+        """All trials by number."""
+        return self._study.get_trials(deepcopy=False)
+
+    def in_state(self, *states: TrialState) -> list[FrozenTrial]:
+        """The trials in one of these states, by number."""
+        return [trial for trial in self.trials if trial.state in states]
+
+    def attribute(self, key: str, default: Any = None) -> Any:
+        """A fact about the whole sweep, such as its config."""
+        return self._study.user_attrs.get(key, default)
+
+    def set_attribute(self, key: str, value: Any) -> None:
+        """Remember a fact (any JSON value) about the whole sweep."""
+        self._study.set_user_attr(key, value)
+
+    def release_running(self) -> list[int]:
+        """Put trials that nobody runs any more back in line; returns their numbers."""
+        running = self.in_state(TrialState.RUNNING)
+        for trial in running:
+            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+        self._open.clear()
+        return [trial.number for trial in running]
+
+    def ask(self) -> Asked | None:
+        """The next trial: an interrupted one first, then a new point; None when there is none left."""
+        if not self.in_state(TrialState.WAITING):
+            if len(self.trials) >= self._config.sweep.trials:
+                return None
+            point = self.suggest()
+            if point is None:
+                return None
+            self._study.enqueue_trial(point)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            trial = self._study.ask({key: self._distributions[key] for key in self._next_keys()})
+        self._open[trial.number] = trial
+        return Asked(trial.number, dict(trial.params))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether `ask` has nothing left but to say so; a finite space may end it sooner."""
+        return len(self.trials) >= self._config.sweep.trials and not self.in_state(TrialState.WAITING)
+
+    def suggest(self) -> Point | None:
+        """A point that no trial has had; None when there is none left, or none is found."""
+        trials = self.trials
+        seen = {space.identity(_point(trial)) for trial in trials}
+        if self._size is not None and len(seen) >= self._size:
+            return None
+        if self._config.sweep.sampler == "grid":
+            return next(
+                point for point in space.points(self._config.search) if space.identity(point) not in seen
+            )
+        for attempt in range(ATTEMPTS):
+            point = self._draft(trials, attempt)
+            if space.identity(point) not in seen:
+                return point
+        if self._size is None:  # the sampler keeps to a method without continuous settings
+            for attempt in range(ATTEMPTS, 10 * ATTEMPTS):
+                point = self._draft(trials, attempt, at_random=True)
+                if space.identity(point) not in seen:
+                    return point
+            return None
+        left = [point for point in space.points(self._config.search) if space.identity(point) not in seen]
+        return random.Random(self._derived_seed(len(trials), ATTEMPTS)).choice(left)
+
+    def report(self, number: int, accuracy: float, iteration: int) -> bool:
+        """Note an intermediate accuracy; True when the trial should stop for good."""
+        trial = self._open[number]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a resumed trial repeats its last report
+            trial.report(accuracy, iteration)
+        return trial.should_prune()
+
+    def tell(self, number: int, state: TrialState, accuracy: float | None = None, reason: str = "") -> None:
+        """End a trial as it really ended; FAIL takes a reason."""
+        trial = self._open.pop(number)
+        if reason:
+            trial.set_user_attr(REASON, reason)
+        self._study.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
+
+    def set_trial_attribute(self, number: int, key: str, value: Any) -> None:
+        """Remember a fact (any JSON value) about a trial that is running."""
+        self._open[number].set_user_attr(key, value)
+
+    def best(self, count: int) -> list[FrozenTrial]:
+        """The best completed trials, best first; the lower number wins a tie."""
+        complete = self.in_state(TrialState.COMPLETE)
+        return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
+
+    def _next_keys(self) -> Iterable[str]:
+        """The settings of the trial that is asked for next: not all, where methods with other ones are searched."""
+        return _point(self.in_state(TrialState.WAITING)[0])
+
+    def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> Point:
+        """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""
+        seed = self._derived_seed(len(trials), attempt)
+        sampler = RandomSampler(seed=seed) if at_random else _sampler(self._config, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            draft = optuna.create_study(direction="maximize", sampler=sampler)
+            draft.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
+            return space.active(dict(draft.ask(self._distributions).params))
+
+    def _derived_seed(self, number: int, attempt: int) -> int:
+        name = repr((self._config.seed, "suggestion", number, attempt)).encode()
+        return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
+
+
+def why_unfinished(trial: FrozenTrial) -> str:
+    """Why a trial has no set that was condensed to the end; empty when it has."""
+    if trial.state == TrialState.COMPLETE:
+        return ""
+    if trial.state == TrialState.PRUNED:
+        return f"it was pruned after {trial.user_attrs.get(REPORT, {}).get('iteration', 0)} iterations"
+    return str(trial.user_attrs.get(REASON, "it failed"))
+
+
+def find_sweep(name: str, output: Path) -> Path:
+    """The folder of a sweep.
+
+    Args:
+        name: of the sweep, or ``latest``.
+        output: folder of all sweeps.
+
+    Raises:
+        UserError: there is none.
+    """
+    databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
+    if name == "latest":
+        if not databases:
+            raise UserError(f"there is no sweep in {output} yet; python scripts/sweep.py starts one")
+        return databases[-1].parent
+    if not (output / name / DATABASE).exists():
+        known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
+        raise UserError(f"there is no sweep {name} in {output}; known are {known}")
+    return output / name
+
+
+def stored_config(database: Path) -> Raw:
+    """The settings that a sweep was started with.
+
+    Raises:
+        UserError: the file holds no sweep.
+    """
+    try:
+        study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{database.resolve()}")
+        config = study.user_attrs["config"]
+    except Exception as error:  # sqlalchemy, sqlite and optuna raise a dozen types for a damaged file
+        raise UserError(f"{database} holds no sweep that can be resumed: {type(error).__name__}") from None
+    return dict(config)
+
+
+def _point(trial: FrozenTrial) -> Point:
+    # Its parameters are written one by one, so a trial that was cut off while it was asked for lacks some.
+    return dict(trial.system_attrs.get("fixed_params") or trial.params)
+
+
+def _sampler(config: Config, seed: int) -> BaseSampler:
+    if config.sweep.sampler == "random":
+        return RandomSampler(seed=seed)
+    return TPESampler(n_startup_trials=config.sweep.startup_trials, seed=seed)
+
+
+def _pruner(config: Config) -> BasePruner:
+    sweep = config.sweep
+    if sweep.pruner == "median":
+        return MedianPruner(n_startup_trials=sweep.prune_startup, n_warmup_steps=sweep.prune_after)
+    if sweep.pruner == "hyperband":
+        return HyperbandPruner(
+            min_resource=config.evaluate.every, max_resource=max(config.condense.iterations, 1)
+        )
+    return NopPruner()

@@ -1,0 +1,106 @@
+"""Evaluations of a saved set in MLflow: a run for each net, and one for its alignment."""
+
+import functools
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from idm_ray.evaluation import Alignment, NetRow
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.tracking.store import find_experiment, one_attempt, reach
+
+EXPERIMENT = "idm_ray"
+SQLITE = "sqlite:///"
+
+
+def evaluation_log(uri: str) -> Callable[[Path, Config, Sequence[NetRow], Sequence[Alignment]], None]:
+    """`log_evaluation` for a tracking store, which is asked now whether it is there.
+
+    Raises:
+        UserError: it cannot be reached.
+    """
+    reach(uri)
+    return functools.partial(log_evaluation, uri)
+
+
+def log_evaluation(
+    uri: str, folder: Path, config: Config, rows: Sequence[NetRow], alignment: Sequence[Alignment]
+) -> None:
+    """Record what was found about a condensed set.
+
+    Args:
+        uri: of the tracking store.
+        folder: of the set.
+        config: of the evaluation.
+        rows: what it is worth on each net, beside random images under the same protocol; a run for each.
+        alignment: consistency ratios, a curve over k in a run of its own.
+
+    Raises:
+        UserError: the store went away.
+    """
+    artifacts = Path(uri.removeprefix(SQLITE)).resolve().parent / "mlartifacts"
+    with one_attempt(uri):
+        client = MlflowClient(tracking_uri=uri)
+        experiment = find_experiment(client, EXPERIMENT, artifacts if uri.startswith(SQLITE) else None)
+        for row in rows:
+            params = {
+                **_params(folder, config),
+                "net": row.net.name,
+                "epochs": row.condensed.epochs,
+                "repeats": len(row.condensed.runs),
+            }
+            metrics = [Metric(key, value, _now(), 0) for key, value in _metrics(row).items()]
+            _record(client, experiment, f"{folder.resolve().name} on {row.net.name}", params, metrics)
+        if alignment:
+            params = {
+                **_params(folder, config),
+                "net": config.net.name,
+                "epochs": config.evaluate.whole_epochs,
+                "repeats": len(alignment[0].runs),
+            }
+            curve = [
+                Metric(key, value, _now(), each.k)
+                for each in alignment
+                for key, value in (("consistency_ratio", each.mean), ("consistency_ratio_std", each.std))
+            ]
+            _record(client, experiment, f"{folder.resolve().name} alignment", params, curve)
+
+
+def _record(
+    client: MlflowClient, experiment: str, name: str, params: Mapping[str, object], metrics: Sequence[Metric]
+) -> None:
+    run = client.create_run(experiment, run_name=name).info.run_id
+    client.log_batch(run, metrics, [Param(key, str(value)) for key, value in params.items()])
+    client.set_terminated(run)
+
+
+def _now() -> int:
+    """Milliseconds, as MLflow has them."""
+    return int(time.time() * 1000)
+
+
+def _params(folder: Path, config: Config) -> dict[str, object]:
+    own = config.condense
+    return {
+        "set": str(folder.resolve()),
+        "seed": config.seed,
+        "method": own.method,
+        "ipc": own.ipc,
+        "partition": own.partition,
+    }
+
+
+def _metrics(row: NetRow) -> dict[str, float]:
+    metrics = {
+        "test_accuracy_mean": row.condensed.mean,
+        "test_accuracy_std": row.condensed.std,
+        "random_accuracy_mean": row.random.mean,
+        "random_accuracy_std": row.random.std,
+        "seconds": row.condensed.seconds,
+    }
+    if row.condensed.interval:
+        metrics["test_accuracy_low"], metrics["test_accuracy_high"] = row.condensed.interval
+    return metrics

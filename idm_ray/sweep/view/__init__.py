@@ -1,0 +1,1 @@
+"""What people look at: the live table, the summary, the report."""

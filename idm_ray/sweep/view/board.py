@@ -1,0 +1,51 @@
+"""What the driver knows of every trial, for the table on the terminal and the summary."""
+
+import time
+from dataclasses import dataclass, replace
+
+from idm_ray.sweep.search.space import Point
+
+RUNNING, COMPLETE, PRUNED, FAIL, INTERRUPTED = "RUNNING", "COMPLETE", "PRUNED", "FAIL", "INTERRUPTED"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial as the user sees it.
+
+    Attributes:
+        number: Optuna's trial number.
+        point: its searched settings.
+        state: one of the constants above.
+        iteration: at its last report.
+        accuracy: validation accuracy in percent at its last report, None before the first.
+        seconds: that it has computed for.
+        shared_seconds: that the records it took from a shared real side have cost, once for all trials.
+        reason: why it failed.
+        since: when it was started or last reported, by the monotonic clock.
+    """
+
+    number: int
+    point: Point
+    state: str = RUNNING
+    iteration: int = 0
+    accuracy: float | None = None
+    seconds: float = 0.0
+    reason: str = ""
+    since: float = 0.0
+    shared_seconds: float = 0.0
+
+
+class Board:
+    """Rows by trial number."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+
+    def put(self, row: Row) -> Row:
+        """Add or replace a row, now."""
+        self.rows[row.number] = replace(row, since=time.monotonic())
+        return self.rows[row.number]
+
+    def count(self, state: str) -> int:
+        """Trials in a state."""
+        return sum(row.state == state for row in list(self.rows.values()))

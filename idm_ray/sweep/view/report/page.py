@@ -1,0 +1,283 @@
+"""From a sweep's folder to its report."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+from optuna.trial import FrozenTrial, TrialState
+
+from idm_ray.evaluation import Evaluation
+from idm_ray.evaluation.published import WHOLE, Published, row_of, table1
+from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.versions import versions
+from idm_ray.settings.layers import build_config, with_point
+from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
+from idm_ray.sweep.conductor import trial_folder
+from idm_ray.sweep.final import from_plain
+from idm_ray.sweep.search.study import DATABASE, REASON, REPORT, SweepStudy, find_sweep, stored_config
+from idm_ray.sweep.tracking.store import default_uri
+from idm_ray.sweep.view.live import describe_point
+from idm_ray.sweep.view.report import charts as figures
+from idm_ray.sweep.view.summary import REPORT_FILE, ui_command
+
+REFERENCES = {"random": "random real images", "whole": "whole training part"}
+STATES = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "to be resumed",
+}
+
+
+def write_report(folder: Path, tracking_uri: str) -> Path:
+    """Write ``report.html`` of a sweep, whatever state it is in.
+
+    Args:
+        folder: ``runs/<name>``.
+        tracking_uri: of MLflow, for the command that opens it.
+
+    Returns:
+        the file, which holds all it shows.
+
+    Raises:
+        UserError: the folder's study holds no sweep.
+    """
+    sweep = _read(folder)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("idm_ray.sweep.view.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    html = environment.get_template("page.html.j2").render(_content(sweep, tracking_uri))
+    file = folder / REPORT_FILE
+    write_bytes(file, html.encode())
+    return file
+
+
+def report_of(sweep: str, output: Path) -> Path:
+    """Write the report of a sweep that is named; returns the file.
+
+    Args:
+        sweep: a name in `output`, ``latest``, or a sweep's folder.
+        output: folder of all sweeps.
+
+    Raises:
+        UserError: there is no such sweep.
+    """
+    folder = Path(sweep) if (Path(sweep) / DATABASE).exists() else find_sweep(sweep, output)
+    config = _read(folder).config
+    return write_report(folder, config.sweep.tracking_uri or default_uri(folder.parent)[0])
+
+
+@dataclass(frozen=True)
+class _Sweep:
+    """A sweep as its files tell of it."""
+
+    folder: Path
+    config: Config
+    study: SweepStudy
+    summary: Mapping[str, Any]
+
+    @property
+    def test(self) -> dict[str, Evaluation]:
+        """Evaluations on test, by trial or reference."""
+        return {name: from_plain(plain) for name, plain in self.summary.get("test", {}).items()}
+
+    def settings_of(self, trial: FrozenTrial) -> Config:
+        """The settings that a trial ran with."""
+        return with_point(self.config, trial.params)
+
+
+def _read(folder: Path) -> _Sweep:
+    database = folder / DATABASE
+    config = build_config((str(database), stored_config(database)))
+    try:
+        summary = json.loads((folder / "summary.json").read_text())
+    except (OSError, ValueError):  # it was killed before it wrote one
+        summary = {}
+    return _Sweep(folder, config, SweepStudy(config, database), summary)
+
+
+def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
+    config, study = sweep.config, sweep.study
+    best = next(iter(study.best(1)), None)
+    number = best.number if best else None
+    complete = study.in_state(TrialState.COMPLETE)
+    return {
+        "name": sweep.folder.name,
+        "state": sweep.summary.get("state", "interrupted"),
+        "seconds": sweep.summary.get("seconds"),
+        "device": sweep.summary.get("device", ""),
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        "question": _question(config),
+        "space": [(key, _domain(domain)) for key, domain in config.search.items()],
+        "sampling": _sampling(config),
+        "best": _best(sweep, best) if best else None,
+        "results": _results(sweep, number),
+        "figures": _figures(study.trials, complete, number),
+        "trials": (rows := [_row(sweep, trial) for trial in study.trials]),
+        "shared": any(row["shared"] for row in rows),
+        "counts": f"{len(complete)} complete, {len(study.in_state(TrialState.PRUNED))} pruned, "
+        f"{len(study.in_state(TrialState.FAIL))} failed",
+        "published": _published(sweep),
+        "published_where": f"{config.dataset.name}, ipc {config.condense.ipc}",
+        "commands": _commands(sweep.folder, "NUMBER" if number is None else f"{number:04d}", tracking_uri),
+        "config": yaml.safe_dump(config.to_raw(), sort_keys=False),
+        "facts": {
+            "seed": config.seed,
+            "data checksum": sweep.summary.get("data_checksum", "unknown"),
+            **versions(),
+        },
+    }
+
+
+def _question(config: Config) -> str:
+    names = [key.partition(".")[2] or key for key in config.search]
+    listed = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    methods = " or ".join(config.methods)
+    images = f"{config.condense.ipc} synthetic image{'s' * (config.condense.ipc > 1)} per class"
+    if not names:
+        return f"How well do nets learn {config.dataset.name} from {images}, condensed by {methods}?"
+    return (
+        f"Which {listed} makes {images} of {config.dataset.name}, condensed by {methods}, teach a net the most? "
+        "Trials are compared on validation images that none was condensed from; test images are used at the end."
+    )
+
+
+def _domain(domain: Domain) -> str:
+    if isinstance(domain, Choice):
+        return f"one of {', '.join(map(str, domain.choice))}"
+    if isinstance(domain, Int):
+        return f"whole number, {domain.int[0]} to {domain.int[1]}"
+    if isinstance(domain, LogUniform):
+        return f"{domain.loguniform[0]:g} to {domain.loguniform[1]:g}, logarithmic"
+    return f"{domain.uniform[0]:g} to {domain.uniform[1]:g}"
+
+
+def _sampling(config: Config) -> str:
+    sweep = config.sweep
+    return (
+        f"{sweep.trials} trials at most, sampler {sweep.sampler}, pruner {sweep.pruner}, seed {config.seed}; "
+        f"{config.condense.iterations} iterations each, a look every {config.evaluate.every}"
+    )
+
+
+def _best(sweep: _Sweep, best: FrozenTrial) -> dict[str, Any]:
+    folder = trial_folder(sweep.folder, best.number) / "condensed"
+    picture = folder / "grid.png"
+    return {
+        "number": f"{best.number:04d}",
+        "params": [(key, _value(value)) for key, value in best.params.items()],
+        "validation": f"{best.value:.2f}",
+        "method": sweep.settings_of(best).condense.method,
+        "folder": folder,
+        "images": figures.image(picture.read_bytes(), "png") if picture.exists() else None,
+    }
+
+
+def _results(sweep: _Sweep, best: int | None) -> list[tuple[str, str, str]]:
+    """What was evaluated on test: what, accuracy, and its interval."""
+    rows = []
+    for name, evaluation in sweep.test.items():
+        what = REFERENCES.get(name, f"trial {name}")
+        what += " (best)" if best is not None and name == f"{best:04d}" else ""
+        interval = evaluation.interval
+        rows.append((what, evaluation.text, f"{interval[0]:.2f} to {interval[1]:.2f} %" if interval else ""))
+    return rows
+
+
+def _figures(
+    trials: list[FrozenTrial], complete: list[FrozenTrial], best: int | None
+) -> list[tuple[str, str, str]]:
+    """Title, explanation and image of every figure that there is enough for."""
+    names = figures.short_names(figures.common_settings(complete))
+    study, settings = figures.study_of(complete, names), list(names.values())
+    candidates = (
+        ("Accuracy over iterations", "A cross ends a trial that was pruned.",
+         partial(figures.curves, trials, best)),
+        ("Accuracy against cost", "The dashed line joins trials that no cheaper one reaches.",
+         partial(figures.cost, trials, best)),
+        ("Parallel coordinates", f"Complete trials, by {', '.join(settings)}.",
+         partial(figures.parallel_coordinates, study, settings)),
+        ("Importances", "How much of the spread of complete trials each setting explains (fANOVA).",
+         partial(figures.importances, study, settings)),
+        ("Slices", "Complete trials by one setting at a time; later trials are darker.",
+         partial(figures.slices, study, settings)),
+    )  # fmt: skip
+    drawn = ((title, text, figures.draw(draw)) for title, text, draw in candidates)
+    return [(title, text, picture) for title, text, picture in drawn if picture]
+
+
+def _row(sweep: _Sweep, trial: FrozenTrial) -> dict[str, str]:
+    report = trial.user_attrs.get(REPORT, {})
+    test = sweep.test.get(f"{trial.number:04d}")
+    accuracy, shared = report.get("val_accuracy"), report.get("shared_seconds", 0.0)
+    return {
+        "number": f"{trial.number:04d}",
+        "state": STATES[trial.state],
+        "settings": describe_point(trial.params),
+        "iteration": str(report.get("iteration", "")),
+        "validation": "" if accuracy is None else f"{accuracy:.2f}",
+        "test": f"{test.mean:.2f} +- {test.std:.2f}" if test else "",
+        "seconds": f"{report['seconds']:.0f}" if report else "",
+        "shared": f"{shared:.0f}" if shared else "",
+        "reason": trial.user_attrs.get(REASON, ""),
+    }
+
+
+def _published(sweep: _Sweep) -> list[tuple[str, str, str, str]]:
+    """Row, published figure, ours and the difference; empty where the paper has no such column."""
+    config = sweep.config
+    known = table1(config.dataset.name, config.condense.ipc)
+    if not known or "condense.ipc" in config.search:
+        return []
+    ours = _ours(sweep)
+    return [(row, figure.text, *_beside(ours.get(row), figure)) for row, figure in known.items()]
+
+
+def _ours(sweep: _Sweep) -> dict[str, Evaluation]:
+    """Evaluations on test by row of the paper's table; of several trials of a row the best one's."""
+    found: dict[str, Evaluation] = {}
+    for trial in sweep.study.best(len(sweep.study.trials)):
+        settings = sweep.settings_of(trial).condense
+        if evaluation := sweep.test.get(f"{trial.number:04d}"):
+            found.setdefault(row_of(settings.method, settings.preset), evaluation)
+    for name, row in (("random", "Random"), ("whole", WHOLE)):
+        if name in sweep.test:
+            found.setdefault(row, sweep.test[name])
+    return found
+
+
+def _beside(ours: Evaluation | None, published: Published) -> tuple[str, str]:
+    if ours is None:
+        return "", ""
+    return f"{ours.mean:.2f} +- {ours.std:.2f}", f"{ours.mean - published.mean:+.2f}"
+
+
+def _commands(folder: Path, best: str, tracking_uri: str) -> list[tuple[str, str]]:
+    output = "" if folder.parent == Path("runs") else f" --output-dir {shlex.quote(str(folder.parent))}"
+    config, condensed = (
+        shlex.quote(str(path)) for path in (folder / "sweep.yaml", folder / "trials" / best / "condensed")
+    )
+    return [
+        ("resume, or extend with --trials", f"python scripts/sweep.py --resume {folder.name}{output}"),
+        ("run it again from the start", f"python scripts/sweep.py {config} --name AGAIN{output}"),
+        ("evaluate the best set on other nets",
+         f"python scripts/evaluate.py {condensed} --nets convnet,mlp"),
+        ("look at it in MLflow", ui_command(tracking_uri)),
+        ("write this report again", f"python scripts/report.py {folder.name}{output}"),
+    ]  # fmt: skip
+
+
+def _value(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,143 @@
+"""What a sweep found, in `summary.json` and on the terminal."""
+
+import json
+import shlex
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from optuna.trial import TrialState
+
+from idm_ray.evaluation import Evaluation
+from idm_ray.runtime.files import write_json
+from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
+from idm_ray.sweep.view.live import describe_point
+
+REPORT_FILE = "report.html"
+EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143
+STOPPED = {"budget": EXIT_BUDGET, "SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The outcome of a sweep; accuracies in percent.
+
+    Attributes:
+        state: running, done, interrupted, budget (spent) or error.
+        failures: why each failed trial failed, by its number.
+        test: every evaluation on test, by trial number or reference.
+    """
+
+    name: str
+    state: str
+    n_trials: int
+    n_complete: int
+    n_pruned: int
+    n_failed: int
+    best_trial: int | None
+    best_params: dict[str, Any]
+    val_accuracy: float | None
+    test_accuracy_mean: float | None
+    test_accuracy_std: float | None
+    random_accuracy_mean: float | None
+    seconds: float
+    device: str
+    mlflow_experiment_id: str
+    mlflow_run_id: str
+    seed: int
+    data_checksum: str
+    failures: dict[str, str] = field(default_factory=dict)
+    test: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """Replace `summary.json` in one step."""
+        write_json(folder / "summary.json", asdict(self))
+
+    def as_json(self) -> str:
+        """One JSON object on several lines."""
+        return json.dumps(asdict(self), indent=2)
+
+    @property
+    def exit_code(self) -> int:
+        """0 done, 3 done with failed trials, 4 no trial succeeded."""
+        if not self.n_complete:
+            return EXIT_NO_TRIAL
+        return EXIT_FAILED_TRIALS if self.n_failed else EXIT_DONE
+
+
+def summarise(
+    study: SweepStudy, test: dict[str, Evaluation] | None, facts: dict[str, Any], state: str
+) -> Summary:
+    """Read the study.
+
+    Args:
+        study: of the sweep.
+        test: evaluations on test, None when there was no time for them.
+        facts: name, seconds, seed, data_checksum and the ids of MLflow.
+        state: of the sweep.
+    """
+    best = next(iter(study.best(1)), None)
+    failed = study.in_state(TrialState.FAIL)
+    test = test or {}
+    ours = test.get(f"{best.number:04d}") if best else None
+    random = test.get("random")
+    devices = {
+        trial.user_attrs[REPORT]["device"]: None for trial in study.trials if REPORT in trial.user_attrs
+    }
+    return Summary(
+        state=state,
+        n_trials=len(study.trials),
+        n_complete=len(study.in_state(TrialState.COMPLETE)),
+        n_pruned=len(study.in_state(TrialState.PRUNED)),
+        n_failed=len(failed),
+        best_trial=best.number if best else None,
+        best_params=dict(best.params) if best else {},
+        val_accuracy=best.value if best else None,
+        test_accuracy_mean=ours.mean if ours else None,
+        test_accuracy_std=ours.std if ours else None,
+        random_accuracy_mean=random.mean if random else None,
+        device="; ".join(devices),
+        failures={f"{trial.number:04d}": trial.user_attrs.get(REASON, "") for trial in failed},
+        test={name: {**asdict(value), "mean": value.mean, "std": value.std} for name, value in test.items()},
+        **facts,
+    )
+
+
+def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
+    """What a person wants to know at the end, with the commands to go on."""
+    waiting = summary.n_trials - summary.n_complete - summary.n_pruned - summary.n_failed
+    text = [
+        f"sweep {summary.name}: {summary.state} after {summary.seconds:.0f} s"
+        + (f" on {summary.device}" if summary.device else ""),
+        f"  {summary.n_complete} complete, {summary.n_pruned} pruned, {summary.n_failed} failed "
+        f"of {summary.n_trials} trials" + (f", {waiting} to be resumed" if waiting else ""),
+    ]
+    text += [f"  trial {number} failed: {reason}" for number, reason in summary.failures.items()]
+    if summary.best_trial is not None:
+        text.append(f"  best trial {summary.best_trial:04d}: {describe_point(summary.best_params)}")
+        text.append(f"  validation accuracy {summary.val_accuracy:.2f} %")
+    names = {"random": "random real images", "whole": "whole training set"}
+    for name, result in summary.test.items():
+        what = names.get(name, f"trial {name}")
+        evaluation = Evaluation(tuple(result["runs"]), result["seconds"], result["epochs"])
+        text.append(f"  test accuracy, {what}: {evaluation.text}")
+    if summary.best_trial is not None:
+        text.append(f"  condensed set: {folder / 'trials' / f'{summary.best_trial:04d}' / 'condensed'}")
+    if (folder / REPORT_FILE).exists():
+        text.append(f"  report: {folder / REPORT_FILE}")
+    text.append(f"  look at it:  {ui_command(tracking_uri)}")
+    text.append(
+        f"  resume, or extend with --trials:  python scripts/sweep.py --resume {summary.name}{_output(folder)}"
+    )
+    return text
+
+
+def ui_command(tracking_uri: str) -> str:
+    """The command that opens the MLflow UI on this store, or its address."""
+    if tracking_uri.startswith("http"):
+        return f"open {tracking_uri}"
+    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --port 5000"
+
+
+def _output(folder: Path) -> str:
+    return "" if folder.parent == Path("runs") else f" --output-dir {folder.parent}"

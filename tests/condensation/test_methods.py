@@ -1,0 +1,140 @@
+"""What all methods have in common."""
+
+import pytest
+import torch
+
+from idm_ray.condensation import METHODS, condense, run_length
+from idm_ray.errors import UserError
+from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
+
+SHORT = ("condense.iterations=4", "select.epochs=4", "gradient.outer=2", "gradient.inner=2",
+         "cafe.window=2", "cafe.most_steps=3", "cafe.most_epochs=3", "cafe.query=4", "condense.batch_real=6",
+         "queue.batch=8")  # fmt: skip
+PRESET_NAMES = [preset for presets in METHOD_PRESETS.values() for preset in presets]
+
+
+@pytest.fixture
+def of_preset(small_config):
+    return lambda preset, *more: small_config(f"condense.preset={preset}", *SHORT, *more)
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_a_stopped_run_goes_on_to_the_same_bits(preset, of_preset, small_data, cpu):
+    config, data = of_preset(preset), small_data()
+    whole = condense(config, data, cpu)
+    records = list(whole)
+    assert len(records) == run_length(config)
+    for stop in range(len(records)):
+        first, second = condense(config, data, cpu), condense(config, data, cpu)
+        for _ in range(stop):
+            first.advance()
+        second.load_state(first.state())
+        rest = list(second)
+        assert torch.equal(second.images, whole.images)
+        assert [float(record.total) for record in rest] == [float(record.total) for record in records[stop:]]
+        assert all(torch.equal(value, second.state()[key]) for key, value in whole.state().items())
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_every_method_gives_a_balanced_finite_set_and_counts_its_iterations(
+    preset, of_preset, small_data, cpu
+):
+    run = condense(of_preset(preset), small_data(), cpu)
+    records = list(run)
+    assert run.images.shape == (6, 3, 8, 8)
+    assert run.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert torch.isfinite(run.images).all()
+    assert [record.iteration for record in records] == list(range(1, run.iterations + 1))
+    assert all(0 <= float(record.accuracy) <= 1 and record.seconds > 0 for record in records)
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_no_method_sees_validation_or_test(preset, of_preset, small_data, cpu):
+    config = of_preset(preset)
+    first, second = (condense(config, small_data(unseen), cpu) for unseen in (None, 255))
+    list(first), list(second)
+    assert torch.equal(first.images, second.images)
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_looking_at_s_changes_nothing(preset, of_preset, small_data, cpu):
+    config = of_preset(preset)
+    alone, looked_at = (condense(config, small_data(), cpu) for _ in range(2))
+    list(alone)
+    for _ in looked_at:
+        looked_at.images.zero_()
+        looked_at.state()
+    assert torch.equal(alone.images, looked_at.images)
+
+
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_another_seed_gives_another_set(preset, of_preset, small_data, cpu):
+    images = []
+    for seed in (1, 2):
+        run = condense(of_preset(preset, f"seed={seed}"), small_data(), cpu)
+        list(run)
+        images.append(run.images)
+    assert not torch.equal(*images)
+
+
+@pytest.mark.parametrize("preset", ["official", "dm", "dsa", "cafe", "forgetting"])
+@pytest.mark.parametrize(
+    "net",
+    ["{width: 4, depth: 2, norm: batch}", "{name: mlp, width: 8}", "{name: alexnet, width: 8, depth: null}"],
+)
+def test_other_nets_condense_and_go_on_to_the_same_bits(preset, net, of_preset, small_data, cpu):
+    config, data = of_preset(preset, f"net={net}"), small_data()
+    whole, first, second = (condense(config, data, cpu) for _ in range(3))
+    list(whole)
+    first.advance(), first.advance()
+    second.load_state(first.state())
+    list(second)
+    assert torch.equal(second.images, whole.images)
+
+
+def test_every_method_has_presets_that_name_it():
+    assert METHODS.keys() == METHOD_PRESETS.keys() == UNREAD.keys()
+    assert set(PRESET_NAMES) == set(PRESETS)
+    for method, presets in METHOD_PRESETS.items():
+        assert {PRESETS[preset]["condense"]["method"] for preset in presets} == {method}
+
+
+def test_every_preset_sets_the_same_settings_so_that_nothing_of_another_one_is_left():
+    keys = {
+        name: {(section, key) for section in preset for key in preset[section]}
+        for name, preset in PRESETS.items()
+    }
+    assert all(found == keys["dm"] for found in keys.values())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_settings_that_a_method_is_said_to_ignore_change_nothing(method, of_preset, small_data, cpu):
+    others = {
+        "condense.lr=0.3", "condense.momentum=0.1", "condense.stepping=per_class", "queue.max_nets=7",
+        "queue.push_every=3", "queue.initial=2", "queue.train_nets=3", "queue.accuracy=matching",
+        "queue.reset_accuracy_every=2", "queue.lr=0.05", "queue.momentum=0.3", "queue.weight_decay=0.1",
+        "queue.batch=5", "gradient.outer=3", "gradient.inner=3", "cafe.discrimination=3", "cafe.query=2",
+        "select.epochs=3",
+    }  # fmt: skip
+    preset = METHOD_PRESETS[method][0]
+    plain = condense(of_preset(preset), small_data(), cpu)
+    ignored = [other for other in others if ignores(method, other.partition("=")[0])]
+    changed = condense(of_preset(preset, *ignored), small_data(), cpu)
+    list(plain), list(changed)
+    assert ignored
+    assert torch.equal(plain.images, changed.images)
+
+
+def test_a_method_says_which_setting_it_fixes(small_config):
+    with pytest.raises(UserError, match=r"condense.partition must be 1 for method herding; got 2"):
+        small_config("condense.method=herding", "condense.partition=2")
+
+
+def test_what_a_method_ignores_cannot_be_searched(small_config):
+    with pytest.raises(UserError, match=r"queue.max_nets has no effect on method dc and cannot be searched"):
+        small_config("condense.method=dc", "search.queue.max_nets={choice: [1, 2]}")
+
+
+def test_too_few_images_are_refused_by_selection_too(small_config, small_data, cpu):
+    with pytest.raises(UserError, match="ipc 18"):
+        condense(small_config("condense.method=kcenter", "condense.ipc=18"), small_data(), cpu)

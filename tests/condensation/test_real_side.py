@@ -1,0 +1,82 @@
+import pytest
+import torch
+
+from idm_ray.condensation import real_settings, real_side
+from idm_ray.condensation.real_side import RealRecord
+
+FIELDS = [name for name in RealRecord.__dataclass_fields__ if name not in ("draws", "seconds")]
+
+
+def plain(record):
+    values = [torch.as_tensor(getattr(record, name)) for name in FIELDS]
+    return [*values, record.draws.uniforms], record.draws.operations
+
+
+def same(one, other):
+    (mine, operations), (theirs, other_operations) = plain(one), plain(other)
+    return operations == other_operations and all(map(torch.equal, mine, theirs))
+
+
+@pytest.fixture
+def records(small_config, small_data, cpu):
+    """The first five records under some settings."""
+
+    def compute(*overrides):
+        side = real_side(small_config(*overrides), small_data(), cpu)
+        return [side.step(step) for step in range(5)]
+
+    return compute
+
+
+NOT_READ = ["condense.ipc=1", "condense.partition=1", "condense.lambda_reg=3", "condense.lr=1",
+            "condense.init=noise", "condense.stepping=joint", "condense.iterations=7", "evaluate.every=2",
+            "sweep.cpus_per_trial=2"]  # fmt: skip
+READ = ["seed=1", "net.width=8", "queue.train_steps=3", "queue.lr=0.1", "condense.batch_real=5",
+        "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching"]  # fmt: skip
+
+
+@pytest.mark.parametrize("override", NOT_READ)
+def test_records_do_not_depend_on_what_is_no_real_setting(records, small_config, override):
+    assert real_settings(small_config(override)) == real_settings(small_config())
+    assert all(map(same, records(), records(override)))
+
+
+@pytest.mark.parametrize("override", READ)
+def test_records_depend_on_real_settings(records, small_config, override):
+    assert real_settings(small_config(override)) != real_settings(small_config())
+    assert not all(map(same, records(), records(override)))
+
+
+def test_records_left_out_do_not_change_later_ones(records, small_config, small_data, cpu):
+    whole = records()
+    side = real_side(small_config(), small_data(), cpu)
+    assert same(side.step(1), whole[1])
+    assert same(side.step(4), whole[4])
+
+
+@pytest.mark.parametrize("override", ["queue.train_nets=2", "queue.train_nets=5", "queue.train=sampled"])
+def test_nets_trained_side_by_side_are_the_same(records, small_config, small_data, cpu, override):
+    side = real_side(small_config(override), small_data(), cpu, side_by_side=3)
+    assert all(same(side.step(step), record) for step, record in enumerate(records(override)))
+
+
+def test_a_record_of_the_past_is_refused(small_config, small_data, cpu):
+    side = real_side(small_config(), small_data(), cpu)
+    side.step(2)
+    with pytest.raises(ValueError, match="iteration 3, 2 is in the past"):
+        side.step(2)
+
+
+def test_pretrained_nets_are_trained_when_they_are_pushed(small_config, small_data, cpu):
+    overrides = ["condense.method=dm", "queue.pretrain_epochs=2", "queue.max_nets=3", "queue.initial=2",
+                 "queue.push_every=2", "queue.batch=8"]  # fmt: skip
+    side = real_side(small_config(*overrides), small_data(), cpu)
+    side.step(0)
+    assert [net.steps for net in side.queue.nets] == [2 * 8] * 3  # 60 images in batches of 8
+    before = [net.weights.clone() for net in side.queue.nets]
+    side.step(1)
+    assert all(torch.equal(net.weights, old) for net, old in zip(side.queue.nets, before, strict=True))
+    side.step(2)
+    assert torch.equal(side.queue.nets[0].weights, before[1])
+    late = real_side(small_config(*overrides), small_data(), cpu)
+    assert same(late.step(3), side.step(3))

@@ -1,0 +1,120 @@
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch.nn.functional import cross_entropy, interpolate
+
+from idm_ray.condensation.augment import OPERATIONS, draw_per_group
+from idm_ray.condensation.real_side import RealRecord
+from idm_ray.condensation.synthetic import SyntheticSet, SyntheticSide, step_settings
+from idm_ray.nets import build_shell
+from idm_ray.nets.weights import bind
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import DSA
+
+
+@pytest.fixture
+def double_shell(small_config, small_data, cpu):
+    """A net in float64, so that two ways to the same number agree to rounding."""
+    shell = build_shell(small_config().net, small_data().shape, 3, cpu)
+    weights = shell.fresh_weights(stream(0, "net")).double()
+    shell.weights, shell.gradient = weights.clone(), torch.zeros_like(weights)
+    bind(shell.net, shell.weights, shell.gradient)
+    return shell
+
+
+class Double:
+    """Runs a shell's net without casting to float32."""
+
+    def __init__(self, shell):
+        self.net, self._shell = shell.net, shell
+
+    def load(self, weights):
+        self._shell.load(weights)
+
+    def __call__(self, images):
+        return self.net(images)
+
+
+def slow_loss(net, images, draws, targets, accuracy, lambda_reg, partition):
+    """Class by class and part by part, as the method is written down."""
+    total = 0
+    per_class = len(images) // len(targets)
+    for label in range(len(targets)):
+        parts = []
+        for image in images[label * per_class : (label + 1) * per_class]:
+            edges = [8 * cell // partition for cell in range(partition + 1)]
+            for top, bottom in itertools.pairwise(edges):
+                for left, right in itertools.pairwise(edges):
+                    part = image[None, :, top:bottom, left:right]
+                    part = interpolate(part, size=(8, 8), mode="bilinear", align_corners=False)
+                    parts.append(OPERATIONS[draws.operations[label]](part, draws.uniforms[label : label + 1]))
+        features, logits = net(torch.cat(parts))
+        total = total + ((features.mean(0) - targets[label]) ** 2).sum()
+        truth = torch.full((len(parts),), label)
+        total = total + lambda_reg * accuracy * cross_entropy(logits, truth)
+    return total
+
+
+@pytest.mark.parametrize("partition", [1, 2, 3])
+@pytest.mark.parametrize("lambda_reg", [0.0, 50.0])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
+    small_config, double_shell, partition, lambda_reg, seed
+):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randn(6, 3, 8, 8, dtype=torch.float64, generator=generator)
+    features = double_shell.net(images)[0].shape[1]
+    record = RealRecord(
+        step=0,
+        weights=double_shell.weights.clone(),
+        accuracy=torch.tensor(0.4, dtype=torch.float64),
+        draws=draw_per_group(DSA, 3, stream(seed, "draws"), torch.device("cpu")),
+        targets=torch.randn(3, features, dtype=torch.float64, generator=generator),
+        ages=torch.tensor([0]),
+        seconds=0.0,
+    )
+    settings = small_config(f"condense.partition={partition}", f"condense.lambda_reg={lambda_reg}").condense
+    lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
+    side = SyntheticSide(settings, SyntheticSet(images, momentum), Double(double_shell), lr)
+    ours, theirs = (images.clone().requires_grad_() for _ in range(2))
+    loss = side.losses(ours, record).total
+    slow = slow_loss(double_shell.net, theirs, record.draws, record.targets, 0.4, lambda_reg, partition)
+    torch.testing.assert_close(loss, slow, rtol=1e-10, atol=1e-10)
+    (mine,), (other,) = torch.autograd.grad(loss, ours), torch.autograd.grad(slow, theirs)
+    torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)
+    before = side.set.images.clone()
+    side.step(record)
+    torch.testing.assert_close(side.set.images, before - lr * mine)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 10, 100])
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_the_closed_form_of_per_class_stepping_equals_the_loop(classes, momentum):
+    """Each class pulls to its own goal with a quadratic loss; positions are compared at its own gradients."""
+    iterations, lr = 30, 0.02
+    goals = np.linspace(-1, 2, classes)
+    curvature = np.linspace(0.5, 1.5, classes)
+    images = torch.zeros(classes, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.SGD([images], lr=lr, momentum=momentum)
+    seen = np.zeros((iterations, classes))
+    for iteration in range(iterations):
+        for label in range(classes):
+            seen[iteration, label] = images[label].item()
+            optimiser.zero_grad()
+            (curvature[label] * (images[label] - goals[label]) ** 2).backward()
+            optimiser.step()
+    joint_lr, joint_momentum = step_settings("per_class", lr, momentum, classes)
+    position, velocity = np.zeros(classes), np.zeros(classes)
+    for iteration in range(iterations):
+        np.testing.assert_allclose(position, seen[iteration], atol=1e-12)
+        velocity = joint_momentum * velocity + 2 * curvature * (position - goals)
+        position = position - joint_lr * velocity
+
+
+def test_the_closed_form_gives_the_figures_of_the_reference():
+    lr, momentum = step_settings("per_class", 0.2, 0.5, 10)
+    assert lr == pytest.approx(0.3996, abs=1e-4)
+    assert momentum == pytest.approx(0.001, abs=1e-4)
+    assert step_settings("joint", 0.2, 0.5, 10) == (0.2, 0.5)

@@ -1,0 +1,190 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from idm_ray.errors import UserError
+from idm_ray.settings.layers import build_config, parse_overrides, read_yaml, setting_keys, with_point
+from idm_ray.settings.presets import METHOD_PRESETS, PRESETS
+from idm_ray.settings.sections import NetConfig, SweepConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+CONFIGS = sorted((ROOT / "tune_configs").glob("*.yaml"))
+
+
+def build(*overrides, file=None):
+    return build_config(("file.yaml", file or {}), ("command line", parse_overrides(overrides)))
+
+
+def refused(*overrides, file=None):
+    with pytest.raises(UserError) as caught:
+        build(*overrides, file=file)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_config_loads_and_its_header_gives_its_command(path):
+    build_config((str(path), read_yaml(path)))
+    assert path.read_text().startswith("#")
+    assert f"scripts/sweep.py tune_configs/{path.name}" in path.read_text().splitlines()[0]
+
+
+def test_later_layers_win():
+    config = build("condense.lr=0.3", file={"condense": {"lr": 0.2, "ipc": 7}})
+    assert (config.condense.lr, config.condense.ipc, config.condense.iterations) == (0.3, 7, 20_000)
+
+
+def test_a_preset_overrides_what_came_before_and_not_what_stands_beside_it():
+    file = {"condense": {"preset": "official", "lambda_reg": 7.0, "ipc": 3}}
+    assert build(file=file).condense.lambda_reg == 7.0
+    paper = build("condense.preset=paper", "condense.lr=0.9", file=file).condense
+    assert (paper.lambda_reg, paper.lr, paper.ipc, paper.stepping) == (0.5, 0.9, 3, "joint")
+
+
+def test_a_method_brings_its_first_preset():
+    config = build("condense.method=dm", "search={}", file={"condense": {"lambda_reg": 5, "partition": 3}})
+    assert config.condense.preset == "dm"
+    assert (config.condense.lambda_reg, config.condense.partition, config.queue.train_steps) == (0, 1, 0)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_set_known_settings_to_valid_values(name):
+    config = build(f"condense.preset={name}", "search={}")
+    for section, values in PRESETS[name].items():
+        for key, value in values.items():
+            assert config.get(f"{section}.{key}") == value
+    assert name in METHOD_PRESETS[config.condense.method]
+
+
+def test_the_defaults_are_the_official_preset():
+    assert build("condense.preset=official") == build()
+
+
+def test_a_config_survives_being_written_and_read():
+    config = build("condense.preset=paper")
+    assert build_config(("again", config.to_raw())) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("condense.lamda_reg=1", ["command line: condense.lamda_reg", "did you mean condense.lambda_reg?"]),
+        ("lambda_reg=1", ["lambda_reg", "did you mean condense.lambda_reg?"]),
+        ("sweep.trails=1", ["did you mean sweep.trials?"]),
+        ("condense.ipc=0", ["condense.ipc", "greater than or equal to 1", "0"]),
+        ("condense.ipc=1.5", ["condense.ipc", "integer", "1.5"]),
+        ("condense=3", ["condense", "3"]),
+        ("condense.preset=fast", ["condense.preset", "official", "fast"]),
+        ("condense.preset=[paper]", ["condense.preset", "paper"]),
+        ("condense.method=[idm]", ["condense.method", "idm"]),
+        ("condense.method=mtt", ["condense.method", "idm", "mtt"]),
+        ("condense=null", ["condense", "None"]),
+        ("condense.lr.low=1", ["condense.lr", "low"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("=1", ["key=value"]),
+        ("compute.device=tpu", ["compute.device", "cuda", "tpu"]),
+        ("evaluate.references=[best]", ["evaluate.references", "whole", "best"]),
+        ("search.condense.lr=3", ["command line: search.condense.lr", "uniform", "3"]),
+        ("search.queue.train_steps={int: [1, 5, 0]}", ["command line: search.queue.train_steps", "step"]),
+        ("search.condense.lr={uniform: [low, high]}", ["uniform", "low"]),
+        ("search.condense.init={choice: []}", ["choice", "at least 1"]),
+        ("condense.augment=blur", ["rotate", "blur"]),
+        ("search.condense.lr={normal: [0, 1]}", ["search.condense.lr", "loguniform", "normal"]),
+        ("search.condense.lr={uniform: [2, 1]}", ["lower bound"]),
+        ("search.condense.lr={loguniform: [0, 1]}", ["above 0"]),
+        ("search.condense.lr={uniform: [0, 1]}", ["search.condense.lr may suggest 0.0"]),
+        ("search.condense.init={choice: [real, magic]}", ["may suggest 'magic'"]),
+        ("search.queue.train_steps={uniform: [1, 5]}", ["search.queue.train_steps", "integer"]),
+        ("search.sweep.trials={choice: [1]}", ["not a setting of a trial"]),
+        ("search.queue=null", ["command line: search.queue is not a setting of a trial"]),
+        ("search.queue.max_net=null", ["did you mean queue.max_nets?"]),
+        ("search=3", ["search"]),
+        ("queue.max_nets=1", ["at least 2"]),
+        ("novalue", ["key=value", "novalue"]),
+        ("condense.lr=[", ["YAML"]),
+    ],
+)
+def test_bad_settings_are_told_in_one_line(override, words):
+    line = refused(override, "search.queue.max_nets=null") if "max_nets" in override else refused(override)
+    for word in words:
+        assert word in line
+
+
+def test_the_file_of_a_bad_setting_is_named():
+    assert refused(file={"queue": {"max_net": 1}}).startswith("file.yaml: queue.max_net is not a setting")
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("2.5e+2", 250.0), ("0.5", 0.5), ("3", 3)])
+def test_numbers_are_read_as_people_write_them(text, value):
+    assert build(f"condense.lr={text}").condense.lr == value
+
+
+def test_on_and_off_are_words_and_true_is_not():
+    assert build("compute.compile=on", "evaluate.expand=false").compute.compile == "on"
+
+
+def test_a_search_entry_is_added_or_removed():
+    config = build("search.condense.lr={uniform: [0.1, 1]}", "search.condense.partition=null")
+    assert "condense.lr" in config.search
+    assert "condense.partition" not in config.search
+    assert "condense.lambda_reg" in config.search
+
+
+def test_a_point_settles_what_was_searched():
+    config = with_point(build(), {"condense.partition": 3, "seed": 4, "condense.preset": "paper"})
+    assert (config.condense.partition, config.seed, config.search) == (3, 4, {})
+    assert config.condense.stepping == "joint"
+
+
+@pytest.mark.parametrize("key", [*setting_keys(), *(f"sweep.{name}" for name in SweepConfig.model_fields)])
+def test_every_setting_is_read_somewhere(key):
+    if key in ("condense.method", "condense.preset"):
+        return  # they are read as layers: see the tests of presets above
+    name = key.rpartition(".")[2]
+    sources = [
+        path for path in (ROOT / "idm_ray").rglob("*.py") if path.name not in ("config.py", "presets.py")
+    ]
+    assert any(re.search(rf"\.{name}\b", path.read_text()) for path in sources)
+
+
+@pytest.mark.parametrize("content", ["- a list", "key: [", "\x00"])
+def test_a_file_that_holds_no_settings_is_refused(tmp_path, content):
+    (tmp_path / "file.yaml").write_text(content)
+    with pytest.raises(UserError, match=re.escape("file.yaml")):
+        read_yaml(tmp_path / "file.yaml")
+
+
+def test_naming_the_method_that_is_set_already_changes_nothing():
+    tuned = build(file={"condense": {"method": "idm", "lambda_reg": 5, "lr": 0.7}})
+    assert with_point(tuned, {"condense.method": "idm"}).condense == tuned.condense
+    other = with_point(tuned, {"condense.method": "dsa"})
+    assert (other.condense.lr, other.condense.partition, other.queue.momentum) == (0.1, 1, 0)
+    assert with_point(other, {"condense.method": "idm"}).queue.momentum == 0.9
+
+
+def test_without_a_search_section_only_what_the_method_reads_is_searched():
+    assert "condense.partition" in build().search
+    assert set(build("condense.method=dm").search) == {"queue.max_nets"}
+    assert build("condense.method=herding").search == {}
+
+
+def test_searched_methods_may_be_searched_with_what_only_some_of_them_read():
+    config = build("search={condense.method: {choice: [dm, idm, dc]}, condense.partition: {choice: [1, 2]},"
+                   " gradient.inner: {choice: [1, 5]}}")  # fmt: skip
+    assert config.methods == ("dm", "idm", "dc")
+    with pytest.raises(UserError, match=r"gradient.inner has no effect on method dm or idm"):
+        build("search={condense.method: {choice: [dm, idm]}, gradient.inner: {choice: [1, 5]}}")
+    with pytest.raises(UserError, match=r"search.condense.method may suggest 'dd'"):
+        build("search={condense.method: {choice: [dm, dd]}}")
+
+
+def test_another_net_does_not_keep_the_settings_of_the_one_before():
+    file = ("file", {"net": {"width": 64, "depth": 2}})
+    other = build_config(file, ("line", parse_overrides(["net.name=alexnet"])))
+    assert other.net == NetConfig(name="alexnet")
+    same = build_config(file, ("line", parse_overrides(["net.name=convnet", "net.norm=batch"])))
+    assert same.net == NetConfig(width=64, depth=2, norm="batch")
+    searched = build_config(file, ("line", parse_overrides(["search={net.name: {choice: [convnet, mlp]}}"])))
+    assert with_point(searched, {"net.name": "mlp"}).net == NetConfig(name="mlp")
+    assert with_point(searched, {"net.name": "convnet"}).net == NetConfig(width=64, depth=2)
