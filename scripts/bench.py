@@ -1,9 +1,8 @@
-"""Time the product against a plain reference: python scripts/bench.py [--parts a,b,f --json FILE]; see --help."""
+"""Time the product against a plain reference: the same as ``idm-ray bench``."""
 
 import sys
 
-from idm_ray.bench.run import run
-from idm_ray.commands.terminal import main
+from _package import main
 
 if __name__ == "__main__":
-    sys.exit(main(run))
+    sys.exit(main("bench"))

@@ -1,18 +1,8 @@
-"""Run the paper's tables and figures again: python scripts/reproduce.py LIST | table1 | ... | fig8; see --help."""
+"""Run the paper's tables and figures again: the same as ``idm-ray reproduce``."""
 
 import sys
 
-from idm_ray.commands.terminal import main
-
-
-def reproduce(arguments: list[str]) -> int:
-    """Parse, run, draw; returns the exit code."""
-    from rich.console import Console
-
-    from idm_ray.paper import command
-
-    return command.run(arguments, Console())
-
+from _package import main
 
 if __name__ == "__main__":
-    sys.exit(main(reproduce))
+    sys.exit(main("reproduce"))

@@ -15,7 +15,8 @@ import torch
 import idm_ray.sweep  # noqa: F401  sets what Ray reads when it is imported
 from idm_ray.data import ClassImages, Data
 from idm_ray.runtime.compute import Compute
-from idm_ray.settings.layers import build_config, parse_overrides
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.reading import parse_overrides
 from idm_ray.settings.sections import Config
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"

@@ -59,7 +59,8 @@ import sys
 import idm_ray.sweep.trial, idm_ray.sweep.final_task, idm_ray.sweep.sharing.server
 from idm_ray.condensation import condense
 from idm_ray.evaluation import evaluate, validation_protocol
-from idm_ray.settings.layers import build_config, parse_overrides
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.reading import parse_overrides
 from idm_ray.evaluation.prepare import prepare
 
 config = build_config(("here", parse_overrides(sys.argv[1:])))

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from idm_ray.settings.layers import build_config, parse_overrides, read_yaml
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.reading import parse_overrides, read_yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "README.md").read_text()

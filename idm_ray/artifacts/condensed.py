@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from idm_ray.artifacts.manifest import MANIFEST, read_manifest
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_folder
@@ -23,6 +24,7 @@ from idm_ray.runtime.versions import versions
 from idm_ray.settings.sections import Config
 
 FORMAT = 1
+TENSORS, TABLE = "images.safetensors", "images.parquet"
 GRID_COLUMNS = 10
 TILE, GAP, LABEL, FONT = 84, 3, 20, 13
 """Pixels in the picture of S: the least side of an image, between two, and the height of a name."""
@@ -80,8 +82,8 @@ def save_condensed(folder: Path, condensed: CondensedSet) -> None:
     """
     with whole_folder(folder) as draft:
         tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
-        (draft / "images.safetensors").write_bytes(save(tensors))
-        pq.write_table(_table(condensed), draft / "images.parquet")
+        (draft / TENSORS).write_bytes(save(tensors))
+        pq.write_table(_table(condensed), draft / TABLE)
         draw_grid(condensed).save(draft / "grid.png")
         manifest = {
             "format": FORMAT,
@@ -93,9 +95,9 @@ def save_condensed(folder: Path, condensed: CondensedSet) -> None:
             "data_checksum": condensed.checksum,
             "config": condensed.config,
             "versions": versions(),
-            "sha256": {name: _sha256(draft / name) for name in ("images.safetensors", "images.parquet")},
+            "sha256": {name: _sha256(draft / name) for name in (TENSORS, TABLE)},
         }
-        (draft / "manifest.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
+        (draft / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
 def load_condensed(folder: Path) -> CondensedSet:
@@ -104,32 +106,29 @@ def load_condensed(folder: Path) -> CondensedSet:
     Raises:
         UserError: a file is missing or unreadable, or manifest and tensors disagree.
     """
-    manifest_path, tensor_path = folder / "manifest.json", folder / "images.safetensors"
+    manifest, tensor_path = read_manifest(folder), folder / TENSORS
     try:
-        manifest = json.loads(manifest_path.read_text())
         tensors = load_file(tensor_path)
         images, labels = tensors["images"], tensors["labels"]
-        condensed = CondensedSet(
-            images,
-            labels,
-            tuple(manifest["class_names"]),
-            tuple(manifest["mean"]),
-            tuple(manifest["std"]),
-            manifest["config"],
-            manifest["data_checksum"],
-            manifest["iteration"],
-        )
-        expected = manifest["sha256"]["images.safetensors"], manifest["shape"]
+        expected = manifest.sha256[TENSORS], manifest.shape
     except OSError as error:
-        raise UserError(
-            f"{folder} is not a condensed set: {error.filename or tensor_path}: {error.strerror}"
-        ) from None
-    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{folder} is not a condensed set: {tensor_path}: {error.strerror}") from None
+    except (KeyError, TypeError, SafetensorError) as error:
         raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None
+    condensed = CondensedSet(
+        images,
+        labels,
+        manifest.class_names,
+        manifest.mean,
+        manifest.std,
+        manifest.config,
+        manifest.checksum,
+        manifest.iteration,
+    )
     if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
         raise UserError(
             f"manifest.json and images.safetensors in {folder} disagree: the manifest describes "
-            f"{manifest['shape']}, the tensors are {list(images.shape)} with {len(labels)} labels, or their "
+            f"{manifest.shape}, the tensors are {list(images.shape)} with {len(labels)} labels, or their "
             "checksum differs; copy the folder again"
         )
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(condensed.class_names):

@@ -6,7 +6,8 @@ from pathlib import Path
 from torch import Tensor
 
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import default_cache, read_state, write_state
+from idm_ray.runtime.files import default_cache
+from idm_ray.runtime.states import read_state, write_state
 
 
 class KeptTrainings:

@@ -2,6 +2,41 @@
 
 from dataclasses import dataclass
 
+PARTS: dict[str, str] = {
+    "a": "one iteration, by phase",
+    "b": "evaluation",
+    "c": "sweeps with a shared real side and without, and their memory",
+    "d": "a sweep of one trial against the bare loop",
+    "e": "a sweep with pruning and without",
+    "f": "iteration time against classes, ipc and image size",
+    "h": "the start of the commands, and how soon they refuse",
+}
+"""What can be measured."""
+
+COUNTS = {
+    "iterations": "timed iterations of each variant",
+    "warmup": "iterations before those",
+    "evaluations": "timed evaluations of each variant",
+    "epochs": "of each net of an evaluation, at least 2",
+    "repeats": "nets of an evaluation",
+    "sweep_iterations": "of a trial in parts c and d",
+}
+WORK = {
+    "batch_real": "real images per class in matching",
+    "queue_batch": "real images in a step of a queued net",
+    "train_steps": "K, steps of each trained net",
+}
+LEAST = {"epochs": 2, "train_steps": 0}
+"""Of the numbers in `COUNTS` and `WORK`; 1 of the others."""
+
+MOST_TRIALS = 16
+
+PRECISIONS = ("fp32", "tf32", "bf16")
+"""tf32: float32 whose convolutions and matrix products a CUDA device may round to TensorFloat32."""
+
+MODES = {"eager": "off", "compiled": "on", "auto": "auto"}
+"""Ways to run the product, as `compute.compile` names them; auto is what a long run gets by default."""
+
 
 @dataclass(frozen=True)
 class Work:

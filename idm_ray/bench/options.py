@@ -1,31 +1,28 @@
-"""The command line of scripts/bench.py, checked once."""
+"""What the benchmark is asked to measure, checked once; torch is loaded when all else is right."""
 
-import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import torch
-
-from idm_ray.bench.amounts import FULL, QUICK, Amounts, Work
-from idm_ray.bench.variants import MODES, PRECISIONS
+from idm_ray.bench.amounts import (
+    COUNTS,
+    FULL,
+    LEAST,
+    MODES,
+    MOST_TRIALS,
+    PARTS,
+    PRECISIONS,
+    QUICK,
+    WORK,
+    Amounts,
+    Work,
+)
 from idm_ray.errors import UserError
 
-COUNTS = {
-    "iterations": "timed iterations of each variant",
-    "warmup": "iterations before those",
-    "evaluations": "timed evaluations of each variant",
-    "epochs": "of each net of an evaluation, at least 2",
-    "repeats": "nets of an evaluation",
-    "sweep_iterations": "of a trial in parts c and d",
-}
-MOST_TRIALS = 16
-WORK = {
-    "batch_real": "real images per class in matching",
-    "queue_batch": "real images in a step of a queued net",
-    "train_steps": "K, steps of each trained net",
-}
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -33,11 +30,11 @@ class Options:
     """What to measure, and where.
 
     Attributes:
-        parts: keys of `idm_ray.bench.run.PARTS`, in its order.
+        parts: keys of `amounts.PARTS`, in its order.
         device: where nets run.
         threads: of torch on the CPU.
-        precisions: keys of `variants.PRECISIONS`.
-        modes: keys of `variants.MODES`.
+        precisions: of `amounts.PRECISIONS`.
+        modes: keys of `amounts.MODES`.
         stack: as `evaluate.stack`.
         amounts: sizes and repetitions.
         root: folder with CIFAR-10 as Parquet; None for random images of its shape and number.
@@ -45,7 +42,7 @@ class Options:
     """
 
     parts: tuple[str, ...]
-    device: torch.device
+    device: "torch.device"
     threads: int
     precisions: tuple[str, ...]
     modes: tuple[str, ...]
@@ -55,70 +52,53 @@ class Options:
     json: Path | None
 
 
-def parser(parts: Mapping[str, str]) -> argparse.ArgumentParser:
-    """The command line.
+def resolve(asked: Mapping[str, Any]) -> Options:
+    """Check what was asked for.
 
     Args:
-        parts: what each part measures.
-    """
-    listed = "; ".join(f"{name}: {title}" for name, title in parts.items())
-    command = argparse.ArgumentParser(
-        description="Time the product against a plain reference and the machine's own limit.",
-        epilog="Tables go to standard output, progress to standard error.",
-    )
-    command.add_argument("--parts", default="a,b,f", metavar="A,B", help=f"default a,b,f. {listed}")
-    command.add_argument(
-        "--sweep-trials", metavar="N,M", help="trials of the sweeps in part c, one after another"
-    )
-    command.add_argument("--device", default="auto", choices=("cpu", "cuda", "auto"))
-    command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")
-    command.add_argument("--precisions", metavar="P,Q", help=f"of {', '.join(PRECISIONS)}; tf32 needs CUDA")
-    command.add_argument("--modes", metavar="M,N", help=f"how the product runs, of {', '.join(MODES)}")
-    command.add_argument(
-        "--stack", default="auto", choices=("auto", "on", "off"), help="nets of an evaluation, side by side"
-    )
-    for name, meaning in {**COUNTS, **WORK}.items():
-        command.add_argument(f"--{name.replace('_', '-')}", type=int, metavar="N", help=meaning)
-    command.add_argument(
-        "--root", type=Path, help="folder with CIFAR-10 as Parquet; default: random images like it"
-    )
-    command.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
-    command.add_argument("--quick", action="store_true", help="tiny nets and images, to see that it runs")
-    return command
-
-
-def resolve(parsed: argparse.Namespace, parts: Sequence[str]) -> Options:
-    """Check the parsed command line.
+        asked: the options of the command by name; None where not given.
 
     Raises:
         UserError: what it asks for is unknown, or cannot be had on this machine.
     """
-    device = _device(parsed.device)
-    if parsed.threads < 1:
-        raise UserError(f"--threads must be at least 1; got {parsed.threads}")
-    default = "fp32,tf32,bf16" if device.type == "cuda" else "fp32,bf16"
-    precisions = _listed("--precisions", parsed.precisions or default, tuple(PRECISIONS))
-    if "tf32" in precisions and device.type != "cuda":
+    parts = _listed("--parts", asked["parts"], tuple(PARTS))
+    if asked["threads"] is not None and asked["threads"] < 1:
+        raise UserError(f"--threads must be at least 1; got {asked['threads']}")
+    precisions = asked["precisions"] and _listed("--precisions", asked["precisions"], PRECISIONS)
+    modes = _listed(
+        "--modes", asked["modes"] or ("eager" if asked["quick"] else ",".join(MODES)), tuple(MODES)
+    )
+    if asked["root"] is not None and not asked["root"].is_dir():
+        raise UserError(f"--root must be a folder with CIFAR-10 as Parquet; got {asked['root']}")
+    amounts = _amounts(asked)
+    if asked["json"] is not None:
+        _check_writable(asked["json"])
+    device = _device(asked["device"])
+    cuda = device.type == "cuda"
+    if precisions and "tf32" in precisions and not cuda:
         raise UserError("--precisions tf32 is for CUDA devices; on the CPU choose fp32 or bf16")
-    modes = _listed("--modes", parsed.modes or ("eager" if parsed.quick else ",".join(MODES)), tuple(MODES))
-    if parsed.root is not None and not parsed.root.is_dir():
-        raise UserError(f"--root must be a folder with CIFAR-10 as Parquet; got {parsed.root}")
-    if parsed.json is not None:
-        _check_writable(parsed.json)
     return Options(
-        parts=_listed("--parts", parsed.parts, tuple(parts)),
+        parts=parts,
         device=device,
-        threads=parsed.threads,
-        precisions=precisions,
+        threads=asked["threads"] or _torch_threads(),
+        precisions=precisions or (PRECISIONS if cuda else ("fp32", "bf16")),
         modes=modes,
-        stack=parsed.stack,
-        amounts=_amounts(parsed, device),
-        root=parsed.root,
-        json=parsed.json,
+        stack=asked["stack"],
+        amounts=replace(amounts, scaling_work=amounts.work) if cuda else amounts,
+        root=asked["root"],
+        json=asked["json"],
     )
 
 
-def _device(name: str) -> torch.device:
+def _torch_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
     cuda = torch.cuda.is_available()
     if name == "cuda" and not cuda:
         raise UserError("--device is cuda, but torch sees no CUDA device; choose auto or cpu")
@@ -134,18 +114,15 @@ def _listed(flag: str, text: str, known: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in known if name in names)
 
 
-def _amounts(parsed: argparse.Namespace, device: torch.device) -> Amounts:
-    given = {name: value for name in {**COUNTS, **WORK} if (value := getattr(parsed, name)) is not None}
+def _amounts(asked: Mapping[str, Any]) -> Amounts:
+    given = {name: value for name in {**COUNTS, **WORK} if (value := asked[name]) is not None}
     for name, value in given.items():
-        least = 2 if name == "epochs" else 0 if name == "train_steps" else 1
-        if value < least:
-            raise UserError(f"--{name.replace('_', '-')} must be at least {least}; got {value}")
-    amounts = QUICK if parsed.quick else FULL
-    if device.type == "cuda":
-        amounts = replace(amounts, scaling_work=amounts.work)
+        if value < LEAST.get(name, 1):
+            raise UserError(f"--{name.replace('_', '-')} must be at least {LEAST.get(name, 1)}; got {value}")
+    amounts = QUICK if asked["quick"] else FULL
     work = {name: value for name, value in given.items() if name in WORK}
-    if parsed.sweep_trials is not None:
-        amounts = replace(amounts, sweep_trials=_counts("--sweep-trials", parsed.sweep_trials))
+    if asked["sweep_trials"] is not None:
+        amounts = replace(amounts, sweep_trials=_counts("--sweep-trials", asked["sweep_trials"]))
     return replace(
         amounts,
         **{name: value for name, value in given.items() if name in COUNTS},

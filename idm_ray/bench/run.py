@@ -1,18 +1,19 @@
-"""From the command line to tables and JSON."""
+"""From what is asked to tables and JSON."""
 
 import os
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 import torch
 from rich.console import Console
 
-from idm_ray.bench import evaluation, iteration, pruning, scaling, sweeps
+from idm_ray.bench import evaluation, iteration, pruning, scaling, starting, sweeps
+from idm_ray.bench.amounts import PARTS
 from idm_ray.bench.machine import Floor, floor, machine, versions
-from idm_ray.bench.options import Options, parser, resolve
+from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, show, text
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.versions import commit
@@ -20,36 +21,28 @@ from idm_ray.runtime.versions import commit
 WIDTH = 200
 
 
-@dataclass(frozen=True)
-class Part:
-    """Something to measure: what it is, and how."""
-
-    title: str
-    measure: Callable[[Options, Say], Result]
-
-
-PARTS: dict[str, Part] = {
-    "a": Part("one iteration, by phase", iteration.measure),
-    "b": Part("evaluation", evaluation.measure),
-    "c": Part("sweeps with a shared real side and without, and their memory", sweeps.measure_sharing),
-    "d": Part("a sweep of one trial against the bare loop", sweeps.measure_platform),
-    "e": Part("a sweep with pruning and without", pruning.measure),
-    "f": Part("iteration time against classes, ipc and image size", scaling.measure),
+MEASURES: dict[str, Callable[[Options, Say], Result]] = {
+    "a": iteration.measure,
+    "b": evaluation.measure,
+    "c": sweeps.measure_sharing,
+    "d": sweeps.measure_platform,
+    "e": pruning.measure,
+    "f": scaling.measure,
+    "h": starting.measure,
 }
+"""How each of `PARTS` is measured."""
 
 
-def run(arguments: list[str]) -> int:
-    """Measure what the command line asks for; returns the exit code.
+def run(options: Options, command: Sequence[str]) -> int:
+    """Measure what is asked for; returns the exit code.
 
-    Raises:
-        UserError: it asks for what there is not.
+    Args:
+        options: what to measure.
+        command: the words that asked for it, for the report.
     """
-    options = resolve(
-        parser({name: part.title for name, part in PARTS.items()}).parse_args(arguments), tuple(PARTS)
-    )
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     progress = Console(stderr=True)
-    report = describe(options, arguments)
+    report = describe(options, command)
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for processes started from here
     limits = dict.fromkeys(("fp32", *options.precisions))
@@ -57,13 +50,11 @@ def run(arguments: list[str]) -> int:
     report["floor"] = [asdict(each) for each in floors]
     show(_overview(report, floors), console)
     for name in options.parts:
-        result = PARTS[name].measure(
-            options, lambda line: progress.print(line, highlight=False, markup=False)
-        )
+        result = MEASURES[name](options, lambda line: progress.print(line, highlight=False, markup=False))
         for table in result.tables:
             show(table, console)
         report["parts"][name] = {
-            "title": PARTS[name].title,
+            "title": PARTS[name],
             "settings": result.settings,
             "measurements": result.measurements,
         }
@@ -72,12 +63,12 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def describe(options: Options, arguments: list[str]) -> dict[str, Any]:
+def describe(options: Options, command: Sequence[str]) -> dict[str, Any]:
     """The head of the report; parts that are measured are added to it."""
     head, dirty = commit()
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": ["scripts/bench.py", *arguments],
+        "command": list(command),
         "commit": head,
         "dirty": dirty,
         "machine": machine(options.device, options.threads),

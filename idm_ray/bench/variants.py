@@ -4,14 +4,11 @@ from dataclasses import dataclass
 
 import torch
 
+from idm_ray.bench.amounts import MODES
 from idm_ray.runtime.compute import Compute, choose_compute
 from idm_ray.settings.sections import ComputeConfig
 
-MODES = {"eager": "off", "compiled": "on", "auto": "auto"}
-"""Ways to run the product, as `compute.compile` names them; auto is what a long run gets by default."""
-
-PRECISIONS = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-"""tf32: float32 whose convolutions and matrix products a CUDA device may round to TensorFloat32."""
+DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -19,8 +16,8 @@ class Variant:
     """One way to compute the same thing.
 
     Attributes:
-        precision: a key of `PRECISIONS`.
-        mode: a key of `MODES`, or plain for the reference.
+        precision: one of `amounts.PRECISIONS`.
+        mode: a key of `amounts.MODES`, or plain for the reference.
         compute: the same for the product's functions.
     """
 
@@ -41,9 +38,7 @@ class Variant:
 
 def plain_variant(device: torch.device, precision: str = "fp32") -> Variant:
     """The reference, eager."""
-    return Variant(
-        precision, "plain", Compute(device, PRECISIONS[precision], False, tf32=precision == "tf32")
-    )
+    return Variant(precision, "plain", Compute(device, DTYPES[precision], False, tf32=precision == "tf32"))
 
 
 def choose_variants(

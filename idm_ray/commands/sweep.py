@@ -1,164 +1,137 @@
-"""The command line of `scripts/sweep.py`, as settings."""
+"""``idm-ray sweep``: run, resume or preview a sweep."""
 
-import argparse
-import os
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-import yaml
-from rich.console import Console
+import rich_click as click
+from click.shell_completion import CompletionItem
 
+from idm_ray.commands.arguments import (
+    OUTPUT_DIR,
+    command_line_layer,
+    config_layer,
+    split,
+    sweep_flags,
+    words,
+)
 from idm_ray.errors import UserError
-from idm_ray.settings.layers import build_config, parse_overrides, read_yaml
-from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep import preflight
-from idm_ray.sweep.calibrate import calibrate
-from idm_ray.sweep.cluster import concurrency
-from idm_ray.sweep.search import space
-from idm_ray.sweep.search.study import DATABASE, SweepStudy, find_sweep, stored_config
-from idm_ray.sweep.sharing.plan import count_sides, in_words
-from idm_ray.sweep.view.live import describe_point
+from idm_ray.settings.layers import Resolved, resolve
+from idm_ray.settings.reading import ENTRIES
+from idm_ray.settings.sections import Raw
+from idm_ray.sweep.folders import DATABASE, begun, find_sweep
+from idm_ray.sweep.preflight import check_name, check_settings
 
-FLAGS = {
-    "trials": int,
-    "max_concurrent": int,
-    "gpus_per_trial": float,
-    "cpus_per_trial": float,
-    "address": str,
-    "output_dir": str,
-    "tracking_uri": str,
-    "time_budget": float,
-}
-SHOWN_POINTS = 8
+DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
+"""Without CONFIG: for the images that ship with the packages, and for any others."""
 
 
-def parser(default_config: Path) -> argparse.ArgumentParser:
-    """The parser; CONFIG defaults to `default_config`."""
-    command = argparse.ArgumentParser(
-        description="Search hyper-parameters of a condensation; see README.md.",
-        epilog="key=value sets anything a config file can, e.g. condense.ipc=1 search.condense.lr={uniform: [0.1,1]}",
-    )
-    command.add_argument(
-        "config", nargs="?", metavar="CONFIG", help=f"YAML file (default {default_config.name})"
-    )
-    command.add_argument("overrides", nargs="*", metavar="key=value")
-    command.add_argument("--name", help="of the sweep and its folder (default: config and time)")
-    command.add_argument("--resume", metavar="NAME", help="go on with a sweep, or 'latest'")
-    for flag, kind in FLAGS.items():
-        command.add_argument(f"--{flag.replace('_', '-')}", type=kind, help=f"sets sweep.{flag}")
-    command.add_argument("--seed", type=int, help="sets seed")
-    command.add_argument("--dry-run", action="store_true", help="show what would run, start nothing")
-    command.add_argument(
-        "--calibrate", action="store_true", help="with --dry-run: compute a little here and predict the time"
-    )
-    command.add_argument("--json", action="store_true", help="print the summary as JSON on standard output")
-    command.add_argument("-v", "--verbose", action="store_true", help="a line per report")
-    command.add_argument("-q", "--quiet", action="store_true", help="errors and the summary only")
-    command.set_defaults(default_config=default_config)
-    return command
+class SweepName(click.ParamType[str]):
+    """The name of a sweep; completes those in ``runs``."""
+
+    name = "name"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Sweeps in the output folder that begin so."""
+        output = Path(ctx.params.get("output_dir") or OUTPUT_DIR)
+        names = ["latest", *sorted(path.parent.name for path in output.glob(f"*/{DATABASE}"))]
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
-def resolve(arguments: argparse.Namespace) -> tuple[Config, Path]:
+@click.command("sweep")
+@words("[CONFIG] [key=value]...")
+@click.option("--name", help="of the sweep and its folder (default: config and time)")
+@click.option("--resume", type=SweepName(), metavar="NAME", help="go on with a sweep, or 'latest'")
+@sweep_flags()
+@click.option("--seed", type=int, help="root of all randomness")
+@click.option("--dry-run", is_flag=True, help="look at settings, data and resources, and start nothing")
+@click.option("--calibrate", is_flag=True, help="with --dry-run: compute a little here and predict the time")
+@click.option("--json", "as_json", is_flag=True, help="print the summary as JSON on standard output")
+@click.option("-v", "--verbose", is_flag=True, help="a line per report")
+@click.option("-q", "--quiet", is_flag=True, help="errors and the summary only")
+@click.option_panel("The sweep", options=["--name", "--resume", "--trials", "--seed", "--time-budget"])
+@click.option_panel("Look first", options=["--dry-run", "--calibrate"])
+@click.option_panel(
+    "Where it runs and what it leaves",
+    options=["--max-concurrent", "--gpus-per-trial", "--cpus-per-trial", "--address", "--output-dir",
+             "--tracking-uri"],
+)  # fmt: skip
+@click.option_panel("Output", options=["--json", "--verbose", "--quiet", "--help"])
+def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any) -> int:
+    """Search the settings of a condensation.
+
+    CONFIG is a YAML file or the name of one that comes with the package (idm-ray configs); key=value sets anything in
+    it (idm-ray settings). A setting that is given here is not searched.
+
+    \b
+    idm-ray sweep                                           digits, in a minute
+    idm-ray sweep cifar10_ipc10 --dry-run                   look first
+    idm-ray sweep cifar10_cpu --trials 4 condense.iterations=40
+    idm-ray sweep own_images dataset.root=my_images         your own images
+    idm-ray sweep search.condense.lr='{loguniform: [0.01, 1]}' search.queue.max_nets=null
+    idm-ray sweep --resume latest --trials 20               go on, or extend
+    """
+    if calibrate and not dry_run:
+        raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
+    resolved, folder = settle(words, options)
+    check_settings(resolved.config, folder)
+    from idm_ray.commands.work import sweep as work
+
+    if dry_run:
+        return work.preview(resolved, folder, calibrate)
+    return work.run(resolved, folder, options["as_json"], -1 if options["quiet"] else int(options["verbose"]))
+
+
+def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, Path]:
     """The settings and the folder of the sweep that is asked for.
 
     Raises:
         UserError: bad settings, a name that exists, a resume name that does not.
     """
-    if arguments.calibrate and not arguments.dry_run:
-        raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
-    overrides = list(arguments.overrides)
-    if arguments.config and "=" in arguments.config and not Path(arguments.config).exists():
-        overrides.insert(0, arguments.config)
-        arguments.config = None
-    command_line = parse_overrides(overrides)
-    flags = {flag: getattr(arguments, flag) for flag in FLAGS if getattr(arguments, flag) is not None}
-    if flags:
-        command_line["sweep"] = {**command_line.get("sweep", {}), **flags}
-    if arguments.seed is not None:
-        command_line["seed"] = arguments.seed
-    if arguments.resume:
-        return _resumed(arguments, command_line)
-    path = Path(arguments.config) if arguments.config else arguments.default_config
-    config = build_config((str(path), read_yaml(path)), ("command line", command_line))
-    name = arguments.name or f"{path.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
-    preflight.check_name(name)
-    folder = config.sweep.output_dir / name
-    if preflight.begun(folder):
+    config, overrides = split(words)
+    flags = {name: options.get(name) for name in options if name not in OTHER_OPTIONS}
+    layer = command_line_layer(overrides, flags, options.get("seed"))
+    if options.get("resume"):
+        return _resumed(options, config, layer)
+    file, raw = config_layer(config or _default_config(layer))
+    resolved = resolve((file, raw), ("command line", layer))
+    name = options.get("name") or f"{Path(file).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    check_name(name)
+    folder = resolved.config.sweep.output_dir / name
+    if begun(folder):
         raise UserError(
-            f"the sweep {name} exists in {config.sweep.output_dir}; "
-            f"go on with --resume {name}, or choose another --name"
+            f"the sweep {name} exists in {folder.parent}; go on with --resume {name}, or choose another --name"
         )
-    return config, folder
+    return resolved, folder
 
 
-def _resumed(arguments: argparse.Namespace, command_line: Raw) -> tuple[Config, Path]:
-    if arguments.config or arguments.name:
+OTHER_OPTIONS = {"name", "resume", "seed", "as_json", "verbose", "quiet"}
+"""Those that set nothing in the section ``sweep``."""
+
+
+def _default_config(layer: Raw) -> str:
+    dataset = layer.get("dataset")
+    given = dataset if isinstance(dataset, Mapping) else {}
+    name = given.get("name", "digits" if given.get("root") is None else "folder")
+    return DEFAULT_CONFIG if name == "digits" else OWN_CONFIG
+
+
+def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tuple[Resolved, Path]:
+    if config or options.get("name"):
         raise UserError("--resume takes its settings from the sweep; leave out CONFIG and --name")
-    moving = set(command_line) - {"sweep", "compute"}
+    moving = {"search" if section == ENTRIES else section for section in layer} - {"sweep", "compute"}
     if moving:
         raise UserError(
             "--resume can change sweep.* and compute.* only, so that all trials compare; "
             f"got {', '.join(sorted(moving))}"
         )
-    output = Path(command_line.get("sweep", {}).get("output_dir", "runs"))
-    folder = find_sweep(arguments.resume, output)
-    command_line.setdefault("sweep", {})["output_dir"] = str(output)
+    output = Path(layer.get("sweep", {}).get("output_dir", OUTPUT_DIR))
+    folder = find_sweep(options["resume"], output)
+    layer.setdefault("sweep", {})["output_dir"] = str(output)
+    from idm_ray.sweep.search.study import stored_config
+
     stored = stored_config(folder / DATABASE)
-    return build_config((str(folder / DATABASE), stored), ("command line", command_line)), folder
-
-
-def dry_run(config: Config, folder: Path, console: Console, predict: bool = False) -> None:
-    """Print the resolved settings, the first points, resources, concurrency and real sides.
-
-    Args:
-        config: of the sweep.
-        folder: it would go to.
-        console: where to.
-        predict: also compute a little and tell the time that the sweep will take.
-
-    Raises:
-        UserError: settings that no sweep would start with; with `predict` also data that cannot be read.
-    """
-    preflight.check_search(config)
-    sweep = config.sweep
-    console.print(yaml.safe_dump(config.to_raw(), sort_keys=False), markup=False, highlight=False)
-    size = space.size(config.search)
-    console.print(f"sweep {folder.name} in {folder}; nothing is started.", highlight=False)
-    console.print(
-        f"space: {'continuous' if size is None else f'{size} points'}, {sweep.sampler}; first points:"
-    )
-    points = _first_points(config)
-    for number, point in enumerate(points):
-        console.print(f"  {number:04d} {describe_point(point) or '(nothing is searched)'}", markup=False)
-    here = {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
-    where = (
-        f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
-    )
-    console.print(
-        f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}",
-        highlight=False,
-    )
-    try:
-        preflight.check_resources(config)
-        if not sweep.address:
-            console.print(f"{concurrency(config, here)} at a time", highlight=False)
-            sides = in_words(count_sides(config))
-            console.print(f"{sides} for {sweep.trials} trials; --calibrate tells what sharing saves")
-        if predict:
-            forecast = calibrate(config, points, here, lambda text: console.print(text, highlight=False))
-            console.print(forecast.text, highlight=False, soft_wrap=True)
-    except UserError as error:
-        console.print(f"it would not start here: {error}", markup=False, highlight=False, soft_wrap=True)
-
-
-def _first_points(config: Config) -> list[dict[str, Any]]:
-    study = SweepStudy(config, None)
-    points = []
-    for _ in range(min(SHOWN_POINTS, config.sweep.trials, config.sweep.startup_trials)):
-        asked = study.ask()
-        if asked is None:
-            break
-        points.append(asked.point)
-    return points
+    return resolve((str(folder / DATABASE), stored), ("command line", layer)), folder

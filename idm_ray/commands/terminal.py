@@ -1,38 +1,47 @@
-"""What all scripts share: exit codes, one line for bad input, and progress."""
+"""What all commands share: exit codes, one line for bad input, and progress."""
 
 import contextlib
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
+import rich_click as click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as RichProgress
 
 from idm_ray.errors import UserError
-from idm_ray.evaluation import OnEpoch, Protocol
-from idm_ray.runtime.progress import Progress as StoreProgress
+from idm_ray.runtime.progress import Lines, Progress, silent
 
-QUIET_SECONDS = 2.0
-EXIT_OUR_FAULT, EXIT_BAD_INPUT, EXIT_INTERRUPTED = 1, 2, 130
+EXIT_OUR_FAULT, EXIT_BAD_INPUT, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 4, 130
 
 
-def main(command: Callable[[list[str]], int]) -> int:
-    """Run a script's command on the command line's arguments; returns the exit code.
+def exit_code(call: Callable[[], int | None]) -> int:
+    """Run a command; returns its exit code.
 
     2 and one line for bad input, 130 for Ctrl-C, 1 and a traceback for what is our fault.
     """
     try:
-        return command(sys.argv[1:])
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        return call() or 0
+    except (UserError, click.ClickException) as error:
+        text = error.format_message() if isinstance(error, click.ClickException) else str(error)
+        print(f"error: {' '.join(text.split())}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        return 0
     except Exception:
         traceback.print_exc()
         return EXIT_OUR_FAULT
+
+
+def say(console: Console, text: str, style: str | None = None) -> None:
+    """Print a line as it is."""
+    console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 @contextlib.contextmanager
@@ -46,43 +55,41 @@ def deferred_interrupt() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-def progress_bars(console: Console, transient: bool = False) -> Progress:
-    """Bars for long work, with the time that is left; transient ones vanish when all is done."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    return Progress(*columns, console=console, transient=transient)
+class Bars:
+    """`Progress` as bars on a terminal, each with the time that is left; they vanish in the end."""
+
+    def __init__(self, console: Console):
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+        self._rich = RichProgress(*columns, console=console, transient=True)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> "Bars":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._rich.stop()
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """See `Progress`."""
+        if what not in self._tasks:
+            self._rich.start()
+            self._tasks[what] = self._rich.add_task(what, total=total)
+        self._rich.update(self._tasks[what], completed=done, description=f"{what}  {note}".rstrip())
+        if done >= total:
+            self._rich.remove_task(self._tasks.pop(what))
+            if not self._tasks:
+                self._rich.stop()
 
 
-def epoch_progress(progress: Progress, what: str, protocol: Protocol) -> OnEpoch:
-    """A bar that counts the epochs of all nets of an evaluation."""
-    task = progress.add_task(what, total=protocol.epochs * len(protocol.repeats))
-
-    def tick(repeat: int, epoch: int) -> None:
-        progress.advance(task)
-
-    return tick
-
-
-def store_progress(console: Console, quiet: bool = False) -> StoreProgress:
-    """Shows the building of an image store: a bar on a terminal, a line per quarter elsewhere if it takes long."""
-    bars = progress_bars(console, transient=True)
-    tasks: dict[str, TaskID] = {}
-    quarters: dict[str, int] = {}
-    began = time.monotonic()
-
-    def show(what: str, done: int, total: int) -> None:
-        if quiet or not total:
-            return
-        if not console.is_terminal:
-            quarter = 4 * done // total
-            if quarter > quarters.get(what, 0) and time.monotonic() - began > QUIET_SECONDS:
-                quarters[what] = quarter
-                console.print(f"{what}: {done}/{total}", highlight=False, markup=False)
-            return
-        if what not in tasks:
-            bars.start()
-            tasks[what] = bars.add_task(what, total=total)
-        bars.update(tasks[what], completed=done)
-        if bars.finished:
-            bars.stop()
-
-    return show
+@contextlib.contextmanager
+def shown(console: Console, quiet: bool = False) -> Iterator[Progress]:
+    """Progress on the console: bars on a terminal, lines elsewhere, nothing when quiet."""
+    if quiet:
+        yield silent
+    elif console.is_terminal:
+        with Bars(console) as bars:
+            yield bars
+    else:
+        yield Lines(lambda line: say(console, line))

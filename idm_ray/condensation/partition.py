@@ -1,13 +1,12 @@
 """Partition and expansion of synthetic images, and their start from real ones (section 4.1)."""
 
 import itertools
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from idm_ray.data import ClassImages
+from idm_ray.data import ClassImages, Outline
 from idm_ray.errors import UserError
 from idm_ray.runtime.streams import stream
 
@@ -65,19 +64,20 @@ def images_needed(ipc: int, partition: int, init: str) -> int:
     return {"noise": 0, "real": ipc}.get(init, ipc * partition**2)
 
 
-def check_start(data: ClassImages, class_names: Sequence[str], ipc: int, partition: int, init: str) -> None:
-    """Refuse an initialisation that needs more images than a class has.
+def check_start(outline: Outline, ipc: int, partition: int, init: str) -> None:
+    """Refuse an initialisation that needs more training images than a class has.
 
     Raises:
         UserError: names the smallest class, what it has and what is needed.
     """
     needed = images_needed(ipc, partition, init)
-    smallest = min(range(data.num_classes), key=lambda index: data.counts[index])
-    if data.counts[smallest] < needed:
+    smallest = min(range(len(outline.train)), key=outline.train.__getitem__)
+    if outline.train[smallest] < needed:
         each = f"ipc {ipc}" if init == "real" else f"ipc {ipc} * l {partition} * l {partition}"
         raise UserError(
             f"condense.init {init} takes {each} = {needed} training images of every class, but "
-            f"{class_names[smallest]!r} has {data.counts[smallest]}; lower ipc or partition, or set condense.init=noise"
+            f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; lower ipc or partition, or set "
+            "condense.init=noise"
         )
 
 

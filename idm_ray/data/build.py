@@ -14,8 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from idm_ray.data.digests import sha256
-from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape
-from idm_ray.errors import UserError
+from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape, check_classes
 from idm_ray.runtime.progress import Progress
 
 FORMAT = 1
@@ -33,7 +32,8 @@ def build_store(folder: Path, dataset_name: str, found: Found, progress: Progres
     scratch = folder.with_name(f"{folder.name}.building")
     shutil.rmtree(scratch, ignore_errors=True)
     raw = found.read()
-    _check_classes(raw)
+    counts = np.bincount(raw.train.labels, minlength=len(raw.class_names))
+    check_classes(raw.class_names, tuple(map(int, counts)), len(raw.test.labels))
     try:
         scratch.mkdir()
         _write_store(scratch, dataset_name, found.description, raw, progress)
@@ -48,17 +48,6 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     """Hex digest over all of a store's manifest but the digest itself."""
     content = {key: value for key, value in manifest.items() if key != "digest"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _check_classes(raw: RawImages) -> None:
-    counts = np.bincount(raw.train.labels, minlength=len(raw.class_names))
-    empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        label = int(empty[0])
-        name = raw.class_names[label]
-        raise UserError(f"every class needs a training image; class {label} ({name}) has none; add images")
-    if len(raw.test.labels) == 0:
-        raise UserError("the test split needs an image; it has none; add images")
 
 
 def _write_store(

@@ -4,12 +4,14 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from idm_ray.data.raw import Shape
+from idm_ray.data.outline import Outline
+from idm_ray.data.raw import Shape, check_classes
 from idm_ray.data.sampling import ClassImages, resident
 from idm_ray.data.sources import SOURCES, find_images
 from idm_ray.data.split import split_rows
@@ -48,6 +50,12 @@ class Data:
     def num_classes(self) -> int:
         """C."""
         return len(self.class_names)
+
+    @property
+    def outline(self) -> Outline:
+        """Shape and counts."""
+        counts = (tuple(part.counts) for part in (self.train, self.validation, self.test))
+        return Outline(self.shape, self.class_names, *counts)
 
     def of_classes(self, classes: Sequence[int]) -> "Data":
         """All splits with some classes only, numbered 0, 1, ... in the given order; normalised as before.
@@ -89,6 +97,8 @@ def load_data(
     cache = cache or default_cache()
     found = find_images(dataset, cache, progress)
     store = cached_store(cache, dataset.name, found, dataset.image_size, progress, verify)
+    counts = tuple(after - before for before, after in pairwise(store.train.offsets))
+    check_classes(store.class_names, counts, store.test.offsets[-1])
     train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed)
     mean, std = _normalisation(dataset, store.train, train_rows, store.shape)
 

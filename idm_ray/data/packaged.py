@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idm_ray.data.digests import content_digest
-from idm_ray.data.raw import Found, Pixels, RawImages, array_split
+from idm_ray.data.raw import Found, Pixels, RawImages, Shape, array_split
 from idm_ray.data.split import split_rows
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
@@ -65,6 +65,24 @@ PACKAGED = {
 }
 
 
+KNOWN: dict[str, tuple[Shape, tuple[int, ...], tuple[int, ...]]] = {
+    "mnist": (
+        (1, 28, 28),
+        (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949),
+        (980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009),
+    ),
+    "fashion_mnist": ((1, 28, 28), (6000,) * 10, (1000,) * 10),
+    "svhn": (
+        (3, 32, 32),
+        (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659),
+        (1744, 5099, 4149, 2882, 2523, 2384, 1977, 2019, 1660, 1595),
+    ),
+    "cifar10": ((3, 32, 32), (5000,) * 10, (1000,) * 10),
+    "cifar100": ((3, 32, 32), (500,) * 100, (100,) * 100),
+}
+"""Shape, training and test images of each class of the sets that can be downloaded."""
+
+
 def find_digits(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
     """The 8x8 digits that ship with scikit-learn; a fixed fifth of each class is the test split."""
     return Found("scikit-learn digits", "digits of scikit-learn", _read_digits)
@@ -97,8 +115,14 @@ def find_torchvision(dataset: DatasetConfig, cache: Path, progress: Progress | N
     if root is not None and not all((root / packaged.folder / file).is_file() for file in packaged.files):
         raise _not_found(name, root, (packaged.folder,), packaged.files)
     place, download = (cache / "downloads", True) if root is None else (root, False)
+    here = all((place / packaged.folder / file).is_file() for file in packaged.files)
     # torchvision checks the MD5 sums of these files, so the name stands for the content.
-    return Found(f"torchvision {name}", f"{name} of torchvision", lambda: _read(name, place, download))
+    return Found(
+        f"torchvision {name}",
+        f"{name} of torchvision",
+        lambda: _read(name, place, download),
+        "" if here else name,
+    )
 
 
 def find_ubyte(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:

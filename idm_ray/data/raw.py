@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from idm_ray.errors import UserError
+
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
@@ -43,6 +45,8 @@ class Found:
     """What the images are, without the place where they lie."""
     read: Callable[[], RawImages]
     """Reads them; downloads them first where that is due. Raises UserError."""
+    download: str = ""
+    """What `read` would download; empty when all is here."""
 
 
 def array_split(images: Pixels, labels: NDArray[np.int64]) -> RawSplit:
@@ -54,3 +58,27 @@ def array_split(images: Pixels, labels: NDArray[np.int64]) -> RawSplit:
             yield images[start : start + step]
 
     return RawSplit(labels, blocks)
+
+
+def check_classes(names: tuple[str, ...], counts: tuple[int, ...], test: int) -> None:
+    """Refuse a data set that no net can be judged on.
+
+    Args:
+        names: of the classes.
+        counts: training images of each class, validation included.
+        test: test images.
+
+    Raises:
+        UserError: one class only, a class without a training image, or no test image.
+    """
+    if len(names) < 2:
+        raise UserError(
+            f"a data set needs at least 2 classes to tell apart; it has {len(names)}; add a class"
+        )
+    for label, (name, count) in enumerate(zip(names, counts, strict=True)):
+        if not count:
+            raise UserError(
+                f"every class needs a training image; class {label} ({name}) has none; add images"
+            )
+    if not test:
+        raise UserError("the test split needs an image; it has none; add images")

@@ -30,11 +30,25 @@ def split_rows(offsets: Sequence[int], fraction: float, seed: int) -> tuple[Tens
     held = np.zeros(offsets[-1], dtype=bool)
     for label, (start, end) in enumerate(pairwise(offsets)):
         size = end - start
-        if fraction > 0 and size == 1:
-            raise UserError(
-                f"a class needs 2 training images when dataset.validation is above 0; class {label} has 1; "
-                "add images or set dataset.validation=0"
-            )
-        count = min(max(round(fraction * size), 1), size - 1) if fraction > 0 and size else 0
+        count = held_out(label, size, fraction)
         held[start + np.random.default_rng((seed, label)).permutation(size)[:count]] = True
     return torch.from_numpy(np.flatnonzero(~held)), torch.from_numpy(np.flatnonzero(held))
+
+
+def held_out(label: int, size: int, fraction: float) -> int:
+    """How many images of a class are held out, see `split_rows`.
+
+    Args:
+        label: of the class, for the message.
+        size: its images.
+        fraction: share to hold out, in [0, 1).
+
+    Raises:
+        UserError: the class has a single image.
+    """
+    if fraction > 0 and size == 1:
+        raise UserError(
+            f"a class needs 2 training images when dataset.validation is above 0; class {label} has 1; "
+            "add images or set dataset.validation=0"
+        )
+    return min(max(round(fraction * size), 1), size - 1) if fraction > 0 and size else 0

@@ -71,6 +71,14 @@ def open_store(folder: Path, verify: bool = False, progress: Progress | None = N
         raise StoreError(f"{folder}: {error}") from error
 
 
+def known_store(cache: Path, dataset_name: str, found: Found, image_size: int | None) -> ImageStore | None:
+    """The store of these images in the cache folder; None when it is not there or damaged."""
+    try:
+        return open_store(cache / f"{dataset_name}-{store_key(dataset_name, found, image_size)}")
+    except StoreError:
+        return None
+
+
 def cached_store(
     cache: Path,
     dataset_name: str,

@@ -11,12 +11,13 @@ from torch import Tensor
 from idm_ray.condensation.objective import class_labels
 from idm_ray.condensation.partition import expand, start_images
 from idm_ray.condensation.training import Fetch
-from idm_ray.data import ClassImages, Data
+from idm_ray.data import ClassImages, Data, Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.comparison import half_width
 from idm_ray.evaluation.from_scratch import accuracy, train
 from idm_ray.nets import Shell, Stack, build_shell, forward_flops, stackable
 from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.progress import Progress
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
 
@@ -152,7 +153,7 @@ def evaluate_random(
         UserError: a class has too few images.
     """
     partition = partition if protocol.config.evaluate.expand else 1
-    check_random(protocol.data, ipc, partition)
+    check_random(protocol.data.outline, ipc, partition)
     classes, device = protocol.data.num_classes, protocol.compute.device
     labels = class_labels(classes, ipc * partition**2, device)
 
@@ -166,11 +167,11 @@ def evaluate_random(
     return _train_and_judge(fetch_of, labels, protocol, on_epoch)
 
 
-def check_random(data: Data, ipc: int, partition: int) -> None:
+def check_random(outline: Outline, ipc: int, partition: int) -> None:
     """Refuse random images of which there are too few.
 
     Args:
-        data: the training part counts.
+        outline: of the data; the training part counts.
         ipc: images per class.
         partition: l, where they are packed and expanded like a condensed set; else 1.
 
@@ -178,13 +179,13 @@ def check_random(data: Data, ipc: int, partition: int) -> None:
         UserError: a class has fewer training images than `evaluate_random` takes.
     """
     needed = ipc * partition**2
-    smallest = min(range(data.num_classes), key=lambda index: data.train.counts[index])
-    if data.train.counts[smallest] < needed:
+    smallest = min(range(len(outline.train)), key=outline.train.__getitem__)
+    if outline.train[smallest] < needed:
         each = f"ipc {ipc} * l {partition} * l {partition} = {needed}" if partition > 1 else f"ipc {ipc}"
         mend = "set evaluate.expand=false" if partition > 1 else "take fewer images per class"
         raise UserError(
             f"random images of the same number take {each} training images of every class, but "
-            f"{data.class_names[smallest]!r} has {data.train.counts[smallest]}; {mend}, or do without them "
+            f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; {mend}, or do without them "
             "(evaluate.references=[] in a sweep; neither --nets nor --matrix)"
         )
 
@@ -225,6 +226,18 @@ def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: i
     return (
         3 * num_classes * config.condense.ipc * parts * epochs * forward_flops(config.net, shape, num_classes)
     )
+
+
+def counted(progress: Progress, what: str, protocol: Protocol) -> OnEpoch:
+    """Tells `progress` how many epochs of all nets of an evaluation are done."""
+    done, total = 0, protocol.epochs * len(protocol.repeats)
+
+    def tick(repeat: int, epoch: int) -> None:
+        nonlocal done
+        done += 1
+        progress(what, done, total)
+
+    return tick
 
 
 def side_by_side(protocol: Protocol) -> list[Protocol]:

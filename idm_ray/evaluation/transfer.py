@@ -83,7 +83,7 @@ def transfer(
         UserError: a net does not fit the images, or a class has too few images; before anything is trained.
     """
     own, data = protocol.config.condense, protocol.data
-    check_random(data, own.ipc, own.partition if protocol.config.evaluate.expand else 1)
+    check_random(data.outline, own.ipc, own.partition if protocol.config.evaluate.expand else 1)
     for net in nets:
         build_shell(net, data.shape, data.num_classes, protocol.compute)
     for net in nets:
@@ -109,7 +109,7 @@ def matrix(
         UserError: a class has too few images; before anything is trained.
     """
     config = protocol.config
-    check_random(protocol.data, config.condense.ipc, config.condense.partition)
+    check_random(protocol.data.outline, config.condense.ipc, config.condense.partition)
     dsa = DSA if config.evaluate.augment == "none" else config.evaluate.augment
     for augment in (dsa, "none"):
         for expanded in (False, True) if config.condense.partition > 1 else (False,):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idm_ray.errors import UserError
-from idm_ray.evaluation.published import METHODS
+from idm_ray.settings.published import METHODS
 from idm_ray.settings.sections import Config, Raw
 
 Column = str | float

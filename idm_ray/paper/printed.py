@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from idm_ray.evaluation.published import Published, published, table1
 from idm_ray.paper.experiments import Experiment
 from idm_ray.paper.result import Key
+from idm_ray.settings.published import Published, published, table1
 from idm_ray.settings.sections import Config
 
 OTHERS: dict[tuple[str, str, int], dict[Key, str]] = {
@@ -59,8 +59,7 @@ def published_for(experiment: Experiment, dataset: str, ipc: int, config: Config
         experiment: which.
         dataset: as `--dataset` names it.
         ipc: images per class.
-        config: of the experiment. Where a setting of IDM is varied, table 1 has the figure at the one that its
-            authors ran.
+        config: what the authors ran on the data set: where a setting is varied, table 1 has the figure at theirs.
     """
     of_methods = table1(dataset, ipc)
     if experiment.name == "table1":

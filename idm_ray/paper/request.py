@@ -8,11 +8,12 @@ from typing import Any
 
 from idm_ray.errors import UserError
 from idm_ray.paper.experiments import Experiment
-from idm_ray.settings.layers import build_config, read_yaml
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.reading import ENTRIES, read_yaml
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.settings.shipped import CONFIGS
 from idm_ray.sweep.search import space
 
-CONFIGS = Path(__file__).resolve().parents[2] / "tune_configs"
 MAIN = ""
 """The name of the sweep that is the experiment's config as it is."""
 
@@ -96,6 +97,11 @@ class Request:
         variants: dict[str, Raw] = {MAIN: {}, **self.experiment.variants}
         return {name: self._config(name, settings) for name, settings in variants.items()}
 
+    def authors_config(self) -> Config:
+        """What the authors ran on this data set."""
+        file = dataset_file(*self.place)
+        return build_config((file.name, read_yaml(file)))
+
     def _config(self, variant: str, settings: Raw) -> Config:
         layers = [*self._file_layers(), (f"variant {variant}", settings)]
         keys = (*SCALED, *self.experiment.scaled)
@@ -112,11 +118,9 @@ class Request:
         """The command line for a sweep: a variant takes another search only for what it searches itself."""
         if variant == MAIN:
             return self.command_line
-        own = {
-            key: value for key, value in self.command_line.items() if key not in ("search", "search_entries")
-        }
-        entries = self.command_line.get("search_entries", {})
-        return {**own, "search_entries": {key: entries[key] for key in entries if key in settings["search"]}}
+        own = {key: value for key, value in self.command_line.items() if key not in ("search", ENTRIES)}
+        entries = self.command_line.get(ENTRIES, {})
+        return {**own, ENTRIES: {key: entries[key] for key in entries if key in settings["search"]}}
 
     def _file_layers(self) -> list[tuple[str, Raw]]:
         file = CONFIGS / "paper" / self.experiment.config
@@ -135,17 +139,20 @@ class Request:
 
 
 def dataset_file(dataset: str, ipc: int) -> Path:
-    """The sweep config with the published settings of a data set, for the nearest number of images per class.
+    """The config with the settings that the authors ran on a data set, for the nearest number of images per class; else
+    the one of its sweep.
 
     Raises:
         UserError: there is none.
     """
-    by_ipc = {int(file.stem.rpartition("_ipc")[2]): file for file in CONFIGS.glob(f"{dataset}_ipc*.yaml")}
+    authors = CONFIGS / "authors"
+    by_ipc = {int(file.stem.rpartition("_ipc")[2]): file for file in authors.glob(f"{dataset}_ipc*.yaml")}
     if by_ipc:
         return by_ipc[min(by_ipc, key=lambda known: (abs(known - ipc), known))]
     if dataset not in dataset_names():
         raise UserError(f"--dataset must be one of {', '.join(dataset_names())}; got {dataset!r}")
-    return CONFIGS / f"{dataset}.yaml"
+    own = authors / f"{dataset}.yaml"
+    return own if own.exists() else CONFIGS / f"{dataset}.yaml"
 
 
 def dataset_names() -> list[str]:
@@ -160,7 +167,7 @@ def _without_own_data(raw: Raw) -> Raw:
     """An experiment's settings without those of the data set that it is written for."""
     moved = {key: value for key, value in raw.items() if key not in ("dataset", "net")}
     moved["dataset"] = {"validation": raw["dataset"]["validation"]}
-    idm = raw["condense"].get("method") == "idm"
+    idm = raw["condense"].get("preset") == "official"
     for section, names in (TUNED if idm else {"condense": ("ipc",)}).items():
         if section in moved:
             moved[section] = {key: value for key, value in moved[section].items() if key not in names}
@@ -174,7 +181,7 @@ def _shortened(config: Config, keys: tuple[str, ...], scale: float) -> Raw:
         return {}
     for key in keys:
         value = config.get(key)
-        if value:
+        if value and key not in config.search:
             section, name = key.split(".")
             layer.setdefault(section, {})[name] = max(1, math.floor(value * scale + 1e-9))
     return layer

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from idm_ray.evaluation.published import WHOLE, Published
 from idm_ray.paper.cells import Cell
 from idm_ray.paper.experiments import Column, Experiment
 from idm_ray.paper.request import Request
+from idm_ray.settings.published import WHOLE, Published
 
 Key = tuple[str, Column]
 

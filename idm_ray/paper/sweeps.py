@@ -15,9 +15,9 @@ from idm_ray.paper.request import settings_changed
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.search.study import DATABASE, REPORT, SweepStudy, stored_config, why_unfinished
+from idm_ray.sweep.folders import DATABASE, trial_folder
+from idm_ray.sweep.search.study import REPORT, SweepStudy, stored_config, why_unfinished
 from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 WHEREABOUTS = ("sweep", "compute")

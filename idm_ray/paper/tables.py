@@ -3,9 +3,9 @@
 import csv
 import io
 
-from idm_ray.evaluation.published import Published
 from idm_ray.paper.cells import Cell
 from idm_ray.paper.result import Key, Result
+from idm_ray.settings.published import Published
 
 NOTHING = "-"
 

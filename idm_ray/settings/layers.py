@@ -4,33 +4,22 @@ Layers, later ones win: the defaults, the YAML file, ``key.sub=value`` on the co
 that a search suggests. Each layer expands the preset that it names (see `idm_ray.settings.presets`).
 """
 
-import difflib
 import itertools
 import math
-import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from idm_ray.errors import UserError
-from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, ignores, method_of
-from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, SweepConfig, Uniform
+from idm_ray.settings.keys import all_keys, nearest, searchable_keys, setting_keys
+from idm_ray.settings.presets import METHOD_PRESETS, METHODS_BY, PRESETS, ignores, method_of
+from idm_ray.settings.reading import ENTRIES
+from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, Uniform
 
 METHOD, DEFAULT_METHOD = "condense.method", "idm"
 DEFAULT_NET = "convnet"
-
-
-def setting_keys() -> list[str]:
-    """Every dotted key that a trial reads, hence every key that can be searched."""
-    keys = ["seed"]
-    for section, field in Config.model_fields.items():
-        if section not in ("seed", "search", "sweep"):
-            assert isinstance(field.annotation, type)
-            keys += [f"{section}.{name}" for name in field.annotation.model_fields]
-    return keys
 
 
 def overlay(base: Raw, layer: Raw) -> Raw:
@@ -40,7 +29,7 @@ def overlay(base: Raw, layer: Raw) -> Raw:
     `base` begins as published: width, depth and the like are not carried over.
     """
     condense, merged = layer.get("condense"), base
-    known = _named(base, "condense", "method", DEFAULT_METHOD)
+    known = _method(base)
     if isinstance(condense, Mapping) and ("preset" in condense or condense.get("method", known) != known):
         named = condense.get("preset") or METHOD_PRESETS.get(str(condense.get("method")), ("",))[0]
         if isinstance(named, str) and named in PRESETS:
@@ -50,6 +39,13 @@ def overlay(base: Raw, layer: Raw) -> Raw:
     if _named(layer, "net", "name", net) != net:
         merged = {**merged, "net": {}}
     return _merge(merged, layer)
+
+
+def _method(raw: Raw) -> Any:
+    """The method of settings that may name it by its preset alone."""
+    preset = _named(raw, "condense", "preset", "")
+    by_preset = PRESETS[preset]["condense"]["method"] if preset in PRESETS else DEFAULT_METHOD
+    return _named(raw, "condense", "method", by_preset)
 
 
 def _named(raw: Raw, section: str, key: str, default: str) -> Any:
@@ -67,110 +63,120 @@ def _merge(base: Raw, layer: Raw) -> Raw:
     return merged
 
 
-def read_yaml(path: Path) -> Raw:
-    """The mapping in a YAML file.
-
-    Raises:
-        UserError: the file is missing or is not a YAML mapping.
-    """
-    try:
-        raw = yaml.load(path.read_text(), Loader=_Loader)
-    except OSError as error:
-        raise UserError(f"the config {path} cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        where = getattr(error, "problem_mark", None)
-        at = f" at line {where.line + 1}" if where else ""
-        raise UserError(f"{path} is not valid YAML{at}: {getattr(error, 'problem', error)}") from None
-    if raw is None:
-        return {}
-    if not isinstance(raw, dict):
-        raise UserError(f"{path} must hold sections such as `condense:`; got {type(raw).__name__}")
-    return raw
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML as people write it: on and off are words, 1e-3 is a number (YAML 1.1 has both otherwise)."""
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^([Tt]rue|[Ff]alse)$"), list("tTfF"))
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"),
-    list("-+0123456789"),
-)
-
-
-def parse_overrides(overrides: Iterable[str]) -> Raw:
-    """``["condense.lr=0.1", "search={}"]`` as nested dicts; values are YAML.
-
-    Raises:
-        UserError: an override is not ``key=value`` or its value is not YAML.
-    """
-    layer: Raw = {}
-    for override in overrides:
-        key, equals, text = override.partition("=")
-        if not equals or not key:
-            raise UserError(f"an override must read key=value, such as condense.lr=0.1; got {override!r}")
-        try:
-            value = yaml.load(text, Loader=_Loader)
-        except yaml.YAMLError:
-            raise UserError(f"the value of {key} is not valid YAML: {text!r}") from None
-        if key.startswith("search."):
-            layer.setdefault("search_entries", {})[key.removeprefix("search.")] = value
-            continue
-        *sections, name = key.split(".")
-        target = layer
-        for section in sections:
-            target = target.setdefault(section, {})
-            if not isinstance(target, dict):
-                raise UserError(f"{override!r} contradicts an earlier override of {section}")
-        target[name] = value
-    return layer
-
-
-def build_config(*layers: tuple[str, Raw]) -> Config:
-    """A checked config from named layers, later ones on top.
+def build_config(*layers: Raw | tuple[str, Raw]) -> Config:
+    """A checked config from layers of settings, later ones on top.
 
     Args:
-        layers: pairs of a name for messages (a file, "command line") and nested settings.
+        layers: nested settings such as ``{"condense": {"ipc": 1}}``, or pairs of a name for messages (a file,
+            "command line") and nested settings.
 
     Raises:
-        UserError: an unknown key (the nearest known one is suggested), a wrong type or value.
+        UserError: an unknown key (the nearest known one is suggested), a wrong type or value, a setting that one
+            layer both fixes and searches.
     """
+    return resolve(*layers).config
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """What layers of settings amount to.
+
+    Attributes:
+        config: checked.
+        notes: a line for each setting that one layer would have searched and a later one has fixed.
+    """
+
+    config: Config
+    notes: tuple[str, ...]
+
+
+def resolve(*layers: Raw | tuple[str, Raw]) -> Resolved:
+    """`build_config`, with what there is to tell about it."""
     merged: Raw = {}
     origin: dict[str, str] = {}
-    for name, layer in layers:
-        entries = layer.get("search_entries", {})
-        layer = {key: value for key, value in layer.items() if key != "search_entries"}
+    search = _Search()
+    for given in layers:
+        name, layer = given if isinstance(given, tuple) else ("settings", given)
+        entries = layer.get(ENTRIES, {})
+        layer = {key: value for key, value in layer.items() if key != ENTRIES}
+        origin |= dict.fromkeys((*_leaf_keys(layer), *(f"search.{key}" for key in entries)), name)
         merged = overlay(merged, layer)
-        if entries:
-            search = merged.get("search", _default_search(merged))
-            merged["search"] = {**search, **entries}
-        for key in _leaf_keys(layer):
-            origin[key] = name
-        for key in entries:
-            origin[f"search.{key}"] = name
+        search.add(name, layer, entries, merged)
+        if search.domains is not None:
+            merged["search"] = search.domains
+    merged.setdefault("search", search.default(merged))
     try:
-        config = Config.model_validate({"search": _default_search(merged), **merged})
+        config = Config.model_validate(merged)
     except ValidationError as error:
         raise UserError(_one_line(error, origin)) from None
-    for key in merged.get("search", ()):
+    for key in search.domains or ():
         _check_name(key, origin)
     for key, domain in config.search.items():
         _check_searched(config, key, domain)
-    return config
+    return Resolved(config, tuple(search.notes))
 
 
-def _default_search(merged: Raw) -> Raw:
-    """What is searched when nothing is said: of the defaults, those that have an effect on the method."""
-    condense = merged.get("condense")
-    method = condense.get("method") if isinstance(condense, Mapping) else None
-    known = method if isinstance(method, str) and method in METHOD_PRESETS else DEFAULT_METHOD
-    return {key: domain.model_dump() for key, domain in DEFAULT_SEARCH.items() if not ignores(known, key)}
+class _Search:
+    """What is searched, layer by layer: a later layer that fixes a setting takes it out.
+
+    Attributes:
+        domains: by setting; None as long as no layer has said anything, and anything else when that was no mapping.
+        notes: a line for each setting that was taken out.
+    """
+
+    def __init__(self) -> None:
+        self.domains: Any = None
+        self.notes: list[str] = []
+        self._fixed: dict[str, str] = {}
+
+    def add(self, name: str, layer: Raw, entries: Raw, merged: Raw) -> None:
+        """Hear of a layer, its single entries of the search, and all settings up to it.
+
+        Raises:
+            UserError: the layer both fixes and searches a setting.
+        """
+        fixed = {key: value for key, value in _fixed(layer) if key in setting_keys()}
+        whole = layer.get("search", self.domains)
+        searched = {**(layer.get("search") or {}), **entries} if isinstance(whole, Mapping | None) else {}
+        for key in fixed:
+            if searched.get(key) is not None:
+                raise UserError(
+                    f"{name}: {key} is fixed ({fixed[key]}) and searched ({searched[key]}); leave one of them out"
+                )
+        if entries and isinstance(whole, Mapping | None):
+            whole = {**(self.default(merged) if whole is None else whole), **entries}
+        self._fixed |= {key: f"{key} is {value} ({name})" for key, value in fixed.items()}
+        self.domains = self._without_fixed(whole, fixed) if isinstance(whole, Mapping) else whole
+
+    def default(self, merged: Raw) -> Raw:
+        """What is searched when nothing is said: what has an effect on the method and was not fixed."""
+        condense = merged.get("condense")
+        method = condense.get("method") if isinstance(condense, Mapping) else None
+        known = method if isinstance(method, str) and method in METHOD_PRESETS else DEFAULT_METHOD
+        domains = {
+            key: domain.model_dump() for key, domain in DEFAULT_SEARCH.items() if not ignores(known, key)
+        }
+        return self._without_fixed(domains, self._fixed)
+
+    def _without_fixed(self, domains: Mapping[str, Any], fixed: Iterable[str]) -> Raw:
+        out = {key for key in fixed if domains.get(key) is not None}
+        if METHODS_BY & set(
+            fixed
+        ):  # a method or preset that is fixed decides, whichever of the two was searched
+            out |= METHODS_BY & set(domains)
+        self.notes += [
+            f"{self._fixed.get(key, f'{key} follows')}, so it is not searched" for key in sorted(out)
+        ]
+        return {key: domain for key, domain in domains.items() if key not in out}
+
+
+def _fixed(layer: Raw) -> Iterable[tuple[str, Any]]:
+    """The dotted settings of a layer that are given a value."""
+    for section, values in layer.items():
+        if isinstance(values, Mapping) and section != "search":
+            yield from ((f"{section}.{name}", value) for name, value in values.items())
+        elif section == "seed":
+            yield section, values
 
 
 def with_point(config: Config, point: Mapping[str, Any]) -> Config:
@@ -200,10 +206,13 @@ def domain_corners(domain: Domain) -> tuple[Any, ...]:
 
 
 def _check_name(key: str, origin: dict[str, str]) -> None:
-    known = setting_keys()
-    if key not in known:
-        name = origin.get(f"search.{key}", origin.get("search", "config"))
-        raise UserError(f"{name}: search.{key} is not a setting of a trial{_nearest(key, known)}")
+    name = origin.get(f"search.{key}", origin.get("search", "config"))
+    if key not in setting_keys():
+        raise UserError(f"{name}: search.{key} is not a setting of a trial{nearest(key, searchable_keys())}")
+    if key not in searchable_keys():
+        raise UserError(
+            f"{name}: search.{key} would compare trials on different images; fix {key} and start a sweep for each value"
+        )
 
 
 def _check_searched(config: Config, key: str, domain: Domain) -> None:
@@ -235,26 +244,8 @@ def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
     places = (searched, key, ".".join(location[:2]), location[0] if location else "")
     name = next((origin[place] for place in places if place in origin), "config")
     if first["type"] == "extra_forbidden":
-        known = [
-            *Config.model_fields,
-            *setting_keys(),
-            *(f"sweep.{field}" for field in SweepConfig.model_fields),
-        ]
-        return f"{name}: {key} is not a setting{_nearest(key, known)}"
+        return f"{name}: {key} is not a setting{nearest(key, [*Config.model_fields, *all_keys()])}"
     if first["type"] == "value_error":
         told = not location or message.startswith(("search.", f"{key}."))
         return f"{name}: {'' if told else f'{key}: '}{message}"
     return f"{name}: {key}: {message[0].lower()}{message[1:]}; got {first['input']!r}"
-
-
-def _nearest(key: str, known: list[str]) -> str:
-    tail = key.rpartition(".")[2]
-    close = (
-        difflib.get_close_matches(key, known, 1, 0.6)
-        or [k for k in known if k.rpartition(".")[2] == tail][:1]
-    )
-    if close:
-        return f"; did you mean {close[0]}?"
-    section = key.partition(".")[0]
-    siblings = [k for k in known if k.startswith(f"{section}.")] or [k for k in known if "." not in k]
-    return f"; known are {', '.join(siblings)}"

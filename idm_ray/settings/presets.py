@@ -169,6 +169,10 @@ UNREAD: dict[str, tuple[str, ...]] = {
 """Settings, and sections ending in a dot, that have no effect on a method."""
 
 
+METHODS_BY = {"condense.method", "condense.preset"}
+"""Settings that decide which others have an effect."""
+
+
 def method_of(point: Mapping[str, Any]) -> str | None:
     """The method that a point of dotted keys names, itself or by a preset; None when it names none."""
     if (preset := point.get("condense.preset")) in PRESETS:

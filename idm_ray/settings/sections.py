@@ -15,7 +15,7 @@ Raw = dict[str, Any]
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
 
 
 class DatasetConfig(Section):
@@ -32,6 +32,7 @@ class DatasetConfig(Section):
         "folder",
         "tiny_imagenet",
     ] = "digits"
+    """Where the images come from; docs/data.md describes each source."""
     root: Path | None = None
     """Folder that holds the files; null lets torchvision's sets be downloaded into the cache."""
     validation: float = Field(0.1, ge=0, lt=1)
@@ -48,6 +49,7 @@ class NetConfig(Section):
     """The network that gives features and logits."""
 
     name: Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"] = "convnet"
+    """The architecture; docs/networks.md describes each."""
     width: int | None = Field(None, ge=1)
     """Channels of the first layer (convnet, mlp: of every layer), the others in proportion; null: as published
     (128 for convnet, alexnet and mlp, 64 for vgg11 and resnet18, 6 for lenet)."""
@@ -82,6 +84,7 @@ class CondenseConfig(Section):
     """How the condensed set S is made."""
 
     method: Literal["idm", "dm", "dc", "dsa", "cafe", "random", "herding", "kcenter", "forgetting"] = "idm"
+    """How S is made; docs/methods.md describes each. Naming another one also takes its default preset."""
     preset: Literal[
         "official",
         "paper",
@@ -95,6 +98,7 @@ class CondenseConfig(Section):
         "kcenter",
         "forgetting",
     ] = "official"
+    """A named reading of the method: sets all that was published for it. What is set beside it or later wins."""
     ipc: int = Field(10, ge=1)
     """Synthetic images per class."""
     iterations: int = Field(20_000, ge=0)
@@ -106,6 +110,7 @@ class CondenseConfig(Section):
     lr: float = Field(0.2, gt=0)
     """Learning rate of S."""
     momentum: float = Field(0.5, ge=0, lt=1)
+    """Of the steps on S."""
     batch_real: int = Field(256, ge=1)
     """Real images per class in one matching step; a smaller class gives all it has."""
     init: Literal["real", "mosaic", "crops", "noise"] = "mosaic"
@@ -135,8 +140,11 @@ class QueueConfig(Section):
     batch: int = Field(256, ge=1)
     """Real images in an optimiser step of a net."""
     lr: float = Field(0.01, gt=0)
+    """Learning rate of the nets."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Of the nets' steps."""
     weight_decay: float = Field(5e-4, ge=0)
+    """Of the nets' steps."""
     pretrain_epochs: int = Field(0, ge=0)
     """Epochs over the training part that a net is trained for when it is pushed (figure 3)."""
     train: Literal["others", "sampled"] = "others"
@@ -168,6 +176,7 @@ class CafeConfig(Section):
     inner_range: float = Field(0.03, ge=0, le=1)
     """lambda_2: training on S pauses when the last `window` query accuracies differ by more than this."""
     window: int = Field(10, ge=2)
+    """Query accuracies that the two ranges look at."""
     query: int = Field(128, ge=1)
     """Training images per class that an accuracy is measured on."""
     most_steps: int = Field(50, ge=1)
@@ -199,10 +208,13 @@ class EvaluateConfig(Section):
     expand: bool = True
     """Train on the l x l expanded parts, as condensation saw them."""
     batch: int = Field(256, ge=1)
+    """Images in an optimiser step."""
     lr: float = Field(0.01, gt=0)
-    """Multiplied by 0.1 after half of the epochs."""
+    """Learning rate, multiplied by 0.1 after half of the epochs."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Of the optimiser."""
     weight_decay: float = Field(5e-4, ge=0)
+    """Of the optimiser."""
     augment: str = DSA
     """DSA operations: one drawn per batch, its parameters per image; none for no DSA."""
     stack: Literal["auto", "on", "off"] = "auto"
@@ -220,6 +232,7 @@ class ComputeConfig(Section):
     """Where and how precisely to compute."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where there is one. In a sweep trials without a share of a GPU compute on the CPU."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32; tf32: fp32
     whose convolutions and matrix products a CUDA device rounds to TensorFloat32."""
@@ -232,6 +245,7 @@ class SweepConfig(Section):
     """How many trials, where, and who chooses them."""
 
     trials: int = Field(32, ge=1)
+    """How many settings are tried."""
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; null: as many as the resources hold."""
     gpus_per_trial: float = Field(0.0, ge=0)
@@ -239,9 +253,11 @@ class SweepConfig(Section):
     cpus_per_trial: float = Field(1.0, gt=0)
     """Also the number of torch threads of a trial (at least one)."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """Who suggests: Optuna's tree-structured Parzen estimator, chance, or all points of a finite space in order."""
     startup_trials: int = Field(8, ge=1)
     """Trials sampled at random before TPE models them."""
     pruner: Literal["median", "hyperband", "none"] = "median"
+    """Who stops trials that fall behind: below the median of the others at the same iteration, Hyperband, or nobody."""
     prune_after: int = Field(0, ge=0)
     """Iterations before which no trial is pruned."""
     prune_startup: int = Field(4, ge=0)
@@ -310,16 +326,28 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     """Root of all randomness, equal for all trials of a sweep unless it is searched."""
     dataset: DatasetConfig = DatasetConfig()
+    """Which images to condense."""
     net: NetConfig = NetConfig()
+    """The network that gives features and logits."""
     condense: CondenseConfig = CondenseConfig()
+    """How the condensed set S is made."""
     queue: QueueConfig = QueueConfig()
+    """The queue of nets."""
     gradient: GradientConfig = GradientConfig()
+    """Gradient matching."""
     cafe: CafeConfig = CafeConfig()
+    """Feature alignment."""
     select: SelectConfig = SelectConfig()
+    """The net that real images are chosen by."""
     evaluate: EvaluateConfig = EvaluateConfig()
+    """How a condensed set is judged."""
     compute: ComputeConfig = ComputeConfig()
+    """Where and how precisely to compute."""
     search: dict[str, Domain] = DEFAULT_SEARCH
+    """Settings to search, each with a domain: {uniform: [low, high]}, {loguniform: [low, high]},
+    {int: [low, high, step]} or {choice: [values]}; null leaves one out. Without it: lambda_reg, K, N_max and l."""
     sweep: SweepConfig = SweepConfig()
+    """How many trials, where, and who chooses them."""
 
     @field_validator("search", mode="before")
     @classmethod
@@ -377,8 +405,15 @@ class Config(Section):
         return value
 
     def to_raw(self) -> Raw:
-        """Plain dicts, lists, numbers and strings, as YAML and JSON hold them; every setting is present."""
-        return self.model_dump(mode="json")
+        """Plain dicts, lists, numbers and strings, as YAML and JSON hold them.
+
+        Every setting is present but those that are searched, which have no one value.
+        """
+        raw = self.model_dump(mode="json")
+        for key in self.search:
+            section, _, name = key.rpartition(".")
+            (raw[section] if section else raw).pop(name, None)
+        return raw
 
 
 def _domain(key: str, value: Any) -> Domain:

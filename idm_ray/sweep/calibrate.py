@@ -78,7 +78,7 @@ def calibrate(
     torch.set_num_threads(real_threads(config))
     trials = [with_point(config, point) for point in points]
     data, compute = prepare(trials[0])
-    plan = plan_sharing(config, data, resources)
+    plan = plan_sharing(config, data.outline, resources)
     say(plan.text)
     say(f"{WARM + TIMED} iterations and {EPOCHS} epochs of one evaluation ...")
     shape = data.shape, data.num_classes

@@ -11,11 +11,12 @@ from optuna.trial import FrozenTrial, TrialState
 from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.folders import trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.trial import HISTORY, Report
-from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
+from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Row
 from idm_ray.sweep.view.live import Display
 
 
@@ -28,12 +29,14 @@ class NextTrial:
         folder: its own, absolute, since trials run elsewhere.
         config: its settings.
         real: the name of the real side that it shares; None for one of its own.
+        pulse: the name of what is told how far it is.
     """
 
     number: int
     folder: Path
     config: Raw
     real: str | None
+    pulse: str
 
 
 class Conductor:
@@ -43,8 +46,9 @@ class Conductor:
         config: of the sweep.
         folder: of the sweep.
         tags: that every trial's run gets.
-        study, tracker, board, display: the four to be told.
+        study, tracker, display: the three to be told.
         sides: shared real sides; None when trials have their own.
+        pulse: the name of what trials tell how far they are.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -57,14 +61,14 @@ class Conductor:
         tags: dict[str, str],
         study: SweepStudy,
         tracker: Tracker,
-        board: Board,
         display: Display,
         sides: RealSides | None = None,
+        pulse: str = "",
     ):
         self._config, self._folder, self._tags = config, folder, tags
-        self.on_end: Callable[[], None] = lambda: None
-        self._study, self._tracker, self._board, self._display = study, tracker, board, display
-        self._sides = sides
+        self.on_end: Callable[[], object] = lambda: None
+        self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
+        self._sides, self._pulse = sides, pulse
 
     def trial_folder(self, number: int) -> Path:
         """``trials/0007``."""
@@ -84,7 +88,7 @@ class Conductor:
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
-        return NextTrial(asked.number, folder.resolve(), raw, real)
+        return NextTrial(asked.number, folder.resolve(), raw, real, self._pulse)
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point; without a share of a GPU the device is the CPU."""
@@ -185,11 +189,6 @@ class Conductor:
         self._tracker.log_metrics(number, metrics)
         picture = self.trial_folder(number) / "steps" / f"{report.iteration:06d}.png"
         self._tracker.log_image(number, picture, report.iteration)
-
-
-def trial_folder(sweep_folder: Path, number: int) -> Path:
-    """The folder of a trial in a sweep's folder."""
-    return sweep_folder / "trials" / f"{number:04d}"
 
 
 def recalled(trial: FrozenTrial, state: str) -> Row:

@@ -6,11 +6,13 @@ from typing import Any
 
 import ray
 
+from idm_ray.data import Outline
 from idm_ray.evaluation import Evaluation, join
 from idm_ray.nets import stackable
 from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
+from idm_ray.sweep.folders import trial_folder
+from idm_ray.sweep.view.live import Display
 
 POLL_SECONDS = 0.5
 
@@ -20,7 +22,8 @@ def evaluate_on_test(
     sweep_folder: Path,
     trials: list[int],
     stopped: Callable[[], bool],
-    said: Callable[[str], None],
+    display: Display,
+    pulse: str,
 ) -> dict[str, Evaluation] | None:
     """Evaluate condensed sets and references side by side, with a trial's resources for each task.
 
@@ -31,7 +34,8 @@ def evaluate_on_test(
         sweep_folder: where the trials are.
         trials: numbers, best first; the references are for the first one's ipc and net.
         stopped: asked now and then; True gives up.
-        said: told about every net that is done.
+        display: told about every net that is done.
+        pulse: the name of what tasks tell how far they are.
 
     Returns:
         evaluations by "0007", "random", "whole"; None when it was stopped.
@@ -42,8 +46,10 @@ def evaluate_on_test(
     subjects = [(name, folder, CONDENSED) for name, folder in folders.items()]
     subjects += [(kind, next(iter(folders.values())), kind) for kind in config.evaluate.references]
     here = _whereabouts(config)
+    display.say(f"evaluating on test: {', '.join(name for name, *_ in subjects)}")
+    display.expect(sum(epochs_on_test(config, name) for name, *_ in subjects))
     jobs = {
-        task.remote(folder, what, nets, here): (name, nets)
+        task.remote(folder, what, nets, here, pulse): (name, nets)
         for name, folder, what in subjects
         for nets in _nets_of_a_task(config)
     }
@@ -56,7 +62,7 @@ def evaluate_on_test(
                 for net, single in zip(nets, map(from_plain, ray.get(job)), strict=True):
                     found[name, net] = single
                     total = len(subjects) * config.evaluate.repeats
-                    said(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
+                    display.say(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
             if pending and stopped():
                 return None
     finally:
@@ -64,6 +70,31 @@ def evaluate_on_test(
             ray.cancel(job, force=True)
     repeats = range(config.evaluate.repeats)
     return {name: join([found[name, net] for net in repeats]) for name, _, _ in subjects}
+
+
+def epochs_on_test(config: Config, name: str) -> int:
+    """Epochs of all nets of a set or reference on test."""
+    settings = config.evaluate
+    return settings.repeats * (settings.whole_epochs if name == "whole" else settings.epochs)
+
+
+def in_the_end(config: Config, outline: Outline) -> str:
+    """What is evaluated on test when the trials are done, and what the whole training set costs there."""
+    settings, own = config.evaluate, config.condense
+    if not config.sweep.best:
+        return "in the end nothing is evaluated on test (sweep.best is 0)"
+    names = ["the best trial" if config.sweep.best == 1 else f"the best {config.sweep.best} trials"]
+    names += ["random real images"] * ("random" in settings.references)
+    text = f"in the end, on test: {' and '.join(names)}, {settings.repeats} nets of {settings.epochs} epochs each"
+    if "whole" in settings.references:
+        parts = own.partition**2 if settings.expand and "condense.partition" not in config.search else 1
+        whole = settings.whole_epochs * sum(outline.train)
+        ratio = whole / (settings.epochs * outline.num_classes * own.ipc * parts)
+        text += (
+            f"; and the whole training set, {settings.repeats} nets of {settings.whole_epochs} epochs over "
+            f"{sum(outline.train)} images, about {ratio:.2g} times the work of a trial's"
+        )
+    return text
 
 
 def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:

@@ -16,11 +16,14 @@ from idm_ray.evaluation.references import reference
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.memory import keep_to_share
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.pulse import Beats
 
 CONDENSED = "condensed"
 
 
-def evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> list[dict[str, Any]]:
+def evaluate_nets(
+    trial: str, what: str, nets: tuple[int, ...], here: Raw, pulse: str
+) -> list[dict[str, Any]]:
     """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again.
 
     Args:
@@ -28,6 +31,7 @@ def evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> li
         what: `CONDENSED`, or the name of a reference.
         nets: numbers among the repeats.
         here: sections of the config that are the sweep's now, whatever they were when the trial ran.
+        pulse: the name of what is told how many epochs are done.
     """
     folder = Path(trial)
     raw = yaml.safe_load((folder / "trial.yaml").read_text())
@@ -38,8 +42,9 @@ def evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> li
     keep_to_share(config.sweep.gpus_per_trial)
     data, compute = prepare(config)
     protocol = replace(full_protocol(config, data, compute), repeats=nets)
+    tick = _Tick(Beats(pulse, f"test {what} {folder.name} {nets[0]}"))
     if what != CONDENSED:
-        return [asdict(single) for single in reference(what, protocol).singles]
+        return [asdict(single) for single in reference(what, protocol, on_epoch=tick).singles]
     condensed = load_condensed(folder / "condensed")
     settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, compute.numbers]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -47,11 +52,22 @@ def evaluate_nets(trial: str, what: str, nets: tuple[int, ...], here: Raw) -> li
     known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
     missing = tuple(net for net in nets if net not in known)
     for part in side_by_side(replace(protocol, repeats=missing)):
-        evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, part)
+        evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, part, tick)
         for net, single in zip(part.repeats, evaluation.singles, strict=True):
             known[net] = asdict(single)
             write_json(files[net], {**known[net], "key": key})
     return [known[net] for net in nets]
+
+
+class _Tick:
+    """Counts the epochs of all nets of a task."""
+
+    def __init__(self, beats: Beats):
+        self._beats, self._done = beats, 0
+
+    def __call__(self, repeat: int, epoch: int) -> None:
+        self._done += 1
+        self._beats(self._done)
 
 
 def _known(file: Path, key: str) -> dict[str, Any] | None:

@@ -1,38 +1,32 @@
-"""All that can be known to be wrong before anything is started or written."""
+"""What can be known to be wrong from settings and folders alone, before anything is loaded."""
 
-import itertools
-import os
 import re
 import shutil
 import socket
 import tempfile
 from pathlib import Path
 
-import torch
-
-from idm_ray.condensation import check_partition, check_start
-from idm_ray.data import Data, load_data
 from idm_ray.errors import UserError
-from idm_ray.evaluation import check_random
-from idm_ray.nets import forward_flops
-from idm_ray.runtime.compute import choose_compute
-from idm_ray.runtime.progress import Progress
-from idm_ray.settings.layers import METHOD, domain_corners, with_point
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.search import space
 
-LOCK, UID = ".lock", ".uid"
 FREE_BYTES = 64 * 2**20
-SHAPE_KEYS = (
-    METHOD,
-    "condense.preset",
-    "condense.ipc",
-    "condense.partition",
-    "condense.init",
-    "dataset.validation",
-    "net.",
-)
-CORNERS = 500
+
+
+def check_settings(config: Config, folder: Path) -> None:
+    """Refuse what no sweep can be run with, whatever the machine and the data.
+
+    Args:
+        config: of the sweep.
+        folder: of the sweep.
+
+    Raises:
+        UserError: says what.
+    """
+    check_search(config)
+    check_output(folder)
+    if config.sweep.address is not None:
+        _check_address(config.sweep.address)
 
 
 def check_name(name: str) -> None:
@@ -43,11 +37,6 @@ def check_name(name: str) -> None:
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"a sweep name must be letters, digits, '.', '_' and '-'; got {name!r}")
-
-
-def begun(folder: Path) -> bool:
-    """Whether a folder holds anything of a sweep but the marks of a start that failed."""
-    return folder.exists() and any(path.name not in (LOCK, UID) for path in folder.iterdir())
 
 
 def check_search(config: Config) -> None:
@@ -89,55 +78,6 @@ def check_output(folder: Path) -> None:
             f"the output folder {folder} has {free / 2**20:.0f} MB left and a sweep needs at least "
             f"{FREE_BYTES / 2**20:.0f}; make room or choose another with --output-dir"
         )
-
-
-def check_resources(config: Config) -> None:
-    """Refuse a trial that this machine can never run, or a cluster that does not answer.
-
-    Raises:
-        UserError: says what is asked for and what is there.
-    """
-    sweep = config.sweep
-    compute = config.trial_compute
-    if sweep.address is None or compute.device == "cpu":
-        choose_compute(compute)
-    if sweep.address is not None:
-        _check_address(sweep.address)
-        return
-    gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
-    if sweep.gpus_per_trial > gpus:
-        raise UserError(
-            f"sweep.gpus_per_trial is {sweep.gpus_per_trial:g}, but this machine has {gpus} GPUs; "
-            "use --gpus-per-trial 0 for the CPU, or --address for a cluster"
-        )
-    if sweep.cpus_per_trial > cpus:
-        raise UserError(
-            f"sweep.cpus_per_trial is {sweep.cpus_per_trial:g}, but this machine has {cpus} CPU cores; lower it"
-        )
-    if config.compute.device == "cuda" and not sweep.gpus_per_trial:
-        raise UserError(
-            "compute.device is cuda, but sweep.gpus_per_trial is 0; give trials a share, such as 0.25"
-        )
-
-
-def check_data(config: Config, progress: Progress | None) -> Data:
-    """Load the data set (building its image store if need be) and refuse points that do not fit it.
-
-    Raises:
-        UserError: says what does not fit, and where in the search space.
-    """
-    data = load_data(config.dataset, config.seed, torch.device("cpu"), progress=progress, verify=True)
-    keys = [key for key in config.search if key.startswith(SHAPE_KEYS)]
-    corners = itertools.product(*(domain_corners(config.search[key]) for key in keys))
-    for corner in itertools.islice(corners, CORNERS):
-        point = with_point(config, space.active(dict(zip(keys, corner, strict=True))))
-        settings = point.condense
-        check_partition(settings.partition, data.shape)
-        check_start(data.train, data.class_names, settings.ipc, settings.partition, settings.init)
-        forward_flops(point.net, data.shape, data.num_classes)
-        if "random" in point.evaluate.references:
-            check_random(data, settings.ipc, 1)
-    return data
 
 
 def _check_address(address: str) -> None:

@@ -6,6 +6,7 @@ import math
 import os
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,9 +20,11 @@ from idm_ray.condensation import Condensation, IterationRecord, condense, has_re
 from idm_ray.evaluation import evaluate, validation_protocol
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
-from idm_ray.runtime.files import read_state, write_bytes, write_state
+from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 
@@ -68,10 +71,17 @@ class TrialRun:
         config: of this trial, nothing left to search.
         folder: the trial's own; checkpoint and results go there. What it holds already is gone on with.
         shared: its number and the name of the real side that it shares; None for one of its own.
+        on_iteration: told the iterations that are done, after each.
     """
 
-    def __init__(self, config: Config, folder: Path, shared: tuple[int, str] | None = None):
-        self._config, self._folder = config, folder
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        shared: tuple[int, str] | None = None,
+        on_iteration: Callable[[int], None] = lambda done: None,
+    ):
+        self._config, self._folder, self._on_iteration = config, folder, on_iteration
         self._data, self._compute = prepare(config)
         self._shared: SharedRealSide | None = None
         if shared is not None:
@@ -145,6 +155,7 @@ class TrialRun:
         history = []
         while self._run.iteration < until:
             record = self._run.advance()
+            self._on_iteration(record.iteration)
             if record.iteration % stride == 0 or record.iteration == until:
                 history.append(_row(record))
         return history
@@ -173,6 +184,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._raw: Raw = config["config"]
         self._folder = Path(config["folder"])
         self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
+        self._beats = Beats(config["pulse"], f"trial {config['number']}")
         self._trial: TrialRun | None = None
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         if self._shared is not None:
@@ -184,7 +196,8 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         began = time.perf_counter()
         try:
             if self._trial is None:
-                self._trial = TrialRun(Config.model_validate(self._raw), self._folder, self._shared)
+                config = Config.model_validate(self._raw)
+                self._trial = TrialRun(config, self._folder, self._shared, self._beats)
             report = self._trial.advance()
         except Exception as error:
             (self._folder / "error.txt").write_text(traceback.format_exc())

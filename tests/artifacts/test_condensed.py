@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from idm_ray.artifacts.condensed import condensed_set, load_condensed, save_condensed
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import fingerprint
-from idm_ray.runtime.files import read_state, whole_folder, write_bytes, write_state
+from idm_ray.runtime.files import whole_folder, write_bytes
+from idm_ray.runtime.states import read_state, write_state
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from idm_ray.condensation import condensation_flops, condense
 from idm_ray.data import load_data
 from idm_ray.evaluation import evaluate, validation_protocol
 from idm_ray.runtime.compute import Compute
-from idm_ray.runtime.files import read_state, write_state
+from idm_ray.runtime.states import read_state, write_state
 
 PRESETS = ["official", "paper", "dm"]
 

@@ -76,10 +76,10 @@ def test_more_cells_than_pixels_are_refused(partition):
 
 def test_a_class_with_too_few_images_is_named(small_data):
     data = small_data()
-    check_start(data.train, data.class_names, 17, 1, "real")
+    check_start(data.outline, 17, 1, "real")
     with pytest.raises(UserError, match=r"ipc 5 \* l 2 \* l 2 = 20 .* 'bee' has 17"):
-        check_start(data.train, data.class_names, 5, 2, "mosaic")
-    check_start(data.train, data.class_names, 99, 2, "noise")
+        check_start(data.outline, 5, 2, "mosaic")
+    check_start(data.outline, 99, 2, "noise")
 
 
 def test_real_starts_are_different_images_of_the_class(small_data):

@@ -5,7 +5,7 @@ import pytest
 from idm_ray.paper.cells import Cell
 from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.request import Request
-from idm_ray.settings.layers import parse_overrides
+from idm_ray.settings.reading import parse_overrides
 
 TINY = (
     "net.width=4",

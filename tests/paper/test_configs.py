@@ -2,12 +2,13 @@
 
 import pytest
 
-from idm_ray.evaluation.published import WHOLE
 from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.measures import KINDS
 from idm_ray.paper.printed import published_for
 from idm_ray.paper.request import CONFIGS, MAIN
-from idm_ray.settings.layers import build_config, read_yaml, with_point
+from idm_ray.settings.layers import build_config, with_point
+from idm_ray.settings.published import WHOLE
+from idm_ray.settings.reading import read_yaml
 from idm_ray.sweep.search import space
 
 FILES = sorted((CONFIGS / "paper").glob("*.yaml"))

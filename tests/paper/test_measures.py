@@ -13,7 +13,8 @@ from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.measures import KINDS, Work
 from idm_ray.paper.request import MAIN, Request
 from idm_ray.paper.sweeps import Trial
-from idm_ray.settings.layers import build_config, parse_overrides
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.reading import parse_overrides
 
 SETTINGS = (
     "dataset={name: digits, validation: 0.02}", "net={width: 4, depth: 1}", "condense.ipc=1", "condense.iterations=1",

@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from idm_ray.evaluation.published import WHOLE, Published
 from idm_ray.paper.plots import draw
 from idm_ray.paper.result import Result
 from idm_ray.paper.tables import as_csv, markdown
+from idm_ray.settings.published import WHOLE, Published
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from idm_ray.errors import UserError
-from idm_ray.settings.layers import build_config, parse_overrides, read_yaml, setting_keys, with_point
+from idm_ray.settings.layers import build_config, setting_keys, with_point
 from idm_ray.settings.presets import METHOD_PRESETS, PRESETS
+from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import NetConfig, SweepConfig
 
 ROOT = Path(__file__).resolve().parents[2]

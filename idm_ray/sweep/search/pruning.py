@@ -6,7 +6,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from idm_ray.sweep.conductor import Conductor
-from idm_ray.sweep.search.searcher import NUMBER, report_of
+from idm_ray.sweep.search.searcher import report_of
 
 
 class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
@@ -31,7 +31,7 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         report = report_of(result)
         if report.state != "RUNNING":
             return str(TrialScheduler.CONTINUE)
-        number = trial.config[NUMBER]
+        number = trial.config["number"]
         if self._conductor.reported(number, report):
             self._pruned.add(number)
             return str(TrialScheduler.STOP)

@@ -8,8 +8,6 @@ from ray.tune.search import Searcher
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.trial import Report
 
-NUMBER, FOLDER, CONFIG, REAL = "number", "folder", "config", "real"
-
 
 class StudySearcher(Searcher):  # type: ignore[misc]
     """Stands between Ray Tune and the conductor.
@@ -40,7 +38,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         if asked is None:
             return str(Searcher.FINISHED)
         self._numbers[trial_id] = asked.number
-        return {NUMBER: asked.number, FOLDER: str(asked.folder), CONFIG: asked.config, REAL: asked.real}
+        return {**vars(asked), "folder": str(asked.folder)}
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False

@@ -16,9 +16,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.search import space
+from idm_ray.sweep.search.distributions import distributions
 from idm_ray.sweep.search.space import Point
 
-STUDY, DATABASE = "idm_ray", "study.db"
+STUDY = "idm_ray"
 ATTEMPTS = 20
 REASON, REPORT = "reason", "report"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -47,7 +48,7 @@ class SweepStudy:
 
     def __init__(self, config: Config, database: Path | None):
         self._config = config
-        self._distributions = space.distributions(config.search)
+        self._distributions = distributions(config.search)
         self._size = space.size(config.search)
         self._open: dict[int, Trial] = {}
         self._study = optuna.create_study(
@@ -176,27 +177,6 @@ def why_unfinished(trial: FrozenTrial) -> str:
     if trial.state == TrialState.PRUNED:
         return f"it was pruned after {trial.user_attrs.get(REPORT, {}).get('iteration', 0)} iterations"
     return str(trial.user_attrs.get(REASON, "it failed"))
-
-
-def find_sweep(name: str, output: Path) -> Path:
-    """The folder of a sweep.
-
-    Args:
-        name: of the sweep, or ``latest``.
-        output: folder of all sweeps.
-
-    Raises:
-        UserError: there is none.
-    """
-    databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
-    if name == "latest":
-        if not databases:
-            raise UserError(f"there is no sweep in {output} yet; python scripts/sweep.py starts one")
-        return databases[-1].parent
-    if not (output / name / DATABASE).exists():
-        known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
-        raise UserError(f"there is no sweep {name} in {output}; known are {known}")
-    return output / name
 
 
 def stored_config(database: Path) -> Raw:

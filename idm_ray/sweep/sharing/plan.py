@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from idm_ray.condensation import has_real_side, real_flops, real_settings, synthetic_flops
-from idm_ray.data import Data
+from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import looks_flops
 from idm_ray.settings.layers import with_point
@@ -41,12 +41,12 @@ class Plan:
     text: str
 
 
-def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Plan:
+def plan_sharing(config: Config, outline: Outline, resources: dict[str, float]) -> Plan:
     """Decide `sweep.share: auto`.
 
     Args:
         config: of the sweep.
-        data: its shape and classes are read.
+        outline: of the data; its shape and classes are read.
         resources: of Ray, "CPU" and "GPU".
 
     Raises:
@@ -78,7 +78,7 @@ def plan_sharing(config: Config, data: Data, resources: dict[str, float]) -> Pla
     except UserError:
         return unshared(f"{needs} beside trials do not fit here")
     lanes = _lanes(config, together, left)
-    ratio = _expected_ratio(config, data, _lanes(config, alone, resources), lanes, together)
+    ratio = _expected_ratio(config, outline, _lanes(config, alone, resources), lanes, together)
     if ratio > WORTH:
         return unshared("with these resources it would save nothing")
     return Plan(
@@ -114,11 +114,11 @@ def _lanes(config: Config, trials: int, resources: dict[str, float]) -> float:
     return min(trials, resources["CPU"] / real_threads(config))
 
 
-def _expected_ratio(config: Config, data: Data, alone: float, lanes: float, together: int) -> float:
+def _expected_ratio(config: Config, outline: Outline, alone: float, lanes: float, together: int) -> float:
     """Expected time of all trials with sharing, over that without, by arithmetic alone."""
-    real = real_flops(config, data.shape, data.num_classes)
-    own = synthetic_flops(config, data.shape, data.num_classes)
-    own += looks_flops(config, data.shape, data.num_classes)
+    shape = outline.shape, outline.num_classes
+    real = real_flops(config, *shape)
+    own = synthetic_flops(config, *shape) + looks_flops(config, *shape)
     trials = config.sweep.trials
     if not real + own:
         return 1.0

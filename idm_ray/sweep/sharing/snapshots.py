@@ -7,7 +7,7 @@ from torch import Tensor
 
 from idm_ray.condensation import RealSide
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import read_state, write_state
+from idm_ray.runtime.states import read_state, write_state
 
 MOST = 8
 

@@ -1,8 +1,7 @@
 """Evaluations of a saved set in MLflow: a run for each net, and one for its alignment."""
 
-import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -10,20 +9,10 @@ from mlflow.entities import Metric, Param
 
 from idm_ray.evaluation import Alignment, NetRow
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.tracking.store import find_experiment, one_attempt, reach
+from idm_ray.sweep.tracking.store import find_experiment, one_attempt
 
 EXPERIMENT = "idm_ray"
 SQLITE = "sqlite:///"
-
-
-def evaluation_log(uri: str) -> Callable[[Path, Config, Sequence[NetRow], Sequence[Alignment]], None]:
-    """`log_evaluation` for a tracking store, which is asked now whether it is there.
-
-    Raises:
-        UserError: it cannot be reached.
-    """
-    reach(uri)
-    return functools.partial(log_evaluation, uri)
 
 
 def log_evaluation(

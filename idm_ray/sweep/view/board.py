@@ -1,5 +1,6 @@
 """What the driver knows of every trial, for the table on the terminal and the summary."""
 
+import threading
 import time
 from dataclasses import dataclass, replace
 
@@ -36,15 +37,24 @@ class Row:
 
 
 class Board:
-    """Rows by trial number."""
+    """Rows by trial number; the driver's threads may put and read them."""
 
     def __init__(self) -> None:
         self.rows: dict[int, Row] = {}
+        self._lock = threading.Lock()
 
     def put(self, row: Row) -> Row:
         """Add or replace a row, now."""
-        self.rows[row.number] = replace(row, since=time.monotonic())
-        return self.rows[row.number]
+        with self._lock:
+            self.rows[row.number] = replace(row, since=time.monotonic())
+            return self.rows[row.number]
+
+    def beat(self, number: int, iteration: int) -> None:
+        """A running trial is at an iteration, between two reports."""
+        with self._lock:
+            row = self.rows.get(number)
+            if row is not None and row.state == RUNNING and iteration > row.iteration:
+                self.rows[number] = replace(row, iteration=iteration)
 
     def count(self, state: str) -> int:
         """Trials in a state."""

@@ -1,22 +1,25 @@
 """The sweep on a terminal: a live table of trials, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from idm_ray.runtime.progress import Lines, Pace, how_far
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
 
 STYLES = {RUNNING: "cyan", COMPLETE: "green", PRUNED: "yellow", FAIL: "red", INTERRUPTED: "magenta"}
+ENDED = (COMPLETE, PRUNED, FAIL)
 SHOWN = 20
+"""Trials, at most, in the table and in a line."""
 
 
 class Display:
-    """Shows a board while the sweep runs.
+    """Shows a board while the sweep runs, and how far the evaluation on test is after it.
 
     Args:
         board: read at every refresh.
@@ -29,11 +32,14 @@ class Display:
     def __init__(
         self, board: Board, trials: int, length: Callable[[Point], int], console: Console, verbosity: int
     ):
-        self._board, self._trials, self._length = board, trials, length
+        self.board = board
+        self._trials, self._length = trials, length
         self._console, self._verbosity = console, verbosity
         self._began = time.monotonic()
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
         self._fancy = console.is_terminal and verbosity >= 0
+        self._pace, self._lines = Pace(), Lines(self.say)
+        self._total, self._far = 0, ""
 
     def __enter__(self) -> "Display":
         if self._fancy:
@@ -51,6 +57,40 @@ class Display:
         if self._verbosity >= 0:
             self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
+    def expect(self, total: int) -> None:
+        """From now on the beats are those of so many epochs on test."""
+        self._total = total
+
+    def heard(self, beats: Mapping[str, int]) -> None:
+        """How far trials and tasks on test are; called every few seconds, from another thread."""
+        for work, done in beats.items():
+            kind, _, number = work.partition(" ")
+            if kind == "trial":
+                self.board.beat(int(number), done)
+        if self._total:
+            done = sum(done for work, done in beats.items() if work.startswith("test "))
+            self._show("evaluation on test", done, self._total, "")
+        else:
+            self._show("trials", *self._far_of_trials())
+
+    def _far_of_trials(self) -> tuple[int, int, str]:
+        """How much of all trials is done, of how much, and what runs."""
+        rows = list(self.board.rows.values())
+        running = [row for row in rows if row.state == RUNNING]
+        ended = sum(row.state in ENDED for row in rows)
+        parts = [row.iteration / max(1, self._length(row.point)) for row in running]
+        now = ", ".join(
+            f"{row.number:04d} at {row.iteration}/{self._length(row.point)}" for row in running[:SHOWN]
+        )
+        note = f"{ended} of {self._trials} trials ended" + (f", running {now}" if now else "")
+        return round(1000 * (ended + sum(parts))), 1000 * self._trials, note
+
+    def _show(self, what: str, done: int, total: int, note: str) -> None:
+        if self._fancy:
+            self._far = how_far(what, done, total, self._pace.left(what, done, total))
+        else:
+            self._lines(what, done, total, note)
+
     def changed(self, row: Row) -> None:
         """A trial started, reported or ended."""
         if self._fancy and row.state != FAIL:
@@ -60,7 +100,7 @@ class Display:
         self.say(_line(row, self._length(row.point)))
 
     def _table(self) -> RenderableType:
-        rows = list(self._board.rows.values())
+        rows = list(self.board.rows.values())
         keys = sorted({key for row in rows for key in row.point})
         table = Table(title=self._title(), title_justify="left", expand=False)
         for name in ("trial", "state", *(key.partition(".")[2] or key for key in keys)):
@@ -82,12 +122,13 @@ class Display:
         return table
 
     def _title(self) -> str:
-        board = self._board
+        board = self.board
         accuracies = [row.accuracy for row in board.rows.values() if row.state == COMPLETE and row.accuracy]
         best = f"; best validation accuracy {max(accuracies):.2f} %" if accuracies else ""
         counts = ", ".join(f"{board.count(state)} {state.lower()}" for state in STYLES if board.count(state))
         seconds = time.monotonic() - self._began
-        return f"{len(board.rows)}/{self._trials} trials: {counts}{best}; {seconds:.0f} s"
+        far = f"; {self._far}" if self._far else ""
+        return f"{len(board.rows)}/{self._trials} trials: {counts}{best}; {seconds:.0f} s{far}"
 
 
 def describe_point(point: Point) -> str:

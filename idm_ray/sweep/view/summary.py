@@ -10,6 +10,7 @@ from optuna.trial import TrialState
 
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
+from idm_ray.runtime.invocation import command_line
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.view.live import describe_point
 
@@ -127,7 +128,7 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         text.append(f"  report: {folder / REPORT_FILE}")
     text.append(f"  look at it:  {ui_command(tracking_uri)}")
     text.append(
-        f"  resume, or extend with --trials:  python scripts/sweep.py --resume {summary.name}{_output(folder)}"
+        f"  resume, or extend with --trials:  {command_line('sweep', '--resume', summary.name, *_output(folder))}"
     )
     return text
 
@@ -139,5 +140,5 @@ def ui_command(tracking_uri: str) -> str:
     return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --port 5000"
 
 
-def _output(folder: Path) -> str:
-    return "" if folder.parent == Path("runs") else f" --output-dir {folder.parent}"
+def _output(folder: Path) -> tuple[str, ...]:
+    return () if folder.parent == Path("runs") else ("--output-dir", str(folder.parent))

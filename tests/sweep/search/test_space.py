@@ -3,6 +3,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from idm_ray.settings.sections import Choice, Int, LogUniform, Uniform
 from idm_ray.sweep.search import space
+from idm_ray.sweep.search.distributions import distributions
 
 
 @pytest.mark.parametrize(
@@ -16,7 +17,7 @@ from idm_ray.sweep.search import space
     ],
 )
 def test_a_domain_becomes_the_distribution_that_includes_its_bounds(domain, distribution):
-    assert space.distributions({"key": domain})["key"] == distribution
+    assert distributions({"key": domain})["key"] == distribution
 
 
 @pytest.mark.parametrize(

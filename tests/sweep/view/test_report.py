@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from idm_ray.errors import UserError
-from idm_ray.evaluation.published import table1
+from idm_ray.settings.published import table1
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.view.report import charts as figures
 from idm_ray.sweep.view.report import report_of, write_report

@@ -14,14 +14,14 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 
 from idm_ray.evaluation import Evaluation
-from idm_ray.evaluation.published import WHOLE, Published, row_of, table1
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config, with_point
+from idm_ray.settings.published import WHOLE, Published, row_of, table1
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
-from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.search.study import DATABASE, REASON, REPORT, SweepStudy, find_sweep, stored_config
+from idm_ray.sweep.folders import DATABASE, trial_folder
+from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.store import default_uri
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
@@ -64,17 +64,15 @@ def write_report(folder: Path, tracking_uri: str) -> Path:
     return file
 
 
-def report_of(sweep: str, output: Path) -> Path:
-    """Write the report of a sweep that is named; returns the file.
+def report_of(folder: Path) -> Path:
+    """Write the report of a sweep anew; returns the file.
 
     Args:
-        sweep: a name in `output`, ``latest``, or a sweep's folder.
-        output: folder of all sweeps.
+        folder: of the sweep.
 
     Raises:
-        UserError: there is no such sweep.
+        UserError: it holds no sweep.
     """
-    folder = Path(sweep) if (Path(sweep) / DATABASE).exists() else find_sweep(sweep, output)
     config = _read(folder).config
     return write_report(folder, config.sweep.tracking_uri or default_uri(folder.parent)[0])
 
@@ -270,12 +268,12 @@ def _commands(folder: Path, best: str, tracking_uri: str) -> list[tuple[str, str
         shlex.quote(str(path)) for path in (folder / "sweep.yaml", folder / "trials" / best / "condensed")
     )
     return [
-        ("resume, or extend with --trials", f"python scripts/sweep.py --resume {folder.name}{output}"),
-        ("run it again from the start", f"python scripts/sweep.py {config} --name AGAIN{output}"),
+        ("resume, or extend with --trials", f"idm-ray sweep --resume {folder.name}{output}"),
+        ("run it again from the start", f"idm-ray sweep {config} --name AGAIN{output}"),
         ("evaluate the best set on other nets",
-         f"python scripts/evaluate.py {condensed} --nets convnet,mlp"),
+         f"idm-ray evaluate {condensed} --nets convnet,mlp"),
         ("look at it in MLflow", ui_command(tracking_uri)),
-        ("write this report again", f"python scripts/report.py {folder.name}{output}"),
+        ("write this report again", f"idm-ray report {folder.name}{output}"),
     ]  # fmt: skip
 
 

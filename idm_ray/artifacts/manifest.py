@@ -1,0 +1,59 @@
+"""What stands beside the tensors of a condensed set."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from idm_ray.errors import UserError
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Of a condensed set.
+
+    Attributes:
+        shape: of its images, [N, channels, H, W].
+        class_names: of each label.
+        mean, std: per channel, in 0..1; pixel = image * std + mean.
+        iteration: steps that S has taken.
+        checksum: of the data set it was condensed from.
+        config: settings that made it, as plain data.
+        sha256: of the files, by name.
+    """
+
+    shape: list[int]
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    iteration: int
+    checksum: str
+    config: dict[str, Any]
+    sha256: dict[str, str]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a condensed set; loads no tensor.
+
+    Raises:
+        UserError: there is none, or it cannot be read.
+    """
+    file = folder / MANIFEST
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+        return Manifest(
+            raw["shape"],
+            tuple(raw["class_names"]),
+            tuple(raw["mean"]),
+            tuple(raw["std"]),
+            raw["iteration"],
+            raw["data_checksum"],
+            raw["config"],
+            raw["sha256"],
+        )
+    except OSError as error:
+        raise UserError(f"{folder} is not a condensed set: {file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None

@@ -1,0 +1,62 @@
+"""``idm-ray``: finds the command that is asked for, and nothing else."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import rich_click as click
+
+import idm_ray
+from idm_ray.commands.terminal import exit_code
+from idm_ray.runtime.invocation import NAME
+
+PANELS: dict[str, tuple[str, ...]] = {
+    "Condense": ("sweep", "condense"),
+    "Use a condensed set": ("evaluate", "export", "continual"),
+    "Look": ("ui", "report", "configs", "settings"),
+    "Check us": ("reproduce", "bench"),
+    "Shell": ("completion",),
+}
+"""The commands, each a module of its name, in the groups that ``--help`` shows."""
+
+
+class _Commands(click.RichGroup):
+    """Imports the module of a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for names in PANELS.values() for name in names]
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"idm_ray.commands.{name}").command
+        return command
+
+
+@click.rich_config(help_config={"text_paragraph_linebreaks": "\n\n", "style_helptext": ""})
+@click.group(NAME, cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(idm_ray.__version__, prog_name=NAME)
+def group() -> None:
+    """Condense an image data set into a few synthetic images per class, and find the settings that make them
+    worth most.
+
+    \b
+    idm-ray sweep                          the default sweep, on digits, in a minute
+    idm-ray sweep own_images dataset.root=FOLDER
+    idm-ray COMMAND --help
+    """
+
+
+for _title, _names in PANELS.items():
+    group = click.command_panel(_title, commands=list(_names))(group)
+
+
+def main(*before: str, arguments: Sequence[str] | None = None) -> int:
+    """Run ``idm-ray``; returns the exit code.
+
+    Args:
+        before: words before the arguments, such as the command that a script stands for.
+        arguments: those of the process if None.
+    """
+    given = [*before, *(sys.argv[1:] if arguments is None else arguments)]
+    return exit_code(lambda: group.main(given, prog_name=NAME, standalone_mode=False, obj=tuple(given)))

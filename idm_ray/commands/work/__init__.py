@@ -1,0 +1,1 @@
+"""What the commands do once their words are checked; here heavy modules are imported."""

@@ -1,0 +1,170 @@
+"""An evaluation of a saved condensed set on the terminal."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from torch import Tensor
+
+from idm_ray.artifacts.condensed import CondensedSet, load_condensed
+from idm_ray.commands.terminal import say, shown
+from idm_ray.commands.work import tables
+from idm_ray.data import Data
+from idm_ray.evaluation import (
+    Alignment,
+    Evaluation,
+    NetRow,
+    OnEpoch,
+    Protocol,
+    check_neighbours,
+    compare,
+    counted,
+    evaluate,
+    full_protocol,
+    matrix,
+    measure_alignment,
+    nets_named,
+    transfer,
+)
+from idm_ray.evaluation.prepare import prepare
+from idm_ray.evaluation.saved import as_these_data
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.sections import Config, NetConfig
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked about a set.
+
+    Attributes:
+        condensed: its folder.
+        config: of the evaluation.
+        nets: names of architectures to try it on.
+        matrix: whether to try all protocols.
+        neighbours: numbers of nearest images to look at.
+        against: the folder of another set; None for none.
+        as_json: print the result as JSON.
+    """
+
+    condensed: Path
+    config: Config
+    nets: tuple[str, ...]
+    matrix: bool
+    neighbours: tuple[int, ...]
+    against: Path | None
+    as_json: bool
+
+
+def run(request: Request, tracking_uri: str | None = None) -> int:
+    """Load, train, print; returns the exit code.
+
+    Args:
+        request: what is asked.
+        tracking_uri: where to record the table of nets and the alignment; None for nowhere.
+
+    Raises:
+        UserError: bad input; nothing was trained.
+    """
+    config, console = request.config, Console(stderr=request.as_json)
+    condensed = load_condensed(request.condensed)
+    other = load_condensed(request.against) if request.against else None
+    if tracking_uri:
+        from idm_ray.sweep.tracking.store import reach  # MLflow, which takes seconds to load
+
+        reach(tracking_uri)
+    nets = nets_named(request.nets, config) if request.nets else ()
+    if tracking_uri and not nets and not request.neighbours:
+        nets = (config.net,)
+    with shown(console) as progress:
+        data, compute = prepare(config, progress, verify=True)
+        if request.neighbours:
+            check_neighbours(request.neighbours, data)
+        images = _fitting(request.condensed, condensed, data, console)
+        work = _Work(images, condensed.labels, full_protocol(config, data, compute), console, progress)
+        result: dict[str, Any] = {}
+        if other or not (nets or request.matrix or request.neighbours):
+            own = work.evaluate("evaluate on test", images, condensed.labels, config.condense.partition)
+            say(console, f"test accuracy {_in_words(own)}")
+            result |= tables.plain(own)
+            if other and request.against:
+                rival = _fitting(request.against, other, data, console)
+                result |= work.against(own, rival, other, request)
+        rows = work.nets(nets) if nets else []
+        result |= {"nets": tables.plain_nets(rows)} if nets else {}
+        result |= {"matrix": work.matrix()} if request.matrix else {}
+        alignment = work.alignment(request.neighbours) if request.neighbours else ()
+        result |= {"alignment": tables.plain_alignment(alignment)} if request.neighbours else {}
+    if request.as_json:
+        print(json.dumps(result, indent=2))
+    if tracking_uri:
+        from idm_ray.sweep.tracking.evaluations import log_evaluation
+
+        log_evaluation(tracking_uri, request.condensed, config, rows, alignment)
+    return 0
+
+
+@dataclass(frozen=True)
+class _Work:
+    """A set and how it is evaluated; each method prints a result and returns it."""
+
+    images: Tensor
+    labels: Tensor
+    protocol: Protocol
+    console: Console
+    progress: Progress
+
+    def evaluate(self, what: str, images: Tensor, labels: Tensor, partition: int) -> Evaluation:
+        tick = counted(self.progress, what, self.protocol)
+        return evaluate(images, labels, partition, self.protocol, tick)
+
+    def _watch(self, what: str, protocol: Protocol) -> OnEpoch:
+        return counted(self.progress, what, protocol)
+
+    def against(
+        self, own: Evaluation, images: Tensor, other: CondensedSet, request: Request
+    ) -> dict[str, Any]:
+        settings = build_config((f"{request.against}/manifest.json", other.config)).condense
+        rival = self.evaluate(f"evaluate {request.against}", images, other.labels, settings.partition)
+        found = compare(own.runs, rival.runs)
+        self.console.print(
+            f"{request.against}: {_in_words(rival)}\n{found.text(str(request.condensed), str(request.against))}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+        return {"against": tables.plain(rival), "comparison": asdict(found)}
+
+    def nets(self, nets: Sequence[NetConfig]) -> list[NetRow]:
+        rows = list(transfer(self.images, self.labels, nets, self.protocol, self._watch))
+        tables.show_nets(rows, self.console)
+        return rows
+
+    def matrix(self) -> list[dict[str, Any]]:
+        rows = list(matrix(self.images, self.labels, self.protocol, self._watch))
+        tables.show_matrix(rows, self.console)
+        return tables.plain_matrix(rows)
+
+    def alignment(self, neighbours: Sequence[int]) -> tuple[Alignment, ...]:
+        config = self.protocol.config
+        whole = replace(self.protocol, epochs=config.evaluate.whole_epochs)
+        tick = counted(self.progress, "train on the whole training part", whole)
+        found = measure_alignment(
+            self.images, self.labels, config.condense.partition, neighbours, self.protocol, tick
+        )
+        tables.show_alignment(found, self.console)
+        return found
+
+
+def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:
+    if condensed.checksum != data.checksum:
+        say(console, f"note: the data differ from those that {folder} was condensed from", "yellow")
+    return as_these_data(condensed, data, str(folder))
+
+
+def _in_words(evaluation: Evaluation) -> str:
+    certain = f", 95 % interval {tables.interval_text(evaluation)} %" if evaluation.interval else ""
+    return f"{evaluation.text}{certain}, {evaluation.seconds:.0f} s"

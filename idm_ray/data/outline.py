@@ -1,0 +1,99 @@
+"""What a data set is, without its pixels."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from idm_ray.data.packaged import KNOWN
+from idm_ray.data.raw import RawImages, Shape, check_classes
+from idm_ray.data.sources import find_images
+from idm_ray.data.split import held_out
+from idm_ray.data.store import known_store
+from idm_ray.runtime.files import default_cache
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A data set's shape and counts.
+
+    Attributes:
+        shape: channels, height, width.
+        class_names: of each label.
+        train: images of each class to train on, without the validation images.
+        validation: images of each class that are held out.
+        test: images of each class for the final figure.
+    """
+
+    shape: Shape
+    class_names: tuple[str, ...]
+    train: tuple[int, ...]
+    validation: tuple[int, ...]
+    test: tuple[int, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.class_names)
+
+    @property
+    def text(self) -> str:
+        """``3 classes of 40 to 90 images, 3x64x64; 182 to train on, 18 for validation, 60 for test``."""
+        each = [train + held for train, held in zip(self.train, self.validation, strict=True)]
+        sizes = f"{min(each)}" if min(each) == max(each) else f"{min(each)} to {max(each)}"
+        return (
+            f"{len(self.class_names)} classes of {sizes} images, {'x'.join(map(str, self.shape))}; "
+            f"{sum(self.train)} to train on, {sum(self.validation)} for validation, {sum(self.test)} for test"
+        )
+
+
+def outline_data(
+    dataset: DatasetConfig, cache: Path | None = None, progress: Progress | None = None
+) -> tuple[Outline, str]:
+    """Look at a data set without downloading it or building its store.
+
+    The first images of a set that has no store yet are decoded, so that one that cannot be read is likely found.
+
+    Args:
+        dataset: which images, and the share of them held out for validation.
+        cache: folder of the stores; None takes `default_cache`.
+        progress: told about reading.
+
+    Returns:
+        The outline, and what stands between it and a run, in words: a download, the building of a store.
+
+    Raises:
+        UserError: the files are missing or unreadable, or a class is too small.
+    """
+    cache = cache or default_cache()
+    found = find_images(dataset, cache, progress)
+    store = known_store(cache, dataset.name, found, dataset.image_size)
+    if store is not None:
+        counts = [tuple(map(int, np.diff(split.offsets))) for split in (store.train, store.test)]
+        return _outline(store.shape, store.class_names, counts[0], counts[1], dataset.validation), ""
+    if found.download:
+        shape, train, test = KNOWN[dataset.name]
+        names = tuple(map(str, range(len(train))))
+        return _outline(shape, names, train, test, dataset.validation), f"downloads {found.download} first"
+    raw = found.read()
+    next(raw.train.blocks(), None)
+    return _of_raw(raw, dataset.validation), "builds an image store first"
+
+
+def _of_raw(raw: RawImages, validation: float) -> Outline:
+    train, test = (
+        tuple(map(int, np.bincount(split.labels, minlength=len(raw.class_names))))
+        for split in (raw.train, raw.test)
+    )
+    return _outline(raw.shape, raw.class_names, train, test, validation)
+
+
+def _outline(
+    shape: Shape, names: tuple[str, ...], counts: tuple[int, ...], test: tuple[int, ...], validation: float
+) -> Outline:
+    check_classes(names, counts, sum(test))
+    held = tuple(held_out(label, count, validation) for label, count in enumerate(counts))
+    train = tuple(count - out for count, out in zip(counts, held, strict=True))
+    return Outline(shape, names, train, held, test)

@@ -1,0 +1,122 @@
+"""Summing up a sweep: `summary.json`, the report, the sweep's own run in MLflow."""
+
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from idm_ray.data import Data
+from idm_ray.evaluation import Evaluation
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.final import from_plain
+from idm_ray.sweep.folders import trial_folder
+from idm_ray.sweep.opening import tracking_uri
+from idm_ray.sweep.search.study import SweepStudy
+from idm_ray.sweep.tracking.tracker import Tracker
+from idm_ray.sweep.view.summary import REPORT_FILE, STOPPED, Summary, summarise
+
+CLOSE_SECONDS = 60.0
+"""For what MLflow has not got yet."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the caller needs to end with.
+
+    Attributes:
+        summary: also in the sweep's folder.
+        exit_code: see README.
+        tracking_uri: of MLflow.
+        problems: what MLflow did not get and what could not be drawn, in words.
+    """
+
+    summary: Summary
+    exit_code: int
+    tracking_uri: str
+    problems: list[str]
+
+
+class Closing:
+    """Knows at any time how a sweep stands, and ends its books.
+
+    Args:
+        config, folder, data: of the sweep.
+        study, tracker: its books.
+        began: when this run of it began, by the monotonic clock.
+
+    Attributes:
+        test: evaluations on test of this run; None as long as there are none.
+    """
+
+    def __init__(
+        self, config: Config, folder: Path, data: Data, study: SweepStudy, tracker: Tracker, began: float
+    ):
+        self._config, self._folder, self._data = config, folder, data
+        self._study, self._tracker, self._began = study, tracker, began
+        self._earlier = float(study.attribute("seconds", 0.0))
+        self.test: dict[str, Evaluation] | None = None
+
+    def write_summary(self, state: str) -> Summary:
+        """Bring `summary.json` up to date."""
+        facts = {
+            "name": self._folder.name,
+            "seconds": round(self._earlier + time.monotonic() - self._began, 1),
+            "mlflow_experiment_id": self._tracker.experiment_id,
+            "mlflow_run_id": self._tracker.run_id,
+            "seed": self._config.seed,
+            "data_checksum": self._data.checksum,
+        }
+        summary = summarise(self._study, self._known_test(), facts, state)
+        summary.write(self._folder)
+        return summary
+
+    def close(self, state: str, reason: str) -> Outcome:
+        """Write the last summary and the report, and end the sweep's run.
+
+        Args:
+            state: of the sweep.
+            reason: why it ended early; empty when it did not.
+        """
+        summary = self.write_summary(state)
+        self._study.set_attribute("seconds", summary.seconds)
+        problems = self._report()
+        self._log(summary)
+        left = self._tracker.close(CLOSE_SECONDS)
+        problems += [f"mlflow: {problem}" for problem in self._tracker.problems]
+        problems += [f"mlflow: {left} records wait for the next start"] if left else []
+        exit_code = STOPPED.get(reason, summary.exit_code)
+        return Outcome(summary, exit_code, tracking_uri(self._config), problems)
+
+    def _known_test(self) -> dict[str, Evaluation] | None:
+        """This run's evaluations on test, else those of an earlier run while the best trial is the same."""
+        best = [trial.number for trial in self._study.best(self._config.sweep.best)]
+        if self.test is not None:
+            plain = {name: asdict(evaluation) for name, evaluation in self.test.items()}
+            self._study.set_attribute("test", {"best": best, "evaluations": plain})
+            return self.test
+        known = self._study.attribute("test", {})
+        if not best or known.get("best") != best:
+            return None
+        return {name: from_plain(plain) for name, plain in known["evaluations"].items()}
+
+    def _report(self) -> list[str]:
+        """Write the report; what went wrong, in words, since the sweep is worth more than its picture."""
+        try:
+            from idm_ray.sweep.view.report import write_report  # matplotlib, which no trial waits for
+
+            write_report(self._folder, tracking_uri(self._config))
+        except Exception as error:  # drawing takes libraries that fail in many ways
+            return [f"the report was not written: {type(error).__name__}: {error}"]
+        return []
+
+    def _log(self, summary: Summary) -> None:
+        known = ("val_accuracy", "test_accuracy_mean", "test_accuracy_std", "random_accuracy_mean", "seconds")
+        counts = ("n_trials", "n_complete", "n_pruned", "n_failed")
+        values = {key: getattr(summary, key) for key in (*known, *counts)}
+        if summary.best_trial is not None:
+            best = trial_folder(self._folder, summary.best_trial) / "condensed"
+            self._tracker.log_artifacts(None, best, "best")
+        for file in ("summary.json", REPORT_FILE):
+            if (self._folder / file).exists():
+                self._tracker.log_artifacts(None, self._folder / file, "")
+        metrics = {key: float(value) for key, value in values.items() if value is not None}
+        self._tracker.end_sweep(summary.state, metrics)

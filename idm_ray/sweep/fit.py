@@ -1,0 +1,84 @@
+"""Whether a sweep fits the machine and the data, before anything is started or written."""
+
+import itertools
+import os
+
+import torch
+
+from idm_ray.condensation import check_partition, check_start
+from idm_ray.data import Data, Outline, load_data
+from idm_ray.errors import UserError
+from idm_ray.evaluation import check_random
+from idm_ray.nets import forward_flops
+from idm_ray.runtime.compute import choose_compute
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.layers import METHOD, domain_corners, with_point
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.search import space
+
+SHAPE_KEYS = (
+    METHOD,
+    "condense.preset",
+    "condense.ipc",
+    "condense.partition",
+    "condense.init",
+    "net.",
+)
+CORNERS = 500
+
+
+def check_resources(config: Config) -> None:
+    """Refuse a trial that this machine can never run.
+
+    Raises:
+        UserError: says what is asked for and what is there.
+    """
+    sweep = config.sweep
+    compute = config.trial_compute
+    if sweep.address is None or compute.device == "cpu":
+        choose_compute(compute)
+    if sweep.address is not None:
+        return
+    gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
+    if sweep.gpus_per_trial > gpus:
+        raise UserError(
+            f"sweep.gpus_per_trial is {sweep.gpus_per_trial:g}, but this machine has {gpus} GPUs; "
+            "use --gpus-per-trial 0 for the CPU, or --address for a cluster"
+        )
+    if sweep.cpus_per_trial > cpus:
+        raise UserError(
+            f"sweep.cpus_per_trial is {sweep.cpus_per_trial:g}, but this machine has {cpus} CPU cores; lower it"
+        )
+    if config.compute.device == "cuda" and not sweep.gpus_per_trial:
+        raise UserError(
+            "compute.device is cuda, but sweep.gpus_per_trial is 0; give trials a share, such as 0.25"
+        )
+
+
+def check_data(config: Config, progress: Progress | None) -> Data:
+    """Load the data set (building its image store if need be) and refuse points that do not fit it.
+
+    Raises:
+        UserError: says what does not fit, and where in the search space.
+    """
+    data = load_data(config.dataset, config.seed, torch.device("cpu"), progress=progress, verify=True)
+    check_points(config, data.outline)
+    return data
+
+
+def check_points(config: Config, outline: Outline) -> None:
+    """Refuse settings, and points of the search, that do not fit a data set.
+
+    Raises:
+        UserError: says what does not fit, and where in the search space.
+    """
+    keys = [key for key in config.search if key.startswith(SHAPE_KEYS)]
+    corners = itertools.product(*(domain_corners(config.search[key]) for key in keys))
+    for corner in itertools.islice(corners, CORNERS):
+        point = with_point(config, space.active(dict(zip(keys, corner, strict=True))))
+        settings = point.condense
+        check_partition(settings.partition, outline.shape)
+        check_start(outline, settings.ipc, settings.partition, settings.init)
+        forward_flops(point.net, outline.shape, len(outline.class_names))
+        if "random" in point.evaluate.references:
+            check_random(outline, settings.ipc, 1)

@@ -1,0 +1,40 @@
+"""Where a sweep keeps what: its folder in the folder of all sweeps, and a folder for each trial in it."""
+
+from pathlib import Path
+
+from idm_ray.errors import UserError
+from idm_ray.runtime.invocation import command_line
+
+DATABASE = "study.db"
+LOCK, UID = ".lock", ".uid"
+
+
+def begun(folder: Path) -> bool:
+    """Whether a folder holds anything of a sweep but the marks of a start that failed."""
+    return folder.exists() and any(path.name not in (LOCK, UID) for path in folder.iterdir())
+
+
+def trial_folder(sweep_folder: Path, number: int) -> Path:
+    """The folder of a trial in a sweep's folder."""
+    return sweep_folder / "trials" / f"{number:04d}"
+
+
+def find_sweep(name: str, output: Path) -> Path:
+    """The folder of a sweep.
+
+    Args:
+        name: of the sweep, or ``latest``.
+        output: folder of all sweeps.
+
+    Raises:
+        UserError: there is none.
+    """
+    databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
+    if name == "latest":
+        if not databases:
+            raise UserError(f"there is no sweep in {output} yet; {command_line('sweep')} starts one")
+        return databases[-1].parent
+    if not (output / name / DATABASE).exists():
+        known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
+        raise UserError(f"there is no sweep {name} in {output}; known are {known}")
+    return output / name

@@ -1,0 +1,91 @@
+"""Opening a sweep's books: its folder, its study, its run in MLflow."""
+
+import contextlib
+import fcntl
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+
+from idm_ray.data import Data
+from idm_ray.errors import UserError
+from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.versions import commit, versions
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.folders import DATABASE, LOCK, UID
+from idm_ray.sweep.search.study import SweepStudy
+from idm_ray.sweep.tracking.store import default_uri
+from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
+
+EXPERIMENT = "idm_ray"
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Only one driver works on a sweep at a time."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"the sweep {folder.name} is running in another process; wait, or stop that one"
+            ) from None
+        yield
+
+
+def open_study(config: Config, folder: Path) -> SweepStudy:
+    """The study in a folder, with the settings that the sweep has now."""
+    study = SweepStudy(config, folder / DATABASE)
+    study.set_attribute("config", config.to_raw())
+    write_bytes(folder / "sweep.yaml", yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
+    return study
+
+
+def open_tracker(config: Config, folder: Path) -> Tracker:
+    """Connect to MLflow as the sweep that this folder has always been."""
+    uid_file = folder / UID
+    uid = uid_file.read_text() if uid_file.exists() else uuid.uuid4().hex
+    uri, artifacts = default_uri(config.sweep.output_dir)
+    named = config.sweep.tracking_uri
+    tracker = Tracker(folder, named or uri, EXPERIMENT, folder.name, uid, None if named else artifacts)
+    uid_file.write_text(uid)
+    return tracker
+
+
+def tracking_uri(config: Config) -> str:
+    """Of the store that is named, or of the one in the output folder."""
+    return config.sweep.tracking_uri or default_uri(config.sweep.output_dir)[0]
+
+
+def parameters(config: Config) -> dict[str, Any]:
+    """All settings by dotted key, for the sweep's own run."""
+    raw = config.to_raw()
+    flat = {f"{section}.{key}": value for section, values in raw.items() if isinstance(values, dict)
+            for key, value in values.items()}  # fmt: skip
+    return {"seed": config.seed, **flat}
+
+
+def tags_of(config: Config, data: Data) -> dict[str, str]:
+    """What every run of the sweep is marked with: versions, seed, data, commit."""
+    tags = {f"version.{name}": value for name, value in versions().items()}
+    tags |= {"version.ray": ray.__version__, "idm_ray.seed": str(config.seed), "data.checksum": data.checksum}
+    head, _ = commit()
+    if head:
+        tags["mlflow.source.git.commit"] = head
+    return tags
+
+
+def dataset_info(data: Data) -> DatasetInfo:
+    """The data set as MLflow shows it."""
+    return DatasetInfo(
+        name=data.name,
+        checksum=data.checksum,
+        source=data.source,
+        num_classes=data.num_classes,
+        num_train=len(data.train),
+        shape=data.shape,
+    )

@@ -1,0 +1,87 @@
+"""What a sweep would be: its data, first points, resources and real sides; nothing is started."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from idm_ray.data import Outline, outline_data
+from idm_ray.errors import UserError
+from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.calibrate import calibrate
+from idm_ray.sweep.final import in_the_end
+from idm_ray.sweep.fit import check_points, check_resources
+from idm_ray.sweep.search import space
+from idm_ray.sweep.search.space import Point
+from idm_ray.sweep.search.study import SweepStudy
+from idm_ray.sweep.sharing.plan import count_sides, in_words, plan_sharing
+from idm_ray.sweep.view.live import describe_point
+
+SHOWN_POINTS = 8
+
+
+def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
+    """Lines for people.
+
+    Args:
+        config: of the sweep.
+        folder: it would go to.
+        progress: told about reading the data.
+
+    Raises:
+        UserError: data that no sweep would start with. What this machine lacks is only told: the sweep may be for
+            another one.
+    """
+    outline, first = outline_data(config.dataset, progress=progress)
+    check_points(config, outline)
+    yield f"sweep {folder.name} in {folder}; nothing is started."
+    yield f"data: {config.dataset.name}, {outline.text}" + (f" ({first})" if first else "")
+    size = space.size(config.search)
+    yield f"space: {'continuous' if size is None else f'{size} points'}, {config.sweep.sampler}; first points:"
+    for number, point in enumerate(_first_points(config)):
+        yield f"  {number:04d} {describe_point(point) or '(nothing is searched)'}"
+    yield in_the_end(config, outline)
+    yield from _resources(config, outline)
+
+
+def calibrated(config: Config, say: Callable[[str], None]) -> None:
+    """Compute a little here and tell the time that the sweep will take; where that cannot be, why."""
+    try:
+        check_resources(config)
+        say(calibrate(config, _first_points(config), _here(), say).text)
+    except UserError as error:
+        say(f"no prediction: {error}")
+
+
+def _resources(config: Config, outline: Outline) -> Iterator[str]:
+    sweep, here = config.sweep, _here()
+    where = (
+        f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
+    )
+    yield f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}"
+    try:
+        check_resources(config)
+        if sweep.address:
+            yield f"{in_words(count_sides(config))} for {sweep.trials} trials"
+        else:
+            plan = plan_sharing(config, outline, here)
+            yield f"{plan.concurrent} at a time; {plan.text}"
+    except UserError as error:
+        yield f"it would not start here: {error}"
+
+
+def _here() -> dict[str, float]:
+    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
+
+
+def _first_points(config: Config) -> list[Point]:
+    study = SweepStudy(config, None)
+    points = []
+    for _ in range(min(SHOWN_POINTS, config.sweep.trials, config.sweep.startup_trials)):
+        asked = study.ask()
+        if asked is None:
+            break
+        points.append(asked.point)
+    return points
