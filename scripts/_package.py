@@ -1,4 +1,4 @@
-"""Finds the package that the scripts call: where it is installed for this Python, else in .venv as `make` sets it up."""
+"""Finds the package that the scripts call: installed for this Python, or in .venv as `make` sets it up."""
 
 import os
 import sys

@@ -7,17 +7,23 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 import idm_ray.sweep  # noqa: F401  sets what Ray reads when it is imported
+from idm_ray.commands.main import main
 from idm_ray.data import ClassImages, Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides
 from idm_ray.settings.sections import Config
+
+PATIENCE = 1200
+"""Seconds after which something hangs, however slow the machine; what a test finds never depends on it."""
 
 SCRIPTS = Path(__file__).resolve().parent.parent / "scripts"
 SMALL = (
@@ -128,7 +134,7 @@ def tiny_config():
     """Builds the tiny config with further ``key=value`` overrides."""
 
     def build(*overrides: str):
-        return build_config(("tests", parse_overrides([*TINY, *overrides])))
+        return build_config(("tests", parse_overrides(TINY)), ("override", parse_overrides(overrides)))
 
     return build
 
@@ -148,7 +154,7 @@ class Sweep:
         self._log.seek(0)
         return self._log.read()
 
-    def wait_for(self, condition: Callable[[], bool], seconds: float = 120) -> None:
+    def wait_for(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         end = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, f"the sweep ended early:\n{self.output}"
@@ -158,15 +164,15 @@ class Sweep:
     def interrupt(self) -> int:
         """Ctrl-C: SIGINT to the whole group; returns the exit code."""
         os.killpg(self.process.pid, signal.SIGINT)
-        return self.process.wait(120)
+        return self.process.wait(PATIENCE)
 
     def kill(self) -> None:
         """What the out-of-memory killer does to the driver."""
         os.kill(self.process.pid, signal.SIGKILL)
-        self.process.wait(60)
+        self.process.wait(PATIENCE)
 
     def finish(self) -> int:
-        return self.process.wait(300)
+        return self.process.wait(PATIENCE)
 
 
 @pytest.fixture
@@ -175,7 +181,7 @@ def start(tmp_path):
     started = []
 
     def run(*arguments: str, config: bool = True) -> Sweep:
-        given = [str(empty(tmp_path)), *TINY, *arguments] if config else list(arguments)
+        given = [str(tiny_file(tmp_path)), *arguments] if config else list(arguments)
         started.append(Sweep(tmp_path, given))
         return started[-1]
 
@@ -183,13 +189,50 @@ def start(tmp_path):
     for sweep in started:
         if sweep.process.poll() is None:
             os.killpg(sweep.process.pid, signal.SIGKILL)
-            sweep.process.wait(60)
+            sweep.process.wait(PATIENCE)
 
 
-def empty(folder: Path) -> Path:
-    file = folder / "empty.yaml"
-    file.write_text("dataset: {name: digits}\n")
+def tiny_file(folder: Path) -> Path:
+    """The tiny config as a file."""
+    file = folder / "tiny.yaml"
+    file.write_text(yaml.safe_dump(parse_overrides(("dataset.name=digits", *TINY))))
     return file
+
+
+@dataclass(frozen=True)
+class Called:
+    """What a command ended with and printed."""
+
+    code: int
+    output: str
+    errors: str
+
+
+@pytest.fixture
+def call(capsys) -> Callable[..., Called]:
+    """Runs ``idm-ray`` in this process."""
+
+    def run(*arguments: object) -> Called:
+        capsys.readouterr()
+        code = main(arguments=[str(argument) for argument in arguments])
+        return Called(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def refused(call) -> Callable[..., str]:
+    """The line that arguments of ``idm-ray`` are refused with."""
+
+    def attempt(*arguments: object) -> str:
+        called = call(*arguments)
+        assert called.code == 2, called
+        assert called.output == ""
+        assert called.errors.startswith("error: ")
+        assert called.errors.count("\n") == 1
+        return called.errors.removeprefix("error: ").rstrip()
+
+    return attempt
 
 
 @pytest.fixture

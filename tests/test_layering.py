@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from idm_ray.commands.main import PANELS
+
 PACKAGE = Path(__file__).resolve().parent.parent / "idm_ray"
 LAYERS = {
     name: height
     for height, names in enumerate(
         (
-            ("errors", "__init__"),
+            ("errors",),
             ("settings",),
             ("runtime",),
             ("data", "nets"),
@@ -21,6 +23,7 @@ LAYERS = {
             ("sweep",),
             ("bench", "paper"),
             ("commands",),
+            ("__init__", "__main__"),
         )
     )
     for name in names
@@ -93,11 +96,57 @@ def test_engines_are_imported_by_the_sweep_only(file):
     assert not engines or file.parts[0] == "sweep"
 
 
-@pytest.mark.parametrize("script", ["condense.py", "evaluate.py", "continual.py", "bench.py"])
-def test_scripts_without_a_sweep_load_no_engine(script):
-    code = (
-        f"import sys, runpy; runpy.run_path({str(PACKAGE.parent / 'scripts' / script)!r}); "
-        f"print(sorted({ENGINES!r} & set(sys.modules)))"
-    )
+WITHOUT_A_SWEEP = ("condense", "evaluate", "continual", "bench")
+
+
+@pytest.mark.parametrize("command", WITHOUT_A_SWEEP)
+def test_the_work_of_commands_without_a_sweep_loads_no_engine(command):
+    module = "idm_ray.bench.run" if command == "bench" else f"idm_ray.commands.work.{command}"
+    code = f"import sys, {module}; print(sorted({ENGINES!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+HEAVY = {"torch", "torchvision", "numpy", "pyarrow", "matplotlib", "scipy", "sklearn", "pandas", *ENGINES}
+HELP = [(), *((name,) for names in PANELS.values() for name in names)]
+REFUSED = [
+    ("sweep", "digits", "condense.lrr=1"),
+    ("sweep", "nowhere"),
+    ("sweep", "digits", "--trails", "3"),
+    ("sweep", "digits", "sweep.sampler=grid"),
+    ("sweep", "--resume", "never"),
+    ("condense", "digits", "condense.ipc=0", "--out", "out"),
+    ("continual", "digits", "--steps", "0", "--out", "out"),
+    ("evaluate", "nowhere"),
+    ("export", "nowhere", "--to", "npz", "--out", "out"),
+    ("report", "never"),
+    ("reproduce", "table9"),
+    ("bench", "--parts", "z"),
+    ("settings", "condense.lrr"),
+]
+
+
+def loaded(arguments, folder):
+    """Exit code, and which heavy modules a command has loaded when it ends."""
+    code = f"""
+import sys
+from idm_ray.commands.main import main
+
+ended = main(arguments=sys.argv[1:])
+print("\\n", ended, *sorted({HEAVY!r} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True, cwd=folder
+    )
+    ended, *modules = done.stdout.splitlines()[-1].split()
+    return int(ended), modules
+
+
+@pytest.mark.parametrize("command", HELP, ids=" ".join)
+def test_help_loads_nothing_heavy(command, tmp_path):
+    assert loaded([*command, "--help"], tmp_path) == (0, [])
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_what_is_wrong_is_refused_before_anything_heavy_is_loaded(arguments, tmp_path):
+    assert loaded(arguments, tmp_path) == (2, [])

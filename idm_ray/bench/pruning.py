@@ -10,7 +10,7 @@ from idm_ray.bench.output import Result, Say, Table, text
 from idm_ray.bench.sweeps import finish, start
 from idm_ray.settings.layers import build_config
 
-CONFIG = Path(__file__).resolve().parents[2] / "tune_configs" / "digits.yaml"
+CONFIG = "digits"
 PRUNERS = ("none", "median")
 POINTS = 8
 NOISE = 1.0
@@ -72,7 +72,7 @@ def _table(options: Options, courses: Sequence[Course], seed: int) -> Table:
     rows.append(("as good after", *(_seconds(course.reached(wanted)) for course in courses)))
     rows.append(("trials took", *(_seconds(course.seconds) for course in courses)))
     rows.append(("pruned", *(str(course.pruned) for course in courses)))
-    title = f"e. Pruning: {CONFIG.name}, {options.amounts.pruning_trials} trials, seed {seed}"
+    title = f"e. Pruning: {CONFIG}, {options.amounts.pruning_trials} trials, seed {seed}"
     return Table(title, ("seconds", *(f"pruner {name}" for name in PRUNERS)), tuple(rows), NOTES)
 
 
@@ -96,7 +96,7 @@ def _course(options: Options, pruner: str, seed: int) -> Course:
 
     with tempfile.TemporaryDirectory() as name:
         own = (f"seed={seed}", f"sweep.pruner={pruner}", "--name", "bench")
-        finish(start("sweep.py", [str(CONFIG), *_overrides(options), *own], Path(name)), Path(name))
+        finish(start("sweep", [CONFIG, *_overrides(options), *own], Path(name)), Path(name))
         database = Path(name) / "runs" / "bench" / "study.db"
         study = SweepStudy(build_config(("the study", stored_config(database))), database)
         began = min(trial.datetime_start for trial in study.trials if trial.datetime_start)

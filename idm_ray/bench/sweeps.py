@@ -11,13 +11,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from safetensors import safe_open
 
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, text, times
 from idm_ray.errors import UserError
+from idm_ray.settings.reading import parse_overrides
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 LAMBDAS, PARTITIONS = (10, 50, 100, 200, 20, 30, 150, 300), (1, 2)
 POLL_SECONDS = 0.25
 STDERR = "stderr.txt"
@@ -73,13 +74,13 @@ def measure_sharing(options: Options, say: Say) -> Result:
 
 
 def measure_platform(options: Options, say: Say) -> Result:
-    """Part d: one trial of a sweep against the same condensation in scripts/condense.py."""
+    """Part d: one trial of a sweep against the same condensation in a bare loop."""
     with tempfile.TemporaryDirectory() as folder:
         say("the bare loop")
         point = [f"condense.lambda_reg={LAMBDAS[0]}", f"condense.partition={PARTITIONS[0]}"]
         command = [*_config(options, Path(folder), 1), *point, "--out", "bare", "--no-evaluation"]
         began = time.perf_counter()
-        finish(start("condense.py", command, Path(folder)), Path(folder))
+        finish(start("condense", command, Path(folder)), Path(folder))
         bare_wall = time.perf_counter() - began
         bare = json.loads((Path(folder) / "bare" / "result.json").read_text())["seconds"]
     say("the same as a sweep of one trial")
@@ -131,10 +132,10 @@ def _overrides(options: Options, trials: int) -> list[str]:
 
 
 def _config(options: Options, folder: Path, trials: int) -> list[str]:
-    """Arguments of a script: an empty config file and everything as overrides."""
+    """The config of a sweep as a file."""
     file = folder / "bench.yaml"
-    file.write_text("seed: 0\n")
-    return [str(file), *_overrides(options, trials)]
+    file.write_text(yaml.safe_dump(parse_overrides(_overrides(options, trials))))
+    return [str(file)]
 
 
 def _sweep(options: Options, trials: int, overrides: Sequence[str]) -> Run:
@@ -173,7 +174,7 @@ def _start_sweep(
 ) -> subprocess.Popen[bytes]:
     sweep = ["sweep.sampler=grid", "sweep.pruner=none", "sweep.best=0", f"sweep.trials={trials}"]
     arguments = [*_config(options, folder, trials), *sweep, *overrides, "--name", "bench"]
-    return start("sweep.py", arguments, folder)
+    return start("sweep", arguments, folder)
 
 
 def _own_seconds(folder: Path) -> float:
@@ -184,10 +185,10 @@ def _own_seconds(folder: Path) -> float:
     return total
 
 
-def start(script: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
-    """A script of the project, in a process of its own that works in `folder`."""
+def start(command: str, arguments: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    """``idm-ray`` with a command, in a process of its own that works in `folder`."""
     return subprocess.Popen(
-        [sys.executable, str(SCRIPTS / script), *arguments],
+        [sys.executable, "-m", "idm_ray", command, *arguments],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=(folder / STDERR).open("wb"),  # a pipe that nobody reads would fill up

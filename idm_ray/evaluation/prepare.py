@@ -57,7 +57,7 @@ def real_fingerprint(config: Config, data: Data) -> str:
 
 def fingerprint(config: Config, data: Data) -> str:
     """Identifies what a condensation computes: the data and all settings but where it runs."""
-    raw = config.to_raw()
+    raw = config.model_dump(mode="json")
     for section in ("sweep", "search", "compute"):
         del raw[section]
     raw["dataset"].pop("root")

@@ -18,11 +18,18 @@ Watch = Callable[[str, Protocol], OnEpoch | None]
 
 @dataclass(frozen=True)
 class NetRow:
-    """What a condensed set and random images under the same protocol are worth on one architecture."""
+    """What a condensed set and random images under the same protocol are worth on one architecture.
+
+    Attributes:
+        net: the architecture.
+        condensed, random: None where the architecture does not fit the images.
+        problem: why it does not; empty where it does.
+    """
 
     net: NetConfig
-    condensed: Evaluation
-    random: Evaluation
+    condensed: Evaluation | None = None
+    random: Evaluation | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,15 +87,28 @@ def transfer(
         watch: for progress.
 
     Raises:
-        UserError: a net does not fit the images, or a class has too few images; before anything is trained.
+        UserError: no net fits the images, or a class has too few images; before anything is trained.
     """
     own, data = protocol.config.condense, protocol.data
     check_random(data.outline, own.ipc, own.partition if protocol.config.evaluate.expand else 1)
-    for net in nets:
+    problems = [_problem(net, protocol) for net in nets]
+    if all(problems):
+        raise UserError("; ".join(problems))
+    for net, problem in zip(nets, problems, strict=True):
+        if problem:
+            yield NetRow(net, problem=problem)
+        else:
+            yield NetRow(net, *_pair(images, labels, _changed(protocol, net=net), net.name, watch))
+
+
+def _problem(net: NetConfig, protocol: Protocol) -> str:
+    """Why an architecture does not fit the images; empty when it does."""
+    data = protocol.data
+    try:
         build_shell(net, data.shape, data.num_classes, protocol.compute)
-    for net in nets:
-        condensed, random = _pair(images, labels, _changed(protocol, net=net), net.name, watch)
-        yield NetRow(net, condensed, random)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def matrix(

@@ -146,7 +146,7 @@ class _Search:
         if entries and isinstance(whole, Mapping | None):
             whole = {**(self.default(merged) if whole is None else whole), **entries}
         self._fixed |= {key: f"{key} is {value} ({name})" for key, value in fixed.items()}
-        self.domains = self._without_fixed(whole, fixed) if isinstance(whole, Mapping) else whole
+        self.domains = self._without(whole, fixed, searched) if isinstance(whole, Mapping) else whole
 
     def default(self, merged: Raw) -> Raw:
         """What is searched when nothing is said: what has an effect on the method and was not fixed."""
@@ -156,14 +156,13 @@ class _Search:
         domains = {
             key: domain.model_dump() for key, domain in DEFAULT_SEARCH.items() if not ignores(known, key)
         }
-        return self._without_fixed(domains, self._fixed)
+        return self._without(domains, self._fixed, ())
 
-    def _without_fixed(self, domains: Mapping[str, Any], fixed: Iterable[str]) -> Raw:
+    def _without(self, domains: Mapping[str, Any], fixed: Iterable[str], own: Iterable[str]) -> Raw:
+        """The domains without those of fixed settings; `own` are of the layer that fixes them."""
         out = {key for key in fixed if domains.get(key) is not None}
-        if METHODS_BY & set(
-            fixed
-        ):  # a method or preset that is fixed decides, whichever of the two was searched
-            out |= METHODS_BY & set(domains)
+        if METHODS_BY & set(fixed):  # whichever of method and preset is fixed decides about both
+            out |= (METHODS_BY & set(domains)) - set(own)
         self.notes += [
             f"{self._fixed.get(key, f'{key} follows')}, so it is not searched" for key in sorted(out)
         ]

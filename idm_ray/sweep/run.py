@@ -3,6 +3,7 @@
 import shutil
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import ray
@@ -35,7 +36,14 @@ from idm_ray.sweep.view.board import Board
 from idm_ray.sweep.view.live import Display
 
 
-def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, progress: Progress) -> Outcome:
+def run_sweep(
+    config: Config,
+    folder: Path,
+    console: Console,
+    verbosity: int,
+    progress: Progress,
+    notes: Sequence[str] = (),
+) -> Outcome:
     """Run or resume the sweep in `folder`.
 
     Args:
@@ -44,6 +52,7 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
         console: for the table and messages.
         verbosity: -1, 0 or 1.
         progress: told about the building of an image store.
+        notes: said before the first trial.
 
     Raises:
         UserError: whatever can be known to be wrong, when nothing was started or written; or MLflow's store cannot
@@ -71,7 +80,7 @@ def run_sweep(config: Config, folder: Path, console: Console, verbosity: int, pr
                     console,
                     verbosity,
                 )
-                return _Run(config, folder, data, study, tracker, stop, closing, display).go(plan)
+                return _Run(config, folder, data, study, tracker, stop, closing, display).go(plan, notes)
         finally:
             ray.shutdown()
 
@@ -94,7 +103,7 @@ class _Run:
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display = closing, display
 
-    def go(self, plan: Plan) -> Outcome:
+    def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
         tags = tags_of(self._config, self._data)
         sides = (
@@ -112,7 +121,7 @@ class _Run:
         state, reason = "error", ""
         try:
             with self._display, pulse.heard_by(self._display.heard):
-                self._introduce(plan)
+                self._introduce(plan, notes)
                 self._tune(conductor, plan.concurrent + plan.spare)
                 if sides:
                     sides.end()
@@ -126,9 +135,11 @@ class _Run:
             outcome = self._closing.close(state, reason)
         return outcome
 
-    def _introduce(self, plan: Plan) -> None:
+    def _introduce(self, plan: Plan, notes: Sequence[str]) -> None:
         trials, say = self._config.sweep.trials, self._display.say
         say(f"sweep {self._folder.name}: {trials} trials, {plan.concurrent} at a time, in {self._folder}")
+        for note in notes:
+            say(note)
         say(plan.text)
         say(in_the_end(self._config, self._data.outline))
         if len(self._study.trials) > trials:

@@ -3,18 +3,20 @@
 import pytest
 import torch
 
-from idm_ray.bench.options import parser, resolve
-from idm_ray.bench.run import PARTS
+from idm_ray.bench.amounts import PARTS
+from idm_ray.bench.options import resolve
+from idm_ray.bench.run import MEASURES
 from idm_ray.bench.scene import base_scene
 from idm_ray.bench.variants import choose_variants, fastest
+from idm_ray.commands.bench import command
 from idm_ray.errors import UserError
 
 CPU = torch.device("cpu")
 
 
 def options(*arguments):
-    titles = {name: part.title for name, part in PARTS.items()}
-    return resolve(parser(titles).parse_args(["--device", "cpu", *arguments]), tuple(PARTS))
+    context = command.make_context("bench", ["--device", "cpu", *arguments])
+    return resolve(context.params)
 
 
 @pytest.mark.parametrize(
@@ -68,3 +70,7 @@ def test_the_plain_reference_comes_first_and_no_way_twice():
     assert names[:2] == ["plain fp32", "ours fp32 eager"]
     assert len({(variant.plain, variant.compute) for variant in variants}) == len(variants)
     assert [variant.precision for variant in fastest(variants)] == ["fp32", "fp32", "bf16"]
+
+
+def test_every_part_has_a_title_and_is_measured():
+    assert list(PARTS) == list(MEASURES)

@@ -38,7 +38,7 @@ def test_tables_go_to_standard_output_and_progress_to_standard_error(quick):
 
 def test_the_report_tells_machine_versions_commit_and_command(quick):
     _, report = quick
-    assert report["command"][:3] == ["scripts/bench.py", "--quick", "--device"]
+    assert report["command"][:4] == ["idm-ray", "bench", "--quick", "--device"]
     assert report["machine"]["cpu"]
     assert (report["machine"]["threads"], report["machine"]["gpu"]) == (1, None)
     assert {"python", "torch", "torchvision", "idm_ray"} <= set(report["versions"])

@@ -8,11 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
-from rich.console import Console
 
-from idm_ray.commands import sweep as command
-from idm_ray.errors import UserError
-from idm_ray.sweep.run import run_sweep
 from idm_ray.sweep.search.study import SweepStudy
 
 
@@ -38,25 +34,19 @@ def images(folder, per_class):
     return folder
 
 
-def sweep(default_config, arguments):
-    parsed = command.parser(default_config).parse_intermixed_args(list(arguments))
-    config, folder = command.resolve(parsed)
-    run_sweep(config, folder, Console(quiet=True), -1, lambda *_: None)
-
-
 @pytest.fixture
-def refused(tmp_path, monkeypatch):
-    """The line that arguments are refused with; checks that nothing was written."""
+def line(refused, tmp_path, monkeypatch):
+    """The line that a sweep is refused with, and a dry run of it; checks that nothing was written."""
     monkeypatch.chdir(tmp_path)
 
-    def attempt(*arguments, config="dataset: {name: digits}\n"):
+    def attempt(*arguments, config="dataset: {name: digits}\n", look=True):
         (tmp_path / "config.yaml").write_text(config)
         before = sorted(path for path in tmp_path.rglob("*"))
-        with pytest.raises(UserError) as caught:
-            sweep(tmp_path / "config.yaml", arguments)
+        told = refused("sweep", "config.yaml", *arguments)
+        if look:
+            assert refused("sweep", "config.yaml", *arguments, "--dry-run") == told
         assert sorted(path for path in tmp_path.rglob("*")) == before
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
+        return told
 
     return attempt
 
@@ -74,19 +64,11 @@ def refused(tmp_path, monkeypatch):
         (["search.condense.lrr={choice: [1]}"], ["search.condense.lrr", "condense.lr"]),
         (["search.condense.ipc={uniform: [1, 5]}"], ["condense.ipc", "integer"]),
         (["net.depth=7"], ["net.depth 7", "8x8"]),
-        (["--gpus-per-trial", "0.25"], ["gpus_per_trial is 0.25", "0 GPUs", "--gpus-per-trial 0"]),
-        (["compute.device=cuda"], ["cuda"]),
-        (["compute.precision=tf32"], ["tf32 is for CUDA devices"]),
         (["condense.method=dc", "condense.ipc=130"], ["ipc 130", "has 125", "evaluate.references=[]"]),
-        (["--cpus-per-trial", "999"], ["cpus_per_trial is 999"]),
-        (["--resume", "never"], ["no sweep never", "known are none"]),
-        (["--resume", "latest"], ["no sweep in runs yet"]),
         (["--name", "../up"], ["../up"]),
         (["--address", "here"], ["host:port", "here"]),
-        (["--tracking-uri", "http://127.0.0.1:9"], ["http://127.0.0.1:9", "cannot be reached"]),
         (["sweep.sampler=grid"], ["grid", "condense.lambda_reg is continuous"]),
         (["dataset.validation=0"], ["validation"]),
-        (["missing.yaml"], ["missing.yaml", "cannot be read"]),
         (["condense.lr"], ["condense.lr"]),
         (
             [
@@ -95,83 +77,133 @@ def refused(tmp_path, monkeypatch):
             ],
             ["method dm", "search.queue.train_steps=null search.condense.partition=null"],
         ),
+        (["condense.partition=40"], ["partition 40", "8x8", "1 to 8"]),
+        (
+            ["condense.lr=1", "search.condense.lr={uniform: [0.1, 1]}"],
+            ["condense.lr is fixed (1) and searched", "leave one of them out"],
+        ),
+        (["search.dataset.root={choice: [a, b]}"], ["search.dataset.root", "different images"]),
         (["net.name=mlp", "net.norm=batch"], ["net.norm does not apply to mlp", "net.norm=null"]),
         (["search={net.name: {choice: [convnet, vgg11]}}"], ["net.name vgg11", "at least 28x28"]),
     ],
 )
-def test_it_is_told_in_one_line(refused, arguments, words):
-    line = refused(*arguments)
+def test_it_is_told_in_one_line(line, arguments, words):
+    told = line(*arguments)
     for word in words:
-        assert word in line
+        assert word in told
 
 
-def test_the_file_of_an_unknown_key_is_named(refused):
-    line = refused(config="condens: {ipc: 1}\n")
-    assert "config.yaml" in line
-    assert "condense" in line
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--gpus-per-trial", "0.25"], ["gpus_per_trial is 0.25", "0 GPUs", "--gpus-per-trial 0"]),
+        (["compute.device=cuda"], ["cuda"]),
+        (["compute.precision=tf32"], ["tf32 is for CUDA devices"]),
+        (["--cpus-per-trial", "999"], ["cpus_per_trial is 999"]),
+        (["--tracking-uri", "http://127.0.0.1:9"], ["http://127.0.0.1:9", "cannot be reached"]),
+    ],
+)
+def test_what_this_machine_lacks_is_told_in_one_line_and_may_be_looked_at(line, arguments, words):
+    told = line(*arguments, look=False)
+    for word in words:
+        assert word in told
 
 
-def test_yaml_that_is_none_is_told_with_its_line(refused):
-    assert "line 2" in refused(config="dataset: {name: digits}\n]\n")
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--resume", "never"], ["no sweep never", "known are none"]),
+        (["--resume", "latest"], ["no sweep in runs yet"]),
+        (["--resume", "never", "config.yaml"], ["leave out CONFIG"]),
+        (["--calibrate"], ["together with --dry-run"]),
+        (["digits", "cifar10_cpu"], ["one config is enough"]),
+        (["digts"], ["digts", "did you mean digits?"]),
+        (["--trails", "3"], ["--trails", "--trials"]),
+        (["--trials", "many"], ["--trials", "many"]),
+    ],
+)
+def test_a_command_line_that_makes_no_sense_is_told_in_one_line(
+    refused, tmp_path, monkeypatch, arguments, words
+):
+    monkeypatch.chdir(tmp_path)
+    told = refused("sweep", *arguments)
+    for word in words:
+        assert word in told
+    assert list(tmp_path.iterdir()) == []
 
 
-def test_an_address_nobody_answers_at(refused):
+def test_the_file_of_an_unknown_key_is_named(line):
+    told = line(config="condens: {ipc: 1}\n")
+    assert "config.yaml" in told
+    assert "condense" in told
+
+
+def test_yaml_that_is_none_is_told_with_its_line(line):
+    assert "line 2" in line(config="dataset: {name: digits}\n]\n")
+
+
+def test_an_address_nobody_answers_at(line):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    assert f"127.0.0.1:{port}" in refused("--address", f"127.0.0.1:{port}")
+    assert f"127.0.0.1:{port}" in line("--address", f"127.0.0.1:{port}")
 
 
-def test_an_empty_class_folder_is_named(refused, tmp_path):
+def test_an_empty_class_folder_is_named(line, tmp_path):
     images(tmp_path / "set", {"ant": 4, "bee": 0})
-    line = refused("dataset.name=folder", "dataset.root=set", "dataset.image_size=8")
-    assert "bee" in line
+    told = line("dataset.name=folder", "dataset.root=set", "dataset.image_size=8")
+    assert "bee" in told
 
 
-def test_a_class_with_too_few_images_is_named_with_their_number(refused, tmp_path):
+def test_a_class_with_too_few_images_is_named_with_their_number(line, tmp_path):
     images(tmp_path / "set", {"ant": 30, "bee": 3})
-    line = refused(
+    told = line(
         "dataset.name=folder", "dataset.root=set", "dataset.image_size=8", "condense.ipc=2",
         "search={condense.partition: {choice: [1, 2]}}",
     )  # fmt: skip
-    assert "'bee' has 2" in line
-    assert "= 8" in line
+    assert "'bee' has 2" in told
+    assert "= 8" in told
 
 
-def test_an_unreadable_image_is_named(refused, tmp_path):
+def test_an_unreadable_image_is_named(line, tmp_path):
     images(tmp_path / "set", {"ant": 4, "bee": 4})
     (tmp_path / "set" / "train" / "bee" / "2.png").write_bytes(b"no image")
-    line = refused("dataset.name=folder", "dataset.root=set", "dataset.image_size=8")
-    assert "2.png" in line
+    told = line("dataset.name=folder", "dataset.root=set", "dataset.image_size=8")
+    assert "2.png" in told
 
 
 @pytest.mark.parametrize(
     ("columns", "missing"),
     [({"label": [0]}, "image"), ({"image": [{"bytes": png(), "path": "a"}]}, "label")],
 )
-def test_parquet_without_a_column_names_it(refused, tmp_path, columns, missing):
+def test_parquet_without_a_column_names_it(line, tmp_path, columns, missing):
     parquet(tmp_path / "set", **columns)
-    assert missing in refused("dataset.name=parquet", "dataset.root=set")
+    assert missing in line("dataset.name=parquet", "dataset.root=set")
 
 
-def test_a_name_that_exists_is_refused(refused, tmp_path, tiny_config):
+def test_a_name_that_exists_is_refused(line, refused, tmp_path, tiny_config):
     (tmp_path / "runs" / "mine").mkdir(parents=True)
     SweepStudy(tiny_config(), tmp_path / "runs" / "mine" / "study.db")
-    line = refused("--name", "mine")
-    assert "--resume mine" in line
-    assert "known are mine" in refused("--resume", "other")
+    assert "--resume mine" in line("--name", "mine")
+    assert "known are mine" in refused("sweep", "--resume", "other")
 
 
-def test_a_resumed_sweep_keeps_the_settings_of_its_trials(refused):
-    assert "condense" in refused("--resume", "mine", "condense.ipc=2")
+@pytest.mark.parametrize("word", ["condense.ipc=2", "search.condense.lr={choice: [1]}"])
+def test_a_resumed_sweep_keeps_the_settings_of_its_trials(refused, word):
+    told = refused("sweep", "--resume", "mine", word)
+    assert told.endswith(f"got {word.partition('.')[0]}")
 
 
-def test_an_output_folder_that_is_a_file_is_refused(refused, tmp_path):
+def test_an_output_folder_that_is_a_file_is_refused(line, tmp_path):
     (tmp_path / "file").write_text("")
-    assert "file" in refused("--output-dir", "file/runs")
+    assert "file" in line("--output-dir", "file/runs")
 
 
-def test_calibrate_alone_is_refused(tmp_path):
-    parsed = command.parser(tmp_path / "digits.yaml").parse_args(["--calibrate"])
-    with pytest.raises(UserError, match="together with --dry-run"):
-        command.resolve(parsed)
+def test_a_data_set_of_one_class_is_refused(line, tmp_path):
+    images(tmp_path / "set", {"ant": 4})
+    assert "at least 2 classes" in line("dataset.name=folder", "dataset.root=set", "dataset.image_size=8")
+
+
+def test_a_setting_that_a_file_fixes_and_searches_is_refused(line):
+    config = "condense: {lr: 0.2}\nsearch: {condense.lr: {uniform: [0.1, 1]}}\n"
+    assert "config.yaml: condense.lr is fixed (0.2) and searched" in line(config=config)

@@ -1,4 +1,4 @@
-"""scripts/condense.py and scripts/evaluate.py as a user starts them."""
+"""`idm-ray condense` and the scripts as a user starts them."""
 
 import json
 import os
@@ -33,7 +33,7 @@ def start(tmp_path):
 
 
 def finish(process):
-    output, errors = process.communicate(timeout=120)
+    output, errors = process.communicate()
     return process.returncode, output, errors
 
 
@@ -54,28 +54,64 @@ def test_interrupted_and_resumed_a_condensation_gives_the_same_bits(start, tmp_p
     assert torch.equal(sets[0].images, sets[1].images)
 
 
-def test_a_set_is_condensed_evaluated_and_evaluated_again(start, tmp_path):
-    config = str(ROOT / "tune_configs" / "digits.yaml")
-    code, output, errors = finish(
-        start(
-            "condense.py",
-            config,
-            *SMALL,
-            "condense.iterations=2",
-            "evaluate.references=[]",
-            "--out",
-            "out",
-            "--json",
-        )
-    )
-    assert code == 0, errors
-    first = json.loads(output)
+def test_a_set_is_condensed_evaluated_and_evaluated_again(call, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = call(
+        "condense", "digits", *SMALL, "condense.iterations=2", "evaluate.references=[]", "--out", "out", "--json"
+    )  # fmt: skip
+    assert done.code == 0, done.errors
+    first = json.loads(done.output)
     assert first == json.loads((tmp_path / "out" / "result.json").read_text())
-    code, output, errors = finish(start("evaluate.py", "out/condensed", "--json"))
-    assert code == 0, errors
-    assert json.loads(output)["mean"] == first["test_accuracy_mean"]
-    code, _, errors = finish(start("condense.py", config, "--out", "out"))
-    assert (code, errors.count("\n")) == (2, 1)
-    assert "--resume" in errors
-    code, _, errors = finish(start("evaluate.py", "out"))
-    assert (code, errors.count("\n")) == (2, 1)
+    again = call("evaluate", "out/condensed", "--json")
+    assert json.loads(again.output)["mean"] == first["test_accuracy_mean"]
+    assert "--resume" in refused("condense", "digits", "--out", "out")
+    assert "not a condensed set" in refused("evaluate", "out")
+
+
+def test_a_reference_that_cannot_be_drawn_is_refused_before_anything_is_computed(
+    refused, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    told = refused("condense", "digits", *SMALL, "condense.init=noise", "condense.ipc=200", "--out", "out")
+    assert "ipc 200" in told
+    assert "evaluate.references=[]" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_condensation_that_diverges_says_so_and_keeps_its_last_good_state(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arguments = ("digits", *SMALL, "condense.iterations=40", "condense.lr=1e30", "--out", "out")
+    done = call("condense", *arguments)
+    assert done.code == 4
+    assert "diverged" in done.output
+    assert "lower condense.lr" in " ".join(done.output.split())
+    assert not (tmp_path / "out" / "result.json").exists()
+
+
+def test_a_script_is_the_command_of_its_name(start, tmp_path):
+    process = start("condense.py", "digits", "condense.lrr=1", "--out", "out")
+    assert finish(process) == (
+        2,
+        "",
+        "error: command line: condense.lrr is not a setting; did you mean condense.lr?\n",
+    )
+
+
+def test_a_script_finds_the_environment_beside_it(tmp_path):
+    (tmp_path / "scripts").mkdir()
+    for file in (ROOT / "scripts").glob("*.py"):
+        (tmp_path / "scripts" / file.name).write_bytes(file.read_bytes())
+    script = tmp_path / "scripts" / "sweep.py"
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", str(script)], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "make setup" in done.stderr
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    (tmp_path / ".venv" / "bin" / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / ".venv" / "bin" / "python").chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-S", "-E", str(script), "--help"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Usage: idm-ray sweep" in done.stdout

@@ -1,21 +1,42 @@
-from dataclasses import replace
-
 import pytest
-from rich.progress import Progress
+from rich.console import Console
 
-from idm_ray.commands.terminal import epoch_progress
-from idm_ray.evaluation import full_protocol
+from idm_ray.commands.terminal import Bars, exit_code
+from idm_ray.errors import UserError
 
 
-@pytest.mark.parametrize("order", ["one after another", "side by side"])
-def test_a_bar_counts_the_epochs_of_all_nets(small_config, small_data, cpu, order):
-    progress = Progress(disable=True)
-    protocol = replace(full_protocol(small_config("evaluate.epochs=3"), small_data(), cpu), repeats=(2, 4))
-    tick = epoch_progress(progress, "evaluate", protocol)
-    told = [(repeat, epoch) for repeat in protocol.repeats for epoch in range(3)]
-    for count, at in enumerate(
-        told if order == "one after another" else sorted(told, key=lambda at: at[1]), 1
-    ):
-        tick(*at)
-        assert progress.tasks[0].completed == count
-    assert progress.finished
+def raising(error):
+    def call():
+        raise error
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("call", "code", "told"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 3, 3, ""),
+        (
+            raising(UserError("condense.lr must be above 0;\n got 0")),
+            2,
+            "error: condense.lr must be above 0; got 0\n",
+        ),
+        (raising(KeyboardInterrupt()), 130, ""),
+    ],
+)
+def test_a_command_ends_with_its_code_and_one_line(call, code, told, capsys):
+    assert exit_code(call) == code
+    assert capsys.readouterr().err == told
+
+
+def test_our_own_fault_shows_where(capsys):
+    assert exit_code(raising(ZeroDivisionError("by zero"))) == 1
+    assert "ZeroDivisionError: by zero" in capsys.readouterr().err
+
+
+def test_bars_come_and_go(capsys):
+    with Bars(Console(force_terminal=True, width=100)) as bars:
+        for done in range(1, 4):
+            bars("build digits", done, 3, "checked")
+    assert "build digits" in capsys.readouterr().out

@@ -34,12 +34,21 @@ def test_a_row_is_that_net_evaluated_alone_beside_random_images(protocol, conden
         assert row.random.runs == evaluate_random(alone, 2, partition=2).runs
 
 
-def test_nothing_is_trained_when_a_net_does_not_fit(protocol, condensed):
+def test_a_net_that_does_not_fit_has_a_row_that_says_why(protocol, condensed):
     own = protocol()
     told = []
-    nets = nets_named(["mlp", "vgg11"], own.config)
+    nets = nets_named(["vgg11", "mlp"], own.config)
+    vgg, mlp = transfer(*condensed, nets, own, lambda what, _: told.append(what))
+    assert (vgg.condensed, vgg.random, mlp.problem) == (None, None, "")
+    assert "vgg11 needs images of at least 32x32" in vgg.problem
+    assert told == ["mlp", "mlp, random images"]
+
+
+def test_nothing_is_trained_when_no_net_fits(protocol, condensed):
+    own = protocol()
+    told = []
     with pytest.raises(UserError, match="vgg11 needs images of at least 32x32"):
-        list(transfer(*condensed, nets, own, lambda *what: told.append(what)))
+        list(transfer(*condensed, nets_named(["vgg11"], own.config), own, lambda *what: told.append(what)))
     assert not told
 
 

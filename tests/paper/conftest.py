@@ -7,16 +7,6 @@ from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.request import Request
 from idm_ray.settings.reading import parse_overrides
 
-TINY = (
-    "net.width=4",
-    "net.depth=1",
-    "condense.batch_real=8",
-    "queue.batch=8",
-    "queue.train_steps=1",
-    "compute.precision=fp32",
-    "compute.compile=off",
-)
-
 
 @pytest.fixture
 def request_for():

@@ -5,7 +5,7 @@ import pytest
 from idm_ray.paper.experiments import EXPERIMENTS
 from idm_ray.paper.measures import KINDS
 from idm_ray.paper.printed import published_for
-from idm_ray.paper.request import CONFIGS, MAIN
+from idm_ray.paper.request import CONFIGS
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.published import WHOLE
 from idm_ray.settings.reading import read_yaml
@@ -26,7 +26,7 @@ def test_a_config_is_a_grid_of_trials_that_are_all_evaluated_or_none(path):
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_config_opens_with_its_command_and_says_what_was_not_run(path):
     head = path.read_text().partition("\n\n")[0]
-    assert head.splitlines()[0].startswith(f"#   python scripts/reproduce.py {path.stem}")
+    assert head.splitlines()[-1].startswith(f"#   idm-ray reproduce {path.stem}")
     assert "Not run at full scale here" in " ".join(head.replace("#", "").split())
 
 
@@ -56,7 +56,7 @@ def test_published_figures_of_the_papers_own_place_belong_to_cells(name, request
         cells = {(row, net) for row, _ in cells for net in experiment.columns}
     if experiment.kind == "continual":
         cells = {(f"{row}, {steps} steps", 100) for row, _ in cells for steps in experiment.columns}
-    published = published_for(experiment, *request.place, configs[MAIN])
+    published = published_for(experiment, *request.place, request.authors_config())
     assert {key for key in published if key[0] != WHOLE} <= cells
     assert bool(published) == (name != "fig4")
 
@@ -68,13 +68,13 @@ def test_published_figures_of_the_papers_own_place_belong_to_cells(name, request
 ])  # fmt: skip
 def test_published_figures_are_those_of_the_paper(name, key, mean, request_for):
     request = request_for(name)
-    assert published_for(request.experiment, *request.place, request.configs()[MAIN])[key].mean == mean
+    assert published_for(request.experiment, *request.place, request.authors_config())[key].mean == mean
 
 
 def test_table_1_has_the_published_column_of_another_place(request_for):
     request = request_for("table1", dataset="cifar100", ipc=50)
-    published = published_for(request.experiment, *request.place, request.configs()[MAIN])
+    published = published_for(request.experiment, *request.place, request.authors_config())
     assert published["DM", ""].mean == 43.6
     assert ("DC", "") not in published
     request = request_for("table1", dataset="digits", ipc=50)
-    assert not published_for(request.experiment, *request.place, request.configs()[MAIN])
+    assert not published_for(request.experiment, *request.place, request.authors_config())

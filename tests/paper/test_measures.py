@@ -94,5 +94,5 @@ def test_continual_learning_is_measured_once_for_each_method_and_number_of_steps
     assert {cell.row for cell in cells} == {"IDM, 2 steps", "IDM, 5 steps"}
     assert [cell.column for cell in cells] == [5, 10, 2, 4, 6, 8, 10]
     assert all(len(cell.runs) == 2 for cell in cells)
-    monkeypatch.setattr("idm_ray.paper.measures.continual_command", None)
+    monkeypatch.setattr("idm_ray.paper.measures.Memories", None)
     assert measured(work) == cells

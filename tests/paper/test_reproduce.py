@@ -1,32 +1,31 @@
 """`scripts/reproduce.py` from its command line to its files."""
 
-import io
 import json
+import re
 import subprocess
 import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import TINY
-from rich.console import Console
 
-from idm_ray.commands import reproduce as command
-from idm_ray.errors import UserError
 from idm_ray.paper.experiments import EXPERIMENTS
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce.py"
+TINY = (
+    "net.width=4",
+    "net.depth=1",
+    "condense.batch_real=8",
+    "queue.batch=8",
+    "queue.train_steps=1",
+    "compute.precision=fp32",
+    "compute.compile=off",
+)
 NAME = "fig5-digits-ipc1-scaled-0.0005"
 FIG5 = (
     "fig5", "--dataset", "digits", "--ipc", "1", "--scale", "0.0005", *TINY,
     "search.condense.lambda_reg={choice: [5, 50]}", "condense.partition=1",
 )  # fmt: skip
-
-
-def run(*arguments):
-    """The exit code and what was printed, in this process."""
-    output = io.StringIO()
-    return command.run(list(arguments), Console(file=output, width=400)), output.getvalue()
 
 
 def state_of(folder):
@@ -39,7 +38,9 @@ def state_of(folder):
 
 
 @pytest.mark.ray
-def test_an_experiment_is_run_and_drawn_and_what_is_done_is_not_run_again(tmp_path, monkeypatch):
+def test_an_experiment_is_run_and_drawn_and_what_is_done_is_not_run_again(
+    call, refused, tmp_path, monkeypatch
+):
     done = subprocess.run(
         [sys.executable, str(SCRIPT), *FIG5], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
@@ -61,18 +62,18 @@ def test_an_experiment_is_run_and_drawn_and_what_is_done_is_not_run_again(tmp_pa
     sweep = tmp_path / "runs" / f"paper-{NAME}"
     before = state_of(sweep), {path: content for path, (_, content) in state_of(folder).items()}
     monkeypatch.chdir(tmp_path)
-    code, output = run(*FIG5)
-    assert code == 0
-    assert "done before, not run again" in output
+    again = call("reproduce", *FIG5)
+    assert again.code == 0
+    assert "done before, not run again" in again.output
     assert (state_of(sweep), {path: content for path, (_, content) in state_of(folder).items()}) == before
-    with pytest.raises(UserError, match=r"begun with another net.width; .*--output-dir"):
-        run(*FIG5, "net.width=6")
+    assert re.search(
+        r"begun with another net.width; .*--output-dir", refused("reproduce", *FIG5, "net.width=6")
+    )
 
 
-def test_the_list_shows_every_experiment_and_starts_nothing(tmp_path, monkeypatch):
+def test_the_list_shows_every_experiment_and_starts_nothing(call, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, output = run("LIST", "--scale", "0.02")
-    assert code == 0
+    output = call("reproduce", "LIST", "--scale", "0.02").output
     for name, experiment in EXPERIMENTS.items():
         title, facts = next(pair for pair in pairwise(output.splitlines()) if pair[0].startswith(f"{name} "))
         assert experiment.title in title
@@ -87,10 +88,7 @@ def test_the_list_shows_every_experiment_and_starts_nothing(tmp_path, monkeypatc
     (("fig5", "--dataset", "digits", "net.widht=3"), "did you mean net.width?"),
     (("table1", "--dataset", "digits", "dataset.root=missing", "dataset.name=parquet"), "missing"),
 ])  # fmt: skip
-def test_bad_input_is_one_line_and_exit_2(arguments, words, tmp_path, monkeypatch):
+def test_bad_input_is_one_line_and_exit_2(refused, arguments, words, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError) as caught:
-        run(*arguments)
-    assert words in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert words in refused("reproduce", *arguments)
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ from idm_ray.paper.request import MAIN, Request, settings_changed
 def test_the_papers_own_place_takes_the_file_as_it_is(request_for):
     config = request_for("fig5").configs()[MAIN]
     assert (config.dataset.name, config.condense.ipc, config.condense.iterations) == ("cifar100", 10, 20_000)
-    assert (config.condense.lambda_reg, config.queue.train_steps) == (10, 50)
+    assert (config.condense.batch_real, config.queue.train_steps) == (256, 50)
     assert request_for("fig5", dataset="cifar100", ipc=10).configs()[MAIN] == config
 
 

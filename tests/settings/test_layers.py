@@ -3,14 +3,17 @@ from pathlib import Path
 
 import pytest
 
+import idm_ray
 from idm_ray.errors import UserError
-from idm_ray.settings.layers import build_config, setting_keys, with_point
+from idm_ray.settings.keys import setting_keys
+from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.presets import METHOD_PRESETS, PRESETS
 from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import NetConfig, SweepConfig
+from idm_ray.settings.shipped import CONFIGS
 
-ROOT = Path(__file__).resolve().parents[2]
-CONFIGS = sorted((ROOT / "tune_configs").glob("*.yaml"))
+PACKAGE = Path(idm_ray.__file__).parent
+FILES = sorted((*CONFIGS.glob("*.yaml"), *CONFIGS.glob("authors/*.yaml")))
 
 
 def build(*overrides, file=None):
@@ -24,11 +27,14 @@ def refused(*overrides, file=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(CONFIGS).as_posix())
 def test_every_config_loads_and_its_header_gives_its_command(path):
     build_config((str(path), read_yaml(path)))
-    assert path.read_text().startswith("#")
-    assert f"scripts/sweep.py tune_configs/{path.name}" in path.read_text().splitlines()[0]
+    head = path.read_text().partition("\n\n")[0]
+    assert head.startswith("# yaml-language-server: $schema=")
+    command = "condense" if path.parent.name == "authors" else "sweep"
+    name = path.relative_to(CONFIGS).with_suffix("").as_posix()
+    assert f"#   idm-ray {command} {name}" in head
 
 
 def test_later_layers_win():
@@ -143,9 +149,7 @@ def test_every_setting_is_read_somewhere(key):
     if key in ("condense.method", "condense.preset"):
         return  # they are read as layers: see the tests of presets above
     name = key.rpartition(".")[2]
-    sources = [
-        path for path in (ROOT / "idm_ray").rglob("*.py") if path.name not in ("config.py", "presets.py")
-    ]
+    sources = [path for path in PACKAGE.rglob("*.py") if path.parent.name != "settings"]
     assert any(re.search(rf"\.{name}\b", path.read_text()) for path in sources)
 
 

@@ -72,7 +72,7 @@ def test_a_loss_that_is_not_finite_ends_the_trial(tiny_config, tmp_path):
 def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
     trial = CondensationTrial.__new__(CondensationTrial)
     raw = tiny_config("condense.lr=1e30").to_raw()
-    trial.setup({"number": 0, "folder": str(tmp_path), "config": raw, "real": None})
+    trial.setup({"number": 0, "folder": str(tmp_path), "config": raw, "real": None, "pulse": "gone"})
     result = trial.step()
     while not result["done"]:
         result = trial.step()

@@ -16,11 +16,8 @@ from idm_ray.sweep.view import summary
 def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
     """Run or resume; returns the exit code."""
     console = Console(stderr=as_json)
-    if verbosity >= 0:
-        for note in resolved.notes:
-            say(console, note)
     with shown(console, quiet=verbosity < 0) as progress:
-        outcome = run_sweep(resolved.config, folder, console, verbosity, progress)
+        outcome = run_sweep(resolved.config, folder, console, verbosity, progress, resolved.notes)
     for problem in outcome.problems:
         say(console, problem, "yellow")
     for line in summary.lines(outcome.summary, folder, outcome.tracking_uri):

@@ -54,19 +54,29 @@ def plain(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def show_nets(rows: Sequence[NetRow], console: Console) -> None:
-    """A row for the set and one for random images on each net."""
+    """A row for the set and one for random images on each net; a net that does not fit has one that says so."""
     cells = [
-        (row.net.name, name, *figures(evaluation))
+        (
+            row.net.name,
+            name,
+            *(figures(evaluation) if evaluation else (row.problem, *("",) * (len(FIGURES) - 1))),
+        )
         for row in rows
         for name, evaluation in ((CONDENSED, row.condensed), (RANDOM, row.random))
+        if evaluation or name == CONDENSED
     ]
     show("test accuracy in percent", ("net", "set", *FIGURES), cells, console)
 
 
 def plain_nets(rows: Sequence[NetRow]) -> list[dict[str, Any]]:
-    """Net, set and random images of each row."""
+    """Net, set and random images of each row; null where the net does not fit."""
     return [
-        {"net": row.net.model_dump(), "condensed": plain(row.condensed), "random": plain(row.random)}
+        {
+            "net": row.net.model_dump(),
+            "condensed": row.condensed and plain(row.condensed),
+            "random": row.random and plain(row.random),
+            "problem": row.problem,
+        }
         for row in rows
     ]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from idm_ray.evaluation import Alignment, NetRow
+from idm_ray.evaluation import Alignment, Evaluation, NetRow
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.tracking.store import find_experiment, one_attempt
 
@@ -35,13 +35,16 @@ def log_evaluation(
         client = MlflowClient(tracking_uri=uri)
         experiment = find_experiment(client, EXPERIMENT, artifacts if uri.startswith(SQLITE) else None)
         for row in rows:
+            if row.condensed is None or row.random is None:
+                continue  # the net does not fit the images
             params = {
                 **_params(folder, config),
                 "net": row.net.name,
                 "epochs": row.condensed.epochs,
                 "repeats": len(row.condensed.runs),
             }
-            metrics = [Metric(key, value, _now(), 0) for key, value in _metrics(row).items()]
+            found = _metrics(row.condensed, row.random)
+            metrics = [Metric(key, value, _now(), 0) for key, value in found.items()]
             _record(client, experiment, f"{folder.resolve().name} on {row.net.name}", params, metrics)
         if alignment:
             params = {
@@ -82,14 +85,14 @@ def _params(folder: Path, config: Config) -> dict[str, object]:
     }
 
 
-def _metrics(row: NetRow) -> dict[str, float]:
+def _metrics(condensed: Evaluation, random: Evaluation) -> dict[str, float]:
     metrics = {
-        "test_accuracy_mean": row.condensed.mean,
-        "test_accuracy_std": row.condensed.std,
-        "random_accuracy_mean": row.random.mean,
-        "random_accuracy_std": row.random.std,
-        "seconds": row.condensed.seconds,
+        "test_accuracy_mean": condensed.mean,
+        "test_accuracy_std": condensed.std,
+        "random_accuracy_mean": random.mean,
+        "random_accuracy_std": random.std,
+        "seconds": condensed.seconds,
     }
-    if row.condensed.interval:
-        metrics["test_accuracy_low"], metrics["test_accuracy_high"] = row.condensed.interval
+    if condensed.interval:
+        metrics["test_accuracy_low"], metrics["test_accuracy_high"] = condensed.interval
     return metrics

@@ -36,10 +36,10 @@ class Display:
         self._trials, self._length = trials, length
         self._console, self._verbosity = console, verbosity
         self._began = time.monotonic()
-        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
         self._fancy = console.is_terminal and verbosity >= 0
         self._pace, self._lines = Pace(), Lines(self.say)
         self._total, self._far = 0, ""
+        self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
 
     def __enter__(self) -> "Display":
         if self._fancy:

@@ -88,7 +88,7 @@ def two_nodes(monkeypatch):
         [sys.executable, "-c", CLUSTER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as cluster:
         yield cluster.stdout.readline().strip()
-        cluster.communicate(timeout=60)
+        cluster.communicate()
 
 
 def alone(config):

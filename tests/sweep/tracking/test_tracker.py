@@ -115,7 +115,7 @@ def write_a_trial(tracker, number, picture, results):
     tracker.end_trial(number, "COMPLETE")
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=1200):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
@@ -466,12 +466,12 @@ class Server:
                 self._command, cwd=self._folder, stdout=log, stderr=log, start_new_session=True,
                 env={**os.environ, **settings},
             )  # fmt: skip
-        wait_for(self._answers, 60)
+        wait_for(self._answers)
 
     def kill(self):
         if self._process.poll() is None:
             os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(30)
+            self._process.wait()
 
     def _answers(self):
         assert self._process.poll() is None, (self._folder / "server.log").read_text()

@@ -3,16 +3,16 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from optuna.trial import TrialState
 from PIL import Image
 
-from idm_ray.errors import UserError
 from idm_ray.settings.published import table1
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.view.report import charts as figures
-from idm_ray.sweep.view.report import report_of, write_report
+from idm_ray.sweep.view.report import write_report
 
 EVALUATION = {"runs": [40.0, 42.0], "seconds": 3.0, "epochs": 10}
 
@@ -110,7 +110,7 @@ def test_a_report_holds_all_that_it_shows(sweep):
     assert ["trial 0001 (best)", "41.00 +- 1.00 % (2 nets, 10 epochs)", "28.29 to 53.71 %"] in page.rows
     assert "<script>alert(1)</script>" in page.text
     assert "Which lambda_reg and partition makes 1 synthetic image per class of digits" in page.text
-    assert "python scripts/sweep.py --resume made" in page.text
+    assert "idm-ray sweep --resume made" in page.text
 
 
 @pytest.mark.parametrize(
@@ -159,11 +159,15 @@ def test_the_front_is_what_no_cheaper_trial_reaches():
     assert figures.pareto(points) == sorted(better)
 
 
-def test_a_sweep_is_found_by_name_by_folder_and_as_the_latest(sweep, monkeypatch):
+def test_a_sweep_is_found_by_name_by_folder_and_as_the_latest(call, refused, sweep, monkeypatch):
     folder = sweep([50.0])
     monkeypatch.chdir(folder.parent.parent)
     output = folder.parent.relative_to(folder.parent.parent)
-    for name in ("made", "latest", str(folder)):
-        assert report_of(name, output).resolve() == folder / "report.html"
-    with pytest.raises(UserError, match="there is no sweep other in runs; known are made"):
-        report_of("other", output)
+    for name in ("made", "latest", folder):
+        assert (
+            Path(call("report", name, "--output-dir", output).output.strip()).resolve()
+            == folder / "report.html"
+        )
+    assert "there is no sweep other in runs; known are made" in refused(
+        "report", "other", "--output-dir", output
+    )
