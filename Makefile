@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+STORE := sqlite:///$(CURDIR)/runs/mlflow.db
 ARGS ?=
 
 .PHONY: sweep test lint ui setup clean
@@ -18,10 +19,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The UI of the default tracking store, on loopback only.
+# The UI of the default tracking store, on loopback only. MLflow's front page does not show the runs, so their address comes first.
 ui: $(STAMP)
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+	@mkdir -p runs
+	@$(BIN)/python -c 'import sys; from idm_ray.sweep.tracking.ui import server, stored_page; \
+	  print("\nin a few seconds open ", stored_page(sys.argv[1]), "\n", flush=True); server(sys.argv[1]).run()' $(STORE)
 
 setup: $(STAMP)
 

@@ -34,14 +34,14 @@ from idm_ray.sweep.search.study import DATABASE, SweepStudy
 from idm_ray.sweep.sharing.plan import Plan, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.stopping import Stop, StopAll
-from idm_ray.sweep.tracking.store import default_uri, reach
+from idm_ray.sweep.tracking.store import reach
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
+from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
 from idm_ray.sweep.trial import CondensationTrial
 from idm_ray.sweep.view.board import Board
 from idm_ray.sweep.view.live import Display
 from idm_ray.sweep.view.summary import REPORT_FILE, STOPPED, Summary, summarise
 
-EXPERIMENT = "idm_ray"
 CLOSE_SECONDS = 60.0
 
 
@@ -130,7 +130,7 @@ class _Run:
             sides = RealSides(config, self._folder, self._data, plan, tracker)
         conductor = Conductor(config, self._folder, tags, self._study, tracker, board, display, sides)
         conductor.on_end = lambda: self._summarise("running").write(self._folder)
-        tracker.start_sweep(_parameters(config), tags, _dataset(self._data))
+        tracker.start_sweep(_parameters(config), tags, _dataset(self._data), list(config.search))
         conductor.recall()
         conductor.release()
         self._summarise("running").write(self._folder)

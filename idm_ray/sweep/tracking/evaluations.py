@@ -11,9 +11,7 @@ from mlflow.entities import Metric, Param
 from idm_ray.evaluation import Alignment, NetRow
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.tracking.store import find_experiment, one_attempt, reach
-
-EXPERIMENT = "idm_ray"
-SQLITE = "sqlite:///"
+from idm_ray.sweep.tracking.ui import EXPERIMENT, SQLITE
 
 
 def evaluation_log(uri: str) -> Callable[[Path, Config, Sequence[NetRow], Sequence[Alignment]], None]:

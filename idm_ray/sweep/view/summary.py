@@ -1,7 +1,6 @@
 """What a sweep found, in `summary.json` and on the terminal."""
 
 import json
-import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from optuna.trial import TrialState
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
+from idm_ray.sweep.tracking.ui import experiment_page, is_remote, server
 from idm_ray.sweep.view.live import describe_point
 
 REPORT_FILE = "report.html"
@@ -125,18 +125,20 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         text.append(f"  condensed set: {folder / 'trials' / f'{summary.best_trial:04d}' / 'condensed'}")
     if (folder / REPORT_FILE).exists():
         text.append(f"  report: {folder / REPORT_FILE}")
-    text.append(f"  look at it:  {ui_command(tracking_uri)}")
+    steps = ui_steps(tracking_uri, summary.mlflow_experiment_id, summary.mlflow_run_id)
+    text += [f"  {what}:  {how}" for what, how in steps]
     text.append(
         f"  resume, or extend with --trials:  python scripts/sweep.py --resume {summary.name}{_output(folder)}"
     )
     return text
 
 
-def ui_command(tracking_uri: str) -> str:
-    """The command that opens the MLflow UI on this store, or its address."""
-    if tracking_uri.startswith("http"):
-        return f"open {tracking_uri}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --port 5000"
+def ui_steps(tracking_uri: str, experiment_id: str, run_id: str) -> list[tuple[str, str]]:
+    """What to do, and how, to see a sweep in MLflow's UI; a server has it running already."""
+    page = experiment_page(tracking_uri, experiment_id, run_id)
+    if is_remote(tracking_uri):
+        return [("look at it in MLflow", page)]
+    return [("start MLflow's UI", server(tracking_uri).command), ("and open", page)]
 
 
 def _output(folder: Path) -> str:

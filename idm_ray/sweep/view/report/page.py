@@ -22,10 +22,10 @@ from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.conductor import trial_folder
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.search.study import DATABASE, REASON, REPORT, SweepStudy, find_sweep, stored_config
-from idm_ray.sweep.tracking.store import default_uri
+from idm_ray.sweep.tracking.ui import default_uri
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
-from idm_ray.sweep.view.summary import REPORT_FILE, ui_command
+from idm_ray.sweep.view.summary import REPORT_FILE, ui_steps
 
 REFERENCES = {"random": "random real images", "whole": "whole training part"}
 STATES = {
@@ -42,7 +42,7 @@ def write_report(folder: Path, tracking_uri: str) -> Path:
 
     Args:
         folder: ``runs/<name>``.
-        tracking_uri: of MLflow, for the command that opens it.
+        tracking_uri: of MLflow, for its page of the sweep.
 
     Returns:
         the file, which holds all it shows.
@@ -131,7 +131,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         f"{len(study.in_state(TrialState.FAIL))} failed",
         "published": _published(sweep),
         "published_where": f"{config.dataset.name}, ipc {config.condense.ipc}",
-        "commands": _commands(sweep.folder, "NUMBER" if number is None else f"{number:04d}", tracking_uri),
+        "commands": _commands(sweep, "NUMBER" if number is None else f"{number:04d}", tracking_uri),
         "config": yaml.safe_dump(config.to_raw(), sort_keys=False),
         "facts": {
             "seed": config.seed,
@@ -264,7 +264,9 @@ def _beside(ours: Evaluation | None, published: Published) -> tuple[str, str]:
     return f"{ours.mean:.2f} +- {ours.std:.2f}", f"{ours.mean - published.mean:+.2f}"
 
 
-def _commands(folder: Path, best: str, tracking_uri: str) -> list[tuple[str, str]]:
+def _commands(sweep: _Sweep, best: str, tracking_uri: str) -> list[tuple[str, str]]:
+    folder = sweep.folder
+    experiment, run = (sweep.summary.get(f"mlflow_{name}_id", "") for name in ("experiment", "run"))
     output = "" if folder.parent == Path("runs") else f" --output-dir {shlex.quote(str(folder.parent))}"
     config, condensed = (
         shlex.quote(str(path)) for path in (folder / "sweep.yaml", folder / "trials" / best / "condensed")
@@ -274,7 +276,7 @@ def _commands(folder: Path, best: str, tracking_uri: str) -> list[tuple[str, str
         ("run it again from the start", f"python scripts/sweep.py {config} --name AGAIN{output}"),
         ("evaluate the best set on other nets",
          f"python scripts/evaluate.py {condensed} --nets convnet,mlp"),
-        ("look at it in MLflow", ui_command(tracking_uri)),
+        *ui_steps(tracking_uri, experiment, run),
         ("write this report again", f"python scripts/report.py {folder.name}{output}"),
     ]  # fmt: skip
 
