@@ -18,10 +18,9 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The UI of the default tracking store, on loopback only.
+# MLflow's pages on the runs, on loopback only; prints the address to open.
 ui: $(STAMP)
-	MLFLOW_DISABLE_TELEMETRY=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false \
-	$(BIN)/mlflow ui --backend-store-uri sqlite:///$(CURDIR)/runs/mlflow.db --host 127.0.0.1 --port 5000 --workers 1
+	$(BIN)/idm-ray ui $(ARGS)
 
 setup: $(STAMP)
 

@@ -17,10 +17,8 @@ from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE, LOCK, UID
 from idm_ray.sweep.search.study import SweepStudy
-from idm_ray.sweep.tracking.store import default_uri
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
-
-EXPERIMENT = "idm_ray"
+from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
 
 
 @contextlib.contextmanager

@@ -114,7 +114,9 @@ class _Run:
             self._config, self._folder, tags, self._study, self._tracker, self._display, sides, pulse.name
         )
         conductor.on_end = lambda: self._closing.write_summary("running")
-        self._tracker.start_sweep(parameters(self._config), tags, dataset_info(self._data))
+        self._tracker.start_sweep(
+            parameters(self._config), tags, dataset_info(self._data), list(self._config.search)
+        )
         conductor.recall()
         conductor.release()
         self._closing.write_summary("running")

@@ -10,9 +10,7 @@ from mlflow.entities import Metric, Param
 from idm_ray.evaluation import Alignment, Evaluation, NetRow
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.tracking.store import find_experiment, one_attempt
-
-EXPERIMENT = "idm_ray"
-SQLITE = "sqlite:///"
+from idm_ray.sweep.tracking.ui import EXPERIMENT, SQLITE
 
 
 def log_evaluation(

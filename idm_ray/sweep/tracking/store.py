@@ -23,12 +23,6 @@ BAD_SOURCE = (FileNotFoundError, NotADirectoryError, PermissionError, Unidentifi
 BAD_OPERATION = (ValueError, TypeError, LookupError, AttributeError)
 
 
-def default_uri(output_dir: Path) -> tuple[str, Path]:
-    """The store that is used when none is named: sqlite and a folder of artefacts under the output folder."""
-    output = output_dir.resolve()
-    return f"sqlite:///{output / 'mlflow.db'}", output / "mlartifacts"
-
-
 def reach(uri: str) -> None:
     """Refuse a tracking URI that does not answer; writes nothing on a server.
 

@@ -15,9 +15,10 @@ from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from idm_ray.sweep.tracking.journal import Journal, Operation, Refused
+from idm_ray.sweep.tracking.marks import mark_experiment, show_trials
 from idm_ray.sweep.tracking.store import find_experiment, may_pass, one_attempt
 
-SWEEP_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.trial"
+SWEEP_TAG, NAME_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.sweep_name", "idm_ray.trial"
 STATE_TAG, REASON_TAG, DEVICE_TAG = "idm_ray.state", "idm_ray.reason", "idm_ray.device"
 BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000
 PATIENCE = 5
@@ -85,8 +86,20 @@ class Tracker:
         """What MLflow refused, in words."""
         return self._journal.problems
 
-    def start_sweep(self, params: Mapping[str, Any], tags: Mapping[str, str], dataset: DatasetInfo) -> str:
+    def start_sweep(
+        self,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str],
+        dataset: DatasetInfo,
+        searched: Sequence[str] = (),
+    ) -> str:
         """Make the parent run, or set it running again; returns its id.
+
+        Args:
+            params: of the sweep.
+            tags: of the sweep.
+            dataset: the input of all its runs.
+            searched: keys of the settings that MLflow's UI shows first.
 
         Raises:
             UserError: the store went away since it was reached.
@@ -95,6 +108,9 @@ class Tracker:
         with one_attempt(self._uri):
             self.run_id = self._find_run(PARENT) or self._create_run(PARENT, _now())
             self._client.update_run(self.run_id, status="RUNNING")
+            with self._noting("marks", None):
+                mark_experiment(self._client, self.experiment_id)
+                show_trials(self._client, self.experiment_id, self.run_id, searched)
         self._start(None, params, tags)
         self._journal.start()
         return self.run_id
@@ -207,7 +223,7 @@ class Tracker:
         return self._runs[name]
 
     def _create_run(self, name: str, at: int) -> str:
-        tags = {SWEEP_TAG: self._uid, TRIAL_TAG: name}
+        tags = {SWEEP_TAG: self._uid, NAME_TAG: self._sweep, TRIAL_TAG: name}
         if name != PARENT:
             tags["mlflow.parentRunId"] = self.run_id
         title = f"trial {int(name):04d}" if name.isdigit() else self._sweep if name == PARENT else name

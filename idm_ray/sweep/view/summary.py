@@ -1,7 +1,6 @@
 """What a sweep found, in `summary.json` and on the terminal."""
 
 import json
-import shlex
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
+from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
 
 REPORT_FILE = "report.html"
@@ -126,19 +126,31 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         text.append(f"  condensed set: {folder / 'trials' / f'{summary.best_trial:04d}' / 'condensed'}")
     if (folder / REPORT_FILE).exists():
         text.append(f"  report: {folder / REPORT_FILE}")
-    text.append(f"  look at it:  {ui_command(tracking_uri)}")
-    text.append(
-        f"  resume, or extend with --trials:  {command_line('sweep', '--resume', summary.name, *_output(folder))}"
-    )
+    for what, how in ui_steps(folder, tracking_uri, summary.mlflow_experiment_id, summary.mlflow_run_id):
+        text.append(f"  {what}:  {how if isinstance(how, str) else command_line(*how)}")
+    resume = command_line("sweep", "--resume", summary.name, *output_option(folder))
+    text.append(f"  resume, or extend with --trials:  {resume}")
     return text
 
 
-def ui_command(tracking_uri: str) -> str:
-    """The command that opens the MLflow UI on this store, or its address."""
-    if tracking_uri.startswith("http"):
-        return f"open {tracking_uri}"
-    return f"mlflow ui --backend-store-uri {shlex.quote(tracking_uri)} --host 127.0.0.1 --port 5000"
+def ui_steps(
+    folder: Path, tracking_uri: str, experiment_id: str, run_id: str
+) -> list[tuple[str, str | tuple[str, ...]]]:
+    """What to do to see a sweep in MLflow's UI, and how: an address, or the words of a command.
+
+    Args:
+        folder: of the sweep.
+        tracking_uri: a server has its UI running already.
+        experiment_id, run_id: of the sweep.
+    """
+    page = experiment_page(tracking_uri, experiment_id, run_id)
+    if is_remote(tracking_uri):
+        return [("look at it in MLflow", page)]
+    own = tracking_uri == default_uri(folder.parent)[0]
+    words = ("ui", *output_option(folder)) if own else ("ui", "--tracking-uri", tracking_uri)
+    return [("look at it in MLflow", words), ("and open", page)]
 
 
-def _output(folder: Path) -> tuple[str, ...]:
+def output_option(folder: Path) -> tuple[str, ...]:
+    """The words that say where a sweep is, for a command."""
     return () if folder.parent == Path("runs") else ("--output-dir", str(folder.parent))

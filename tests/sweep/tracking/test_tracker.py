@@ -13,30 +13,13 @@ import time
 from urllib.request import urlopen
 
 import pytest
-from mlflow import MlflowClient
 from PIL import Image
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.tracking.store import default_uri, reach
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 
 DATASET = DatasetInfo("digits", "c" * 64, "scikit-learn", 10, 1437, (1, 8, 8))
 NOBODY = "http://127.0.0.1:9"
-
-
-@pytest.fixture(scope="session")
-def template(tmp_path_factory):
-    """A database made once; making one takes seconds, copying it does not."""
-    folder = tmp_path_factory.mktemp("mlflow")
-    reach(f"sqlite:///{folder / 'mlflow.db'}")
-    return folder / "mlflow.db"
-
-
-@pytest.fixture
-def store(tmp_path, template):
-    """URI and artefact root of an empty store."""
-    shutil.copy(template, tmp_path / "mlflow.db")
-    return default_uri(tmp_path)
 
 
 @pytest.fixture
@@ -55,11 +38,6 @@ def connect(tmp_path, store):
     yield run
     for tracker in trackers:
         tracker.close(0)
-
-
-@pytest.fixture
-def client(store):
-    return MlflowClient(store[0])
 
 
 @pytest.fixture

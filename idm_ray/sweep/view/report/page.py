@@ -15,6 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.invocation import NAME
 from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.published import WHOLE, Published, row_of, table1
@@ -22,10 +23,10 @@ from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.folders import DATABASE, trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
-from idm_ray.sweep.tracking.store import default_uri
+from idm_ray.sweep.tracking.ui import default_uri
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
-from idm_ray.sweep.view.summary import REPORT_FILE, ui_command
+from idm_ray.sweep.view.summary import REPORT_FILE, output_option, ui_steps
 
 REFERENCES = {"random": "random real images", "whole": "whole training part"}
 STATES = {
@@ -42,7 +43,7 @@ def write_report(folder: Path, tracking_uri: str) -> Path:
 
     Args:
         folder: ``runs/<name>``.
-        tracking_uri: of MLflow, for the command that opens it.
+        tracking_uri: of MLflow, for its page of the sweep.
 
     Returns:
         the file, which holds all it shows.
@@ -129,7 +130,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         f"{len(study.in_state(TrialState.FAIL))} failed",
         "published": _published(sweep),
         "published_where": f"{config.dataset.name}, ipc {config.condense.ipc}",
-        "commands": _commands(sweep.folder, "NUMBER" if number is None else f"{number:04d}", tracking_uri),
+        "commands": _commands(sweep, "NUMBER" if number is None else f"{number:04d}", tracking_uri),
         "config": yaml.safe_dump(config.to_raw(), sort_keys=False),
         "facts": {
             "seed": config.seed,
@@ -262,19 +263,26 @@ def _beside(ours: Evaluation | None, published: Published) -> tuple[str, str]:
     return f"{ours.mean:.2f} +- {ours.std:.2f}", f"{ours.mean - published.mean:+.2f}"
 
 
-def _commands(folder: Path, best: str, tracking_uri: str) -> list[tuple[str, str]]:
-    output = "" if folder.parent == Path("runs") else f" --output-dir {shlex.quote(str(folder.parent))}"
-    config, condensed = (
-        shlex.quote(str(path)) for path in (folder / "sweep.yaml", folder / "trials" / best / "condensed")
-    )
+def _commands(sweep: _Sweep, best: str, tracking_uri: str) -> list[tuple[str, str]]:
+    folder = sweep.folder
+    experiment, run = (sweep.summary.get(f"mlflow_{name}_id", "") for name in ("experiment", "run"))
+    output = output_option(folder)
+    condensed = folder / "trials" / best / "condensed"
     return [
-        ("resume, or extend with --trials", f"idm-ray sweep --resume {folder.name}{output}"),
-        ("run it again from the start", f"idm-ray sweep {config} --name AGAIN{output}"),
-        ("evaluate the best set on other nets",
-         f"idm-ray evaluate {condensed} --nets convnet,mlp"),
-        ("look at it in MLflow", ui_command(tracking_uri)),
-        ("write this report again", f"idm-ray report {folder.name}{output}"),
-    ]  # fmt: skip
+        ("resume, or extend with --trials", _words("sweep", "--resume", folder.name, *output)),
+        ("run it again from the start", _words("sweep", folder / "sweep.yaml", "--name", "AGAIN", *output)),
+        ("evaluate the best set on other nets", _words("evaluate", condensed, "--nets", "convnet,mlp")),
+        *(
+            (what, how if isinstance(how, str) else _words(*how))
+            for what, how in ui_steps(folder, tracking_uri, experiment, run)
+        ),
+        ("write this report again", _words("report", folder.name, *output)),
+    ]
+
+
+def _words(*words: str | Path) -> str:
+    """A command, by its name alone: a report is read on other machines, too."""
+    return f"{NAME} {shlex.join(map(str, words))}"
 
 
 def _value(value: Any) -> str:
