@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from idm_ray.artifacts.manifest import MANIFEST, read_manifest
+from idm_ray.condensation import check_partition, expand
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_folder
 from idm_ray.runtime.versions import versions
+from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 
 FORMAT = 1
@@ -54,6 +56,15 @@ class CondensedSet:
     iteration: int
 
     @property
+    def settings(self) -> Config:
+        """The settings that made it, checked.
+
+        Raises:
+            UserError: `config` is not what this version knows.
+        """
+        return build_config((MANIFEST, self.config))
+
+    @property
     def pixels(self) -> np.ndarray:
         """uint8 [N, H, W, channels], clipped to what an image file can hold."""
         mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
@@ -73,6 +84,19 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
         data.checksum,
         iteration,
     )
+
+
+def expanded(condensed: CondensedSet) -> CondensedSet:
+    """The l x l parts of every image as images of their own, next to each other, as nets are trained on them.
+
+    Raises:
+        UserError: `config` is not what this version knows, or its l does not fit the images.
+    """
+    partition = condensed.settings.condense.partition
+    channels, height, width = condensed.images.shape[1:]
+    check_partition(partition, (channels, height, width))
+    labels = condensed.labels.repeat_interleave(partition**2)
+    return replace(condensed, images=expand(condensed.images, partition), labels=labels)
 
 
 def save_condensed(folder: Path, condensed: CondensedSet) -> None:
