@@ -9,19 +9,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from idm_ray.artifacts.condensed import CondensedSet, condensed_set, load_condensed, save_condensed
     from idm_ray.artifacts.dataset import CondensedDataset
+    from idm_ray.artifacts.export import EXPORTS, export_set
 
 __all__ = [
+    "EXPORTS",
     "CondensedDataset",
     "CondensedSet",
     "condensed_set",
+    "export_set",
     "load_condensed",
     "save_condensed",
 ]
 
 _WHERE = {
+    "EXPORTS": "export",
     "CondensedDataset": "dataset",
     "CondensedSet": "condensed",
     "condensed_set": "condensed",
+    "export_set": "export",
     "load_condensed": "condensed",
     "save_condensed": "condensed",
 }

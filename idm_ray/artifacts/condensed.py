@@ -189,7 +189,8 @@ def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Ima
 
 def _table(condensed: CondensedSet) -> pa.Table:
     rows = [
-        {"bytes": _png(pixels), "path": f"{index:05d}.png"} for index, pixels in enumerate(condensed.pixels)
+        {"bytes": png_bytes(pixels), "path": f"{index:05d}.png"}
+        for index, pixels in enumerate(condensed.pixels)
     ]
     names = list(condensed.class_names)
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
@@ -204,7 +205,8 @@ def _picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """An image file of uint8 [H, W, channels], 1 or 3 of them."""
     buffer = io.BytesIO()
     _picture(pixels).save(buffer, "PNG")
     return buffer.getvalue()
