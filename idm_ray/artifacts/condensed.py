@@ -99,12 +99,12 @@ def expanded(condensed: CondensedSet) -> CondensedSet:
     return replace(condensed, images=expand(condensed.images, partition), labels=labels)
 
 
-def save_condensed(folder: Path, condensed: CondensedSet) -> None:
+def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
     """Write `images.safetensors`, `images.parquet`, `grid.png` and `manifest.json` in one step.
 
     `images.parquet` has the Hugging Face image layout: pandas and `datasets` open it.
     """
-    with whole_folder(folder) as draft:
+    with whole_folder(Path(folder)) as draft:
         tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
         (draft / TENSORS).write_bytes(save(tensors))
         pq.write_table(_table(condensed), draft / TABLE)
@@ -124,12 +124,13 @@ def save_condensed(folder: Path, condensed: CondensedSet) -> None:
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def load_condensed(folder: Path) -> CondensedSet:
+def load_condensed(folder: str | Path) -> CondensedSet:
     """Read back what `save_condensed` wrote; runs no code from the files.
 
     Raises:
         UserError: a file is missing or unreadable, or manifest and tensors disagree.
     """
+    folder = Path(folder)
     manifest, tensor_path = read_manifest(folder), folder / TENSORS
     try:
         tensors = load_file(tensor_path)

@@ -55,7 +55,7 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
         augment: bool = False,
         transform: Callable[[Tensor], Any] | None = None,
     ) -> None:
-        condensed = load_condensed(Path(folder))
+        condensed = load_condensed(folder)
         settings = condensed.settings
         if expand:
             condensed = expanded(condensed)
