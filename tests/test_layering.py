@@ -17,8 +17,8 @@ LAYERS = {
             ("settings",),
             ("runtime",),
             ("data", "nets"),
-            ("artifacts",),
             ("condensation",),
+            ("artifacts",),
             ("evaluation",),
             ("sweep",),
             ("bench", "paper"),
@@ -54,6 +54,12 @@ def test_the_core_loads_no_engine():
     code = f"import sys, {names}; print(sorted({ENGINES!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_reading_a_manifest_loads_no_torch():
+    code = "import sys, idm_ray.artifacts.manifest; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "False"
 
 
 def test_processes_of_a_sweep_load_only_what_they_need(tmp_path):

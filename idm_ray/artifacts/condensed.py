@@ -3,7 +3,7 @@
 import hashlib
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,12 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from idm_ray.artifacts.manifest import MANIFEST, read_manifest
+from idm_ray.condensation import check_partition, expand
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_folder
 from idm_ray.runtime.versions import versions
+from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 
 FORMAT = 1
@@ -54,6 +56,15 @@ class CondensedSet:
     iteration: int
 
     @property
+    def settings(self) -> Config:
+        """The settings that made it, checked.
+
+        Raises:
+            UserError: `config` is not what this version knows.
+        """
+        return build_config((MANIFEST, self.config))
+
+    @property
     def pixels(self) -> np.ndarray:
         """uint8 [N, H, W, channels], clipped to what an image file can hold."""
         mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
@@ -75,12 +86,25 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
     )
 
 
-def save_condensed(folder: Path, condensed: CondensedSet) -> None:
+def expanded(condensed: CondensedSet) -> CondensedSet:
+    """The l x l parts of every image as images of their own, next to each other, as nets are trained on them.
+
+    Raises:
+        UserError: `config` is not what this version knows, or its l does not fit the images.
+    """
+    partition = condensed.settings.condense.partition
+    channels, height, width = condensed.images.shape[1:]
+    check_partition(partition, (channels, height, width))
+    labels = condensed.labels.repeat_interleave(partition**2)
+    return replace(condensed, images=expand(condensed.images, partition), labels=labels)
+
+
+def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
     """Write `images.safetensors`, `images.parquet`, `grid.png` and `manifest.json` in one step.
 
     `images.parquet` has the Hugging Face image layout: pandas and `datasets` open it.
     """
-    with whole_folder(folder) as draft:
+    with whole_folder(Path(folder)) as draft:
         tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
         (draft / TENSORS).write_bytes(save(tensors))
         pq.write_table(_table(condensed), draft / TABLE)
@@ -100,12 +124,13 @@ def save_condensed(folder: Path, condensed: CondensedSet) -> None:
         (draft / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n")
 
 
-def load_condensed(folder: Path) -> CondensedSet:
+def load_condensed(folder: str | Path) -> CondensedSet:
     """Read back what `save_condensed` wrote; runs no code from the files.
 
     Raises:
         UserError: a file is missing or unreadable, or manifest and tensors disagree.
     """
+    folder = Path(folder)
     manifest, tensor_path = read_manifest(folder), folder / TENSORS
     try:
         tensors = load_file(tensor_path)
@@ -165,7 +190,8 @@ def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Ima
 
 def _table(condensed: CondensedSet) -> pa.Table:
     rows = [
-        {"bytes": _png(pixels), "path": f"{index:05d}.png"} for index, pixels in enumerate(condensed.pixels)
+        {"bytes": png_bytes(pixels), "path": f"{index:05d}.png"}
+        for index, pixels in enumerate(condensed.pixels)
     ]
     names = list(condensed.class_names)
     features = {"image": {"_type": "Image"}, "label": {"names": names, "_type": "ClassLabel"}}
@@ -180,7 +206,8 @@ def _picture(pixels: np.ndarray) -> Image.Image:
     return Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
 
 
-def _png(pixels: np.ndarray) -> bytes:
+def png_bytes(pixels: np.ndarray) -> bytes:
+    """An image file of uint8 [H, W, channels], 1 or 3 of them."""
     buffer = io.BytesIO()
     _picture(pixels).save(buffer, "PNG")
     return buffer.getvalue()

@@ -35,6 +35,12 @@ def test_a_set_comes_back_exactly(saved):
     assert all(getattr(again, name) == getattr(condensed, name) for name in facts)
 
 
+def test_a_folder_may_be_given_as_text(saved):
+    condensed, folder = saved
+    save_condensed(f"{folder}-again", condensed)
+    assert torch.equal(load_condensed(f"{folder}-again").images, condensed.images)
+
+
 def test_the_files_are_the_promised_ones_and_none_is_a_pickle(saved):
     _, folder = saved
     assert sorted(path.name for path in folder.iterdir()) == [
