@@ -6,6 +6,8 @@
     run = idm_ray.condense(config)
     for record in run:
         print(record.iteration, float(record.total))
+    run.save("condensed")
+    print(idm_ray.evaluate("condensed").text)
 
 What is named here is imported when it is first used, so that ``import idm_ray`` costs nothing.
 """
@@ -16,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from idm_ray.artifacts.condensed import CondensedSet, load_condensed, save_condensed
     from idm_ray.artifacts.dataset import CondensedDataset
-    from idm_ray.evaluation.saved import condense_alone as condense
-    from idm_ray.evaluation.saved import evaluate_saved as evaluate
+    from idm_ray.evaluation.alone import condense_alone as condense
+    from idm_ray.evaluation.alone import evaluate_saved as evaluate
     from idm_ray.settings.layers import build_config
     from idm_ray.settings.shipped import load_config
 
@@ -37,8 +39,8 @@ _WHERE = {
     "CondensedDataset": "artifacts.dataset:CondensedDataset",
     "CondensedSet": "artifacts.condensed:CondensedSet",
     "build_config": "settings.layers:build_config",
-    "condense": "evaluation.saved:condense_alone",
-    "evaluate": "evaluation.saved:evaluate_saved",
+    "condense": "evaluation.alone:condense_alone",
+    "evaluate": "evaluation.alone:evaluate_saved",
     "load_condensed": "artifacts.condensed:load_condensed",
     "load_config": "settings.shipped:load_config",
     "save_condensed": "artifacts.condensed:save_condensed",

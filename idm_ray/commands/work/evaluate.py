@@ -29,8 +29,8 @@ from idm_ray.evaluation import (
     nets_named,
     transfer,
 )
+from idm_ray.evaluation.alone import as_these_data
 from idm_ray.evaluation.prepare import prepare
-from idm_ray.evaluation.saved import as_these_data
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, NetConfig

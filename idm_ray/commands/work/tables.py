@@ -7,11 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from idm_ray.commands.terminal import say
 from idm_ray.evaluation import Alignment, ContinualStep, Evaluation, MatrixRow, NetRow, over_seeds
 
 FIGURES = ("mean", "deviation", "95 % interval", "seconds")
 WORDS = ("net", "set", "expanded", "equal", "DSA")
-CONDENSED, RANDOM = "condensed", "random images"
+CONDENSED, RANDOM, UNFIT = "condensed", "random images", "does not fit"
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
@@ -54,18 +55,18 @@ def plain(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def show_nets(rows: Sequence[NetRow], console: Console) -> None:
-    """A row for the set and one for random images on each net; a net that does not fit has one that says so."""
-    cells = [
-        (
-            row.net.name,
-            name,
-            *(figures(evaluation) if evaluation else (row.problem, *("",) * (len(FIGURES) - 1))),
-        )
-        for row in rows
-        for name, evaluation in ((CONDENSED, row.condensed), (RANDOM, row.random))
-        if evaluation or name == CONDENSED
-    ]
+    """A row for the set and one for random images on each net; a net that does not fit has one, and a reason below."""
+    cells = []
+    for row in rows:
+        if row.condensed is None or row.random is None:
+            cells.append((row.net.name, UNFIT, *("-" for _ in FIGURES)))
+            continue
+        for name, evaluation in ((CONDENSED, row.condensed), (RANDOM, row.random)):
+            cells.append((row.net.name, name, *figures(evaluation)))
     show("test accuracy in percent", ("net", "set", *FIGURES), cells, console)
+    for row in rows:
+        if row.problem:
+            say(console, row.problem)
 
 
 def plain_nets(rows: Sequence[NetRow]) -> list[dict[str, Any]]:

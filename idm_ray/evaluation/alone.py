@@ -1,12 +1,14 @@
-"""What a condensed set is worth as it lies on disk."""
+"""Condensing and evaluating from settings and folders alone: what `import idm_ray` gives."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from idm_ray.artifacts.condensed import CondensedSet, load_condensed
-from idm_ray.condensation import Condensation, condense
+from idm_ray.artifacts.condensed import CondensedSet, condensed_set, load_condensed, save_condensed
+from idm_ray.artifacts.trained import KeptTrainings
+from idm_ray.condensation import Condensation, IterationRecord, condense
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import prepare
@@ -15,8 +17,47 @@ from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, Raw
 
 
-def condense_alone(config: Config) -> Condensation:
-    """A condensation from settings alone: loads the data, chooses where to compute, and is ready to be iterated over.
+class Run:
+    """A condensation together with the data and settings that it belongs to; iterate over it to condense.
+
+    It can be stopped between any two iterations; `condensation` has its `state` and `load_state`.
+
+    Attributes:
+        config: all settings.
+        data: loaded.
+        condensation: the method at work.
+    """
+
+    def __init__(self, config: Config):
+        self.config = config
+        self.data, compute = prepare(config)
+        self.condensation: Condensation = condense(config, self.data, compute, keep=KeptTrainings())
+
+    def __iter__(self) -> Iterator[IterationRecord]:
+        return iter(self.condensation)
+
+    @property
+    def images(self) -> Tensor:
+        """S as it is now, float32 [C * ipc, channels, H, W], normalised, sorted by class (a copy)."""
+        return self.condensation.images
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 [C * ipc]."""
+        return self.condensation.labels
+
+    @property
+    def condensed(self) -> CondensedSet:
+        """S as it is now, with all that is needed to use it."""
+        return condensed_set(self.images, self.labels, self.config, self.data, self.condensation.iteration)
+
+    def save(self, folder: Path | str) -> None:
+        """Write S as it is now, in place of what the folder holds; see `save_condensed`."""
+        save_condensed(Path(folder), self.condensed)
+
+
+def condense_alone(config: Config) -> Run:
+    """A condensation from settings alone: the data are loaded, and where to compute is chosen.
 
     Args:
         config: all settings; what it searches is not read.
@@ -24,7 +65,7 @@ def condense_alone(config: Config) -> Condensation:
     Raises:
         UserError: the data cannot be read or do not fit, or the device is not there.
     """
-    return condense(config, *prepare(config))
+    return Run(config)
 
 
 def evaluate_saved(condensed: CondensedSet | Path | str, settings: Raw | None = None) -> Evaluation:
