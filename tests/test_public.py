@@ -17,12 +17,7 @@ TINY = ("net.width=4", "net.depth=1", "condense.iterations=3", "condense.batch_r
 def test_importing_it_loads_nothing_else():
     code = "import sys; before = set(sys.modules); import idm_ray; print(*set(sys.modules) - before)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert {name.partition(".")[0] for name in done.stdout.split()} <= {
-        "idm_ray",
-        "importlib",
-        "typing",
-        "__future__",
-    }
+    assert {name.partition(".")[0] for name in done.stdout.split()} - sys.stdlib_module_names == {"idm_ray"}
 
 
 @pytest.mark.parametrize("first", ["import idm_ray.condensation, idm_ray.evaluation", "pass"])
@@ -57,5 +52,7 @@ def test_settings_alone_make_a_set_that_can_be_saved_loaded_and_evaluated(tmp_pa
 def test_settings_may_be_a_mapping():
     config = idm_ray.build_config({"condense": {"ipc": 3}}, {"seed": 5})
     assert (config.condense.ipc, config.seed) == (3, 5)
-    with pytest.raises(UserError, match="settings: condense.lrr is not a setting; did you mean condense.lr"):
+    with pytest.raises(
+        UserError, match=r"settings: condense\.lrr is not a setting; did you mean condense\.lr"
+    ):
         idm_ray.build_config({"condense": {"lrr": 3}})
