@@ -118,6 +118,7 @@ HELP = [(), *((name,) for names in PANELS.values() for name in names)]
 REFUSED = [
     ("sweep", "digits", "condense.lrr=1"),
     ("sweep", "nowhere"),
+    ("sweep", "dataset.root=nowhere"),
     ("sweep", "digits", "--trails", "3"),
     ("sweep", "digits", "sweep.sampler=grid"),
     ("sweep", "--resume", "never"),

@@ -9,6 +9,7 @@ import rich_click as click
 from click.shell_completion import CompletionItem
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import check_root
 from idm_ray.settings.keys import all_keys
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides, read_yaml
@@ -87,7 +88,9 @@ def one_run(given: Sequence[str]) -> Config:
     if name is None:
         raise UserError("a CONFIG is needed: a YAML file, or a name that `idm-ray configs` lists")
     layers = config_layer(name), ("command line", parse_overrides(overrides))
-    return build_config(*layers, ("a single run", {"search": {}}))
+    config = build_config(*layers, ("a single run", {"search": {}}))
+    check_root(config.dataset.root)
+    return config
 
 
 def config_layer(name: str) -> tuple[str, Raw]:

@@ -9,6 +9,7 @@ from idm_ray.data.packaged import find_digits, find_torchvision, find_ubyte
 from idm_ray.data.parquet import find_parquet
 from idm_ray.data.raw import Found
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import check_root
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
@@ -56,9 +57,7 @@ def find_images(dataset: DatasetConfig, cache: Path, progress: Progress | None =
         )
     if source.root is False and root is not None:
         raise UserError(f"dataset.root must be null for {dataset.name}, which reads no files; got {root}")
-    if root is not None and not root.is_dir():
-        problem = "is not a folder" if root.exists() else "does not exist"
-        raise UserError(f"dataset.root must be a folder; {root} {problem}; set dataset.root=FOLDER")
+    check_root(root)
     if dataset.image_size is not None and dataset.name != "folder":
         raise UserError(
             f"dataset.image_size is for the source folder, {dataset.name} has its own size; "

@@ -48,6 +48,17 @@ def check_out(out: Path, resume: bool) -> None:
         raise UserError(f"{out} is not empty; go on with --resume, or choose another --out")
 
 
+def check_root(root: Path | None) -> None:
+    """Refuse a `dataset.root` that is no folder.
+
+    Raises:
+        UserError: says what it is.
+    """
+    if root is not None and not root.is_dir():
+        problem = "is not a folder" if root.exists() else "does not exist"
+        raise UserError(f"dataset.root must be a folder; {root} {problem}; set dataset.root=FOLDER")
+
+
 def write_json(path: Path, content: Any) -> None:
     """Replace a JSON file in one step."""
     write_bytes(path, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())

@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import check_root
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.search import space
 
@@ -24,6 +25,7 @@ def check_settings(config: Config, folder: Path) -> None:
         UserError: says what.
     """
     check_search(config)
+    check_root(config.dataset.root)
     check_output(folder)
     if config.sweep.address is not None:
         _check_address(config.sweep.address)
