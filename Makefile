@@ -1,11 +1,11 @@
-# make sweep: set up and run the default sweep.  make test: set up and run the tests.
+# make sweep: set up and run the default sweep.  make test: set up and run the tests.  make docs: build the pages in .site.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: sweep test lint ui setup clean
+.PHONY: sweep test lint docs ui setup clean
 
 sweep: $(STAMP)
 	$(BIN)/python scripts/sweep.py $(ARGS)
@@ -17,6 +17,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# Strictly: a link or an anchor that leads nowhere is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f .mkdocs.yml $(ARGS)
 
 # MLflow's pages on the runs, on loopback only; prints the address to open.
 ui: $(STAMP)
@@ -31,4 +35,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .site *.egg-info .pytest_cache .mypy_cache .ruff_cache
