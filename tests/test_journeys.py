@@ -18,7 +18,7 @@ SECTIONS = dict(re.findall(r"^## (.*)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE)
 
 LESS = {
     "sweep": "--trials 1 net.width=8 condense.iterations=2 evaluate.every=1 evaluate.epochs=2 evaluate.val_epochs=2 "
-    "evaluate.repeats=1 evaluate.references=[random] compute.precision=fp32 compute.compile=off",
+    "evaluate.repeats=1 evaluate.references=[] compute.precision=fp32 compute.compile=off",
     "condense": "net.width=8 condense.iterations=2 compute.precision=fp32 compute.compile=off",
     "evaluate": "--epochs 2",
 }

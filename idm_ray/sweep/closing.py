@@ -24,7 +24,7 @@ class Outcome:
 
     Attributes:
         summary: also in the sweep's folder.
-        exit_code: see README.
+        exit_code: see docs/sweeps.md.
         tracking_uri: of MLflow.
         problems: what MLflow did not get and what could not be drawn, in words.
     """
