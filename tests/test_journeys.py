@@ -1,4 +1,4 @@
-"""The journeys of docs/first-hour.md, block by block as a reader runs them, with less to compute."""
+"""The journeys of docs/first-hour.md as a reader runs them, with less to compute; the programs of docs/python.md."""
 
 import contextlib
 import os
@@ -13,8 +13,11 @@ import pytest
 from idm_ray.commands.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE = (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")
-SECTIONS = dict(re.findall(r"^## (.*)\n((?:(?!^## ).*\n)*)", PAGE, re.MULTILINE))
+FIRST_HOUR, IN_PYTHON = (
+    (ROOT / "docs" / page).read_text(encoding="utf-8") for page in ("first-hour.md", "python.md")
+)
+SECTIONS = dict(re.findall(r"^## (.*)\n((?:(?!^## ).*\n)*)", FIRST_HOUR, re.MULTILINE))
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 LESS = {
     "sweep": "--trials 1 net.width=8 condense.iterations=2 evaluate.every=1 evaluate.epochs=2 evaluate.val_epochs=2 "
@@ -63,7 +66,7 @@ class Reader:
     def execute(self, program: str) -> None:
         """A program in Python."""
         with (self.folder / "output.txt").open("w") as output, contextlib.redirect_stdout(output):
-            exec(compile(program, "first-hour.md", "exec"), {"__name__": "__main__"})
+            exec(compile(program, "a page", "exec"), {"__name__": "__main__"})
         self.seen = (self.folder / "output.txt").read_text()
 
 
@@ -76,7 +79,7 @@ def reader(tmp_path, monkeypatch):
 def travel(reader, title):
     """Run all blocks under a heading; what the text says is there must be there."""
     text = SECTIONS[title]
-    for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+    for kind, block in BLOCK.findall(text):
         if kind == "python":
             reader.execute(block)
         else:
@@ -112,3 +115,11 @@ def test_your_own_net_on_a_condensed_set(reader):
     accuracy, images = re.fullmatch(r"([\d.]+) % of (\d+) test images\n", reader.seen).groups()
     assert float(accuracy) > 50
     assert images == "359"
+
+
+def test_the_programs_of_the_page_on_python_run_one_after_another(reader):
+    programs = [block for kind, block in BLOCK.findall(IN_PYTHON) if kind == "python"]
+    assert len(programs) >= 6
+    for program in programs:
+        reader.execute(program)
+    assert (reader.folder / "mine" / "grid.png").exists()

@@ -15,7 +15,7 @@ import yaml
 
 import idm_ray
 from idm_ray.bench.options import resolve as resolve_bench
-from idm_ray.commands.arguments import SWEEP_FLAGS, command_line_layer, one_run
+from idm_ray.commands.arguments import SWEEP_FLAGS, command_line_layer, config_layer, split
 from idm_ray.commands.main import group
 from idm_ray.commands.sweep import settle
 from idm_ray.paper.experiments import experiment_named
@@ -116,7 +116,8 @@ def check(name: str, given: dict) -> None:
     elif name == "sweep":
         settle(given["words"], {key: given[key] for key in given if key not in SETTLED_ELSEWHERE})
     elif name in ("condense", "continual"):
-        one_run(given["words"])
+        config, overrides = split(given["words"])
+        build_config(config_layer(config), command_line_layer(overrides, {}, None), {"search": {}})
     elif name == "evaluate":
         build_config(command_line_layer(given["overrides"], {}, given["seed"]))
         assert set((given["nets"] or "convnet").split(",")) <= set(NETS)
