@@ -2,9 +2,9 @@
 # The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10; then methods on FashionMNIST.
 #   scripts/measure_gpu.sh OUT [ITERATIONS] [key=value ...]
 # Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table follows. Extra settings go to all runs on
-# CIFAR-10, e.g. dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Last comes the benchmark against the plain reference, on random
-# images: OUT/bench.json, and evaluations of 5 nets side by side and one by one: OUT/stacked.json, OUT/one_by_one.json.
-# Needs neither Ray nor MLflow. PYTHON names another interpreter.
+# CIFAR-10, e.g. dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Last comes the
+# benchmark against the plain reference, on random images: OUT/bench.json, and evaluations of 5 nets side by side and one by
+# one: OUT/stacked.json, OUT/one_by_one.json. Needs neither Ray nor MLflow. PYTHON names another interpreter.
 set -euo pipefail
 out=$1 iterations=${2:-20000}
 shift $(($# > 1 ? 2 : 1))
@@ -14,13 +14,13 @@ python=${PYTHON:-python3}
 measure() {
     name=$1 config=$2
     shift 2
-    "$python" "$root/scripts/condense.py" "$root/tune_configs/$config.yaml" --out "$out/$name" \
+    "$python" "$root/scripts/condense.py" "$config" --out "$out/$name" \
         dataset.validation=0 "condense.iterations=$iterations" "$@"
 }
 
-measure official_ipc1 cifar10_ipc1 "$@"
-measure official_ipc10 cifar10_ipc10 "$@"
-measure dm_ipc10 cifar10_ipc10 condense.method=dm "$@"
+measure official_ipc1 authors/cifar10_ipc1 "$@"
+measure official_ipc10 authors/cifar10_ipc10 "$@"
+measure dm_ipc10 authors/cifar10_ipc10 condense.method=dm "$@"
 for ipc in 1 10; do
     for method in random herding dm idm; do
         measure "fashion_${method}_ipc$ipc" fashion_mnist "condense.method=$method" "condense.ipc=$ipc" \

@@ -1,11 +1,13 @@
 """``idm-ray configs``: the configs that come with the package."""
 
+import re
+
 import rich_click as click
 from rich.console import Console
 from rich.table import Table
 
 from idm_ray.commands.arguments import Word
-from idm_ray.settings.shipped import describe_configs, find_config
+from idm_ray.settings.shipped import CONFIGS, SCHEMA, describe_configs, find_config
 
 
 @click.command("configs")
@@ -20,7 +22,9 @@ def command(name: str | None) -> int:
     idm-ray configs cifar10_cpu > mine.yaml
     """
     if name is not None:
-        print(find_config(name).read_text(encoding="utf-8"), end="")
+        text = find_config(name).read_text(encoding="utf-8")
+        # A copy lies anywhere; editors find the schema all the same.
+        print(re.sub(r"\$schema=\S+", f"$schema={CONFIGS / SCHEMA}", text, count=1), end="")
         return 0
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True)

@@ -86,7 +86,7 @@ def _extent(request: Request) -> tuple[int, str]:
         for config in configs.values()
         for key, domain in config.search.items()
     ]
-    varies += [f"and {name}" for name, config in configs.items() if not config.search]
+    varies += [f"and {name}" for name, config in configs.items() if name != MAIN and not config.search]
     columns = ", ".join(map(str, experiment.columns))
     if experiment.kind == "continual":
         count *= len(experiment.columns) * configs[MAIN].evaluate.repeats

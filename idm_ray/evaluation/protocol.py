@@ -19,6 +19,7 @@ from idm_ray.nets import Shell, Stack, build_shell, forward_flops, stackable
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.progress import Progress
 from idm_ray.runtime.streams import stream
+from idm_ray.runtime.words import plural
 from idm_ray.settings.sections import Config
 
 CHUNKS_OF_SETS = 16
@@ -70,9 +71,9 @@ class Evaluation:
     @property
     def text(self) -> str:
         """``41.21 +- 0.37 % (5 nets, 1000 epochs)``; one net has no deviation."""
-        if len(self.runs) == 1:
-            return f"{self.mean:.2f} % (1 net, {self.epochs} epochs)"
-        return f"{self.mean:.2f} +- {self.std:.2f} % ({len(self.runs)} nets, {self.epochs} epochs)"
+        deviation = f" +- {self.std:.2f}" if len(self.runs) > 1 else ""
+        nets, epochs = plural(len(self.runs), "net"), plural(self.epochs, "epoch")
+        return f"{self.mean:.2f}{deviation} % ({nets}, {epochs})"
 
 
 @dataclass(frozen=True)

@@ -19,14 +19,16 @@ from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, Uniform
 
 METHOD, DEFAULT_METHOD = "condense.method", "idm"
-DEFAULT_NET = "convnet"
+OWNERS = (("net", "convnet", ()), ("dataset", "digits", ("validation",)))
+"""Sections whose settings belong to what `name` names: the section, its default name, and what belongs to any."""
 
 
 def overlay(base: Raw, layer: Raw) -> Raw:
     """`base` with `layer` on top; a method or preset that `layer` names is expanded between the two.
 
     A method that `base` has already is not expanded again, so what was set beside it stays. Another net than that of
-    `base` begins as published: width, depth and the like are not carried over.
+    `base` begins as published: width, depth and the like are not carried over. Nor are root, image size and
+    normalisation to another data set.
     """
     condense, merged = layer.get("condense"), base
     known = _method(base)
@@ -35,9 +37,13 @@ def overlay(base: Raw, layer: Raw) -> Raw:
         if isinstance(named, str) and named in PRESETS:
             merged = _merge(base, PRESETS[named])
             merged = _merge(merged, {"condense": {"preset": named}})
-    net = _named(base, "net", "name", DEFAULT_NET)
-    if _named(layer, "net", "name", net) != net:
-        merged = {**merged, "net": {}}
+    for section, default, kept in OWNERS:
+        name = _named(base, section, "name", default)
+        if _named(layer, section, "name", name) != name:
+            merged = {
+                **merged,
+                section: {key: value for key, value in merged.get(section, {}).items() if key in kept},
+            }
     return _merge(merged, layer)
 
 
@@ -104,7 +110,8 @@ def resolve(*layers: Raw | tuple[str, Raw]) -> Resolved:
         search.add(name, layer, entries, merged)
         if search.domains is not None:
             merged["search"] = search.domains
-    merged.setdefault("search", search.default(merged))
+    if "search" not in merged:
+        merged["search"] = search.default(merged)
     try:
         config = Config.model_validate(merged)
     except ValidationError as error:

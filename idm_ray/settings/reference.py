@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 from idm_ray.errors import UserError
 from idm_ray.settings.keys import nearest, searchable_keys
-from idm_ray.settings.presets import PRESETS
+from idm_ray.settings.presets import FIXED, METHODS_BY, PRESETS, ignores
 from idm_ray.settings.sections import DEFAULT_SEARCH, Config, Section
 
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
@@ -48,7 +48,7 @@ def settings() -> Iterator[tuple[str, str, list[Setting]]]:
         section = field.annotation
         if isinstance(section, type) and issubclass(section, Section):
             rows = [_setting(f"{name}.{key}", each) for key, each in section.model_fields.items()]
-            yield name, _meaning(field), rows
+            yield name, " ".join((section.__doc__ or "").split()), rows
         else:
             yield name, _meaning(field), [_setting(name, field)]
 
@@ -121,14 +121,18 @@ def _setting(key: str, field: FieldInfo) -> Setting:
     published = {
         preset: _plain(values[section][name])
         for preset, values in PRESETS.items()
-        if section in values and name in values[section]
+        if name in values.get(section, {}) and _counts(str(values["condense"]["method"]), key)
     }
     searched = _plain(DEFAULT_SEARCH[key].model_dump(mode="json")) if key in DEFAULT_SEARCH else ""
     kind = "a domain for each searched setting" if key == "search" else _kind(field)
-    default = "see below" if key == "search" else _plain(field.get_default(call_default_factory=True))
-    if key == "search":
-        default = ", ".join(DEFAULT_SEARCH)
+    searches = key == "search"
+    default = ", ".join(DEFAULT_SEARCH) if searches else _plain(field.get_default(call_default_factory=True))
     return Setting(key, kind, default, _meaning(field), published, key in searchable_keys(), searched)
+
+
+def _counts(method: str, key: str) -> bool:
+    """Whether a preset of the method says something by naming the setting."""
+    return key in (*METHODS_BY, *FIXED[method]) or not ignores(method, key)
 
 
 def _by_value(setting: Setting) -> dict[str, list[str]]:

@@ -326,28 +326,18 @@ class Config(Section):
     seed: int = Field(0, ge=0)
     """Root of all randomness, equal for all trials of a sweep unless it is searched."""
     dataset: DatasetConfig = DatasetConfig()
-    """Which images to condense."""
     net: NetConfig = NetConfig()
-    """The network that gives features and logits."""
     condense: CondenseConfig = CondenseConfig()
-    """How the condensed set S is made."""
     queue: QueueConfig = QueueConfig()
-    """The queue of nets."""
     gradient: GradientConfig = GradientConfig()
-    """Gradient matching."""
     cafe: CafeConfig = CafeConfig()
-    """Feature alignment."""
     select: SelectConfig = SelectConfig()
-    """The net that real images are chosen by."""
     evaluate: EvaluateConfig = EvaluateConfig()
-    """How a condensed set is judged."""
     compute: ComputeConfig = ComputeConfig()
-    """Where and how precisely to compute."""
     search: dict[str, Domain] = DEFAULT_SEARCH
     """Settings to search, each with a domain: {uniform: [low, high]}, {loguniform: [low, high]},
     {int: [low, high, step]} or {choice: [values]}; null leaves one out. Without it: lambda_reg, K, N_max and l."""
     sweep: SweepConfig = SweepConfig()
-    """How many trials, where, and who chooses them."""
 
     @field_validator("search", mode="before")
     @classmethod

@@ -9,6 +9,7 @@ import ray
 from idm_ray.data import Outline
 from idm_ray.evaluation import Evaluation, join
 from idm_ray.nets import stackable
+from idm_ray.runtime.words import plural
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
 from idm_ray.sweep.folders import trial_folder
@@ -85,13 +86,14 @@ def in_the_end(config: Config, outline: Outline) -> str:
         return "in the end nothing is evaluated on test (sweep.best is 0)"
     names = ["the best trial" if config.sweep.best == 1 else f"the best {config.sweep.best} trials"]
     names += ["random real images"] * ("random" in settings.references)
-    text = f"in the end, on test: {' and '.join(names)}, {settings.repeats} nets of {settings.epochs} epochs each"
+    nets = plural(settings.repeats, "net")
+    text = f"in the end, on test: {' and '.join(names)}, {nets} of {plural(settings.epochs, 'epoch')} each"
     if "whole" in settings.references:
         parts = own.partition**2 if settings.expand and "condense.partition" not in config.search else 1
         whole = settings.whole_epochs * sum(outline.train)
         ratio = whole / (settings.epochs * outline.num_classes * own.ipc * parts)
         text += (
-            f"; and the whole training set, {settings.repeats} nets of {settings.whole_epochs} epochs over "
+            f"; and the whole training set, {nets} of {plural(settings.whole_epochs, 'epoch')} over "
             f"{sum(outline.train)} images, about {ratio:.2g} times the work of a trial's"
         )
     return text

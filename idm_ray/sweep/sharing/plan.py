@@ -7,6 +7,7 @@ from idm_ray.condensation import has_real_side, real_flops, real_settings, synth
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import looks_flops
+from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import capacity, concurrency, real_threads
@@ -93,7 +94,7 @@ def plan_sharing(config: Config, outline: Outline, resources: dict[str, float]) 
 
 def in_words(sides: int | None) -> str:
     """``2 real sides``."""
-    return "any number of real sides" if sides is None else f"{sides} real side{'s' * (sides != 1)}"
+    return "any number of real sides" if sides is None else plural(sides, "real side")
 
 
 def count_sides(config: Config) -> int | None:
