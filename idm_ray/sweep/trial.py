@@ -20,7 +20,7 @@ from idm_ray.evaluation import evaluate, validation_protocol
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import read_state, write_bytes, write_state
-from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_share, peak_bytes
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
@@ -43,7 +43,7 @@ class Report:
         val_accuracy: in percent, on the validation split; NaN when it was not reached.
         seconds: that the trial has computed for, over all its processes; waiting for records is not counted.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
-        peak_bytes: most memory that its process held so far; on the GPU where it has one.
+        peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
         state: RUNNING, COMPLETE or FAIL.
         reason: of a FAIL, one line.
         device: where it computed.
@@ -178,6 +178,8 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         if self._shared is not None:
             _step_back()
         keep_to_share(self._raw["sweep"]["gpus_per_trial"])
+        give_back_freed_memory()  # of an earlier trial
+        forget_peak()
 
     def step(self) -> dict[str, Any]:
         """Run to the next report."""

@@ -14,7 +14,7 @@ from idm_ray.condensation import RealSide, real_side
 from idm_ray.data import load_data
 from idm_ray.evaluation.prepare import real_compute
 from idm_ray.runtime.compute import choose_compute, ready_process
-from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
@@ -45,6 +45,7 @@ class RealServer:
     def __init__(self, raw: Raw, folder: str, fingerprint: str, budget: int, threads: int, gpu_share: float):
         torch.set_num_threads(threads)
         keep_to_share(gpu_share)
+        forget_peak()  # of what the process was used for before
         self._config = Config.model_validate(raw)
         compute = choose_compute(self._config.compute)
         ready_process(compute)
