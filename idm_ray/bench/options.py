@@ -18,7 +18,7 @@ COUNTS = {
     "evaluations": "timed evaluations of each variant",
     "epochs": "of each net of an evaluation, at least 2",
     "repeats": "nets of an evaluation",
-    "sweep_iterations": "of a trial in parts c and d",
+    "sweep_iterations": "of a trial in parts c, d and g",
 }
 MOST_TRIALS = 16
 WORK = {
@@ -68,7 +68,9 @@ def parser(parts: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     command.add_argument("--parts", default="a,b,f", metavar="A,B", help=f"default a,b,f. {listed}")
     command.add_argument(
-        "--sweep-trials", metavar="N,M", help="trials of the sweeps in part c, one after another"
+        "--sweep-trials",
+        metavar="N,M",
+        help="trials of the sweeps in part c, one after another; part g takes the most",
     )
     command.add_argument("--device", default="auto", choices=("cpu", "cuda", "auto"))
     command.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch on the CPU")

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from idm_ray.bench import evaluation, iteration, pruning, scaling, sweeps
+from idm_ray.bench import beside, evaluation, iteration, pruning, scaling, sweeps
 from idm_ray.bench.machine import Floor, floor, machine, versions
 from idm_ray.bench.options import Options, parser, resolve
 from idm_ray.bench.output import Result, Say, Table, show, text
@@ -35,6 +35,9 @@ PARTS: dict[str, Part] = {
     "d": Part("a sweep of one trial against the bare loop", sweeps.measure_platform),
     "e": Part("a sweep with pruning and without", pruning.measure),
     "f": Part("iteration time against classes, ipc and image size", scaling.measure),
+    "g": Part(
+        "what sweeps keep of their speed beside programs that keep every processor busy", beside.measure
+    ),
 }
 
 
