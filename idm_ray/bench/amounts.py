@@ -9,6 +9,7 @@ PARTS: dict[str, str] = {
     "d": "a sweep of one trial against the bare loop",
     "e": "a sweep with pruning and without",
     "f": "iteration time against classes, ipc and image size",
+    "g": "what sweeps keep of their speed beside programs that keep every processor busy",
     "h": "the start of the commands, and how soon they refuse",
 }
 """What can be measured."""
@@ -19,7 +20,7 @@ COUNTS = {
     "evaluations": "timed evaluations of each variant",
     "epochs": "of each net of an evaluation, at least 2",
     "repeats": "nets of an evaluation",
-    "sweep_iterations": "of a trial in parts c and d",
+    "sweep_iterations": "of a trial in parts c, d and g",
 }
 WORK = {
     "batch_real": "real images per class in matching",

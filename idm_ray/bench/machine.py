@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from idm_ray.runtime.compute import allow_tf32
+from idm_ray.runtime.cores import usable_cores
 
 PACKAGES = ("idm_ray", "torch", "torchvision", "numpy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16")
@@ -26,12 +27,11 @@ def machine(device: torch.device, threads: int) -> dict[str, Any]:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     known = set(facts.get("flags", facts.get("Features", "")).split())
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": facts.get("model name") or platform.processor() or platform.machine(),
         "cpu_flags": [flag for flag in FLAGS if flag in known],
         "cores": os.cpu_count(),
-        "usable_cores": usable,
+        "usable_cores": usable_cores(),
         "threads": threads,
         "device": device.type,
         "gpu": torch.cuda.get_device_name() if device.type == "cuda" else None,

@@ -1,13 +1,8 @@
 """Memory of this process."""
 
-import contextlib
-from pathlib import Path
-
 import torch
 
-from idm_ray.runtime.memory import resident
-
-CLEAR = Path("/proc/self/clear_refs")
+from idm_ray.runtime.memory import forget_peak, peak_bytes, resident
 
 
 class PeakMemory:
@@ -20,16 +15,10 @@ class PeakMemory:
     """
 
     def __init__(self, device: torch.device):
-        self._cuda = device.type == "cuda"
-        if self._cuda:
-            torch.cuda.reset_peak_memory_stats()
-            self._before = torch.cuda.memory_allocated()
-            return
-        with contextlib.suppress(OSError):
-            CLEAR.write_text("5")
-        self._before = resident("VmRSS")
+        self._device = device
+        forget_peak()
+        self._before = torch.cuda.memory_allocated() if device.type == "cuda" else resident("VmRSS")
 
     def read(self) -> int:
         """The peak until now, in bytes."""
-        highest = torch.cuda.max_memory_allocated() if self._cuda else resident("VmHWM")
-        return highest - self._before
+        return peak_bytes(self._device) - self._before

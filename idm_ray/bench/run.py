@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from idm_ray.bench import evaluation, iteration, pruning, scaling, starting, sweeps
+from idm_ray.bench import beside, evaluation, iteration, pruning, scaling, starting, sweeps
 from idm_ray.bench.amounts import PARTS
 from idm_ray.bench.machine import Floor, floor, machine, versions
 from idm_ray.bench.options import Options
@@ -28,6 +28,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "d": sweeps.measure_platform,
     "e": pruning.measure,
     "f": scaling.measure,
+    "g": beside.measure,
     "h": starting.measure,
 }
 """How each of `PARTS` is measured."""

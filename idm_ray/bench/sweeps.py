@@ -50,7 +50,9 @@ def measure_sharing(options: Options, say: Say) -> Result:
         runs = {}
         for share, cpus in (("auto", 1 / trials), ("off", 1.0)):
             say(f"sweep of {trials} trials, sweep.share={share}")
-            runs[share] = _sweep(options, trials, [f"sweep.share={share}", f"sweep.cpus_per_trial={cpus}"])
+            runs[share] = sweep_once(
+                options, trials, [f"sweep.share={share}", f"sweep.cpus_per_trial={cpus}"]
+            )
         shared, alone = runs["auto"], runs["off"]
         measured.append({"trials": trials, "shared": asdict(shared), "unshared": asdict(alone)})
         rows.append(
@@ -70,7 +72,7 @@ def measure_sharing(options: Options, say: Say) -> Result:
         "Shared: all trials at a time, one thread each. Unshared: as many as there are cores, one thread each.",
     )
     title = f"c. Sweeps over lambda_reg x l, {options.amounts.sweep_iterations} iterations a trial"
-    return Result((Table(title, columns, tuple(rows), notes),), _settings(options), measured)
+    return Result((Table(title, columns, tuple(rows), notes),), sweep_settings(options), measured)
 
 
 def measure_platform(options: Options, say: Say) -> Result:
@@ -84,7 +86,7 @@ def measure_platform(options: Options, say: Say) -> Result:
         bare_wall = time.perf_counter() - began
         bare = json.loads((Path(folder) / "bare" / "result.json").read_text())["seconds"]
     say("the same as a sweep of one trial")
-    run = _sweep(options, 1, ["sweep.share=off", f"sweep.cpus_per_trial={options.threads}"])
+    run = sweep_once(options, 1, ["sweep.share=off", f"sweep.cpus_per_trial={options.threads}"])
     say("from the command to the first iteration")
     first = _first_iteration(options)
     rows = (
@@ -98,10 +100,11 @@ def measure_platform(options: Options, say: Say) -> Result:
         f"d. Platform, {options.amounts.sweep_iterations} iterations", ("", "loop s", "wall s"), rows, notes
     )
     plain = {"bare_loop": bare, "bare_wall": bare_wall, "sweep": asdict(run), "first": first}
-    return Result((table,), _settings(options), [plain])
+    return Result((table,), sweep_settings(options), [plain])
 
 
-def _settings(options: Options) -> dict[str, Any]:
+def sweep_settings(options: Options) -> dict[str, Any]:
+    """What the sweeps of a part have in common, as plain data."""
     return {"overrides": _overrides(options, max(options.amounts.sweep_trials))}
 
 
@@ -138,7 +141,12 @@ def _config(options: Options, folder: Path, trials: int) -> list[str]:
     return [str(file)]
 
 
-def _sweep(options: Options, trials: int, overrides: Sequence[str]) -> Run:
+def sweep_once(options: Options, trials: int, overrides: Sequence[str]) -> Run:
+    """Run a sweep over lambda_reg x l from the command to its end, and watch it.
+
+    Raises:
+        UserError: it did not end well.
+    """
     with tempfile.TemporaryDirectory() as name:
         folder, began = Path(name), time.perf_counter()
         process = _start_sweep(options, folder, trials, overrides)

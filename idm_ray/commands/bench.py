@@ -38,7 +38,11 @@ def _flags(names: Sequence[str]) -> list[str]:
     help="nets of an evaluation, side by side",
 )
 @_numbers
-@click.option("--sweep-trials", metavar="N,M", help="trials of the sweeps in part c, one after another")
+@click.option(
+    "--sweep-trials",
+    metavar="N,M",
+    help="trials of the sweeps in part c, one by one; part g takes the most",
+)
 @click.option("--root", type=Path, help="folder with CIFAR-10 as Parquet; default: random images like it")
 @click.option("--json", "json", type=Path, metavar="FILE", help="write all that was measured")
 @click.option_panel("What", options=["--parts", "--quick", *_flags(["sweep_trials", *COUNTS])])

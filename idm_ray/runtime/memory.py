@@ -1,5 +1,7 @@
 """How much memory this process holds and has held."""
 
+import contextlib
+import ctypes
 import resource
 import sys
 from pathlib import Path
@@ -7,6 +9,8 @@ from pathlib import Path
 import torch
 
 STATUS = Path("/proc/self/status")
+CLEAR = Path("/proc/self/clear_refs")
+FORGET = "5"  # of proc(5): the peak is what is held now
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -14,6 +18,23 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     return resident("VmHWM")
+
+
+def forget_peak() -> None:
+    """Let `peak_bytes` count from what is held now, on the GPU too; on the CPU only where Linux lets it."""
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        CLEAR.write_text(FORGET)
+
+
+def give_back_freed_memory() -> None:
+    """Return to the kernel what the C library kept of freed memory, which would count as held.
+
+    Does nothing where the C library is not glibc.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_to_share(share: float) -> None:

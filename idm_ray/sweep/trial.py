@@ -1,9 +1,7 @@
 """One trial, in its own process: condense, look at validation accuracy, save, report, go on."""
 
-import contextlib
 import json
 import math
-import os
 import time
 import traceback
 from collections.abc import Callable
@@ -17,16 +15,18 @@ from ray import tune
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, IterationRecord, condense, has_real_side, real_side
-from idm_ray.evaluation import evaluate, validation_protocol
+from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import write_bytes
-from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_share, peak_bytes
 from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
+from idm_ray.sweep.sharing.turnstile import Turnstile, count_places, turnstile_folder
 
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500
@@ -44,9 +44,10 @@ class Report:
     Attributes:
         iteration: steps that S has taken.
         val_accuracy: in percent, on the validation split; NaN when it was not reached.
-        seconds: that the trial has computed for, over all its processes; waiting for records is not counted.
+        seconds: that the trial has computed for, over all its processes; waiting for records, and for processors that
+            other trials of the sweep use, is not counted.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
-        peak_bytes: most memory that its process held so far; on the GPU where it has one.
+        peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
         state: RUNNING, COMPLETE or FAIL.
         reason: of a FAIL, one line.
         device: where it computed.
@@ -84,9 +85,14 @@ class TrialRun:
         self._config, self._folder, self._on_iteration = config, folder, on_iteration
         self._data, self._compute = prepare(config)
         self._shared: SharedRealSide | None = None
+        self._turnstile = Turnstile()
         if shared is not None:
             number, name = shared
-            self._shared = SharedRealSide(name, number, config.condense.iterations, self._compute.device)
+            device = self._compute.device
+            if device.type == "cpu":
+                places = count_places(real_threads(config))
+                self._turnstile = Turnstile(turnstile_folder(folder.parent.parent), places)
+            self._shared = SharedRealSide(name, number, config.condense.iterations, device, self._turnstile)
         own = None
         if shared is None and has_real_side(config.condense.method):
             own = real_side(config, self._data, real_compute(config, self._data))
@@ -121,20 +127,15 @@ class TrialRun:
         if self._repeat is not None:
             repeated, self._repeat = self._repeat, None
             return repeated
-        began, waited = time.perf_counter(), self._shared.waited if self._shared else 0.0
+        began, waited = time.perf_counter(), self._waited
         history = self._condense()
         images = self._run.images
         if not bool(torch.isfinite(images).all()):
             raise Diverged(f"S is not finite after iteration {self._run.iteration}")
-        protocol = validation_protocol(self._config, self._data, self._compute)
-        partition = self._config.condense.partition
-        evaluation = evaluate(images, self._run.labels, partition, protocol)
+        evaluation = self._evaluate(images)
         self._save_condensed(images)
-        self._seconds += time.perf_counter() - began
-        shared_seconds = self._shared_before
-        if self._shared:
-            self._seconds -= self._shared.waited - waited
-            shared_seconds += self._shared.shared_seconds
+        self._seconds += time.perf_counter() - began - (self._waited - waited)
+        shared_seconds = self._shared_before + (self._shared.shared_seconds if self._shared else 0.0)
         report = Report(
             iteration=self._run.iteration,
             val_accuracy=evaluation.mean,
@@ -154,11 +155,29 @@ class TrialRun:
         stride = max(1, iterations // POINTS)
         history = []
         while self._run.iteration < until:
-            record = self._run.advance()
+            record = self._iterate()
             self._on_iteration(record.iteration)
             if record.iteration % stride == 0 or record.iteration == until:
                 history.append(_row(record))
         return history
+
+    def _iterate(self) -> IterationRecord:
+        try:
+            return self._run.advance()  # with a shared record in hand it enters the turnstile
+        finally:
+            self._turnstile.leave()
+
+    def _evaluate(self, images: torch.Tensor) -> Evaluation:
+        protocol = validation_protocol(self._config, self._data, self._compute)
+        partition = self._config.condense.partition
+        with self._turnstile.turn():
+            return evaluate(
+                images, self._run.labels, partition, protocol, lambda *_: self._turnstile.step_aside()
+            )
+
+    @property
+    def _waited(self) -> float:
+        return self._turnstile.waited + (self._shared.waited if self._shared else 0.0)
 
     def _save_condensed(self, images: torch.Tensor) -> None:
         condensed = condensed_set(images, self._run.labels, self._config, self._data, self._run.iteration)
@@ -187,9 +206,9 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._beats = Beats(config["pulse"], f"trial {config['number']}")
         self._trial: TrialRun | None = None
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
-        if self._shared is not None:
-            _step_back()
         keep_to_share(self._raw["sweep"]["gpus_per_trial"])
+        give_back_freed_memory()  # of an earlier trial
+        forget_peak()
 
     def step(self) -> dict[str, Any]:
         """Run to the next report."""
@@ -209,16 +228,6 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._trial = None
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-
-
-def _step_back() -> None:
-    """Let the real side compute first where processors are short: all trials wait for it.
-
-    A nice value does not do: many waiting trials together would outweigh it.
-    """
-    if hasattr(os, "SCHED_IDLE"):
-        with contextlib.suppress(OSError):
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def explain(error: BaseException) -> str:

@@ -5,6 +5,7 @@ import torch
 
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.errors import UserError
+from idm_ray.runtime.memory import CLEAR, peak_bytes
 from idm_ray.sweep.trial import CondensationTrial, Diverged, Report, TrialRun, explain
 
 
@@ -79,6 +80,16 @@ def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
     assert result["state"] == "FAIL"
     assert "iteration" in result["reason"]
     assert "Diverged" in (tmp_path / "error.txt").read_text()
+
+
+@pytest.mark.skipif(not CLEAR.exists(), reason="a peak is forgotten where Linux lets it")
+def test_a_trial_in_a_used_process_does_not_report_the_peak_of_the_last_one(tiny_config, tmp_path):
+    trial = CondensationTrial.__new__(CondensationTrial)
+    large = torch.ones(2**27)
+    before = peak_bytes(large.device)
+    del large
+    trial.reset_config({"number": 0, "folder": str(tmp_path), "config": tiny_config().to_raw(), "real": None})
+    assert trial.step()["peak_bytes"] < before - 2**28
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")])

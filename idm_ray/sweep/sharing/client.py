@@ -11,6 +11,7 @@ from torch import Tensor
 
 from idm_ray.condensation import RealRecord
 from idm_ray.sweep.sharing.transport import unpack
+from idm_ray.sweep.sharing.turnstile import Turnstile
 
 PATIENCE = 20
 RETRY_SECONDS = 1.0
@@ -24,14 +25,18 @@ class SharedRealSide:
         client: number of the trial.
         until: the iteration that the trial ends before.
         device: where records are needed.
+        turnstile: entered with each record in hand; the trial leaves it when it has used the record.
 
     Attributes:
         waited: seconds spent waiting for records.
         shared_seconds: what the records taken have cost, wherever that was.
     """
 
-    def __init__(self, name: str, client: int, until: int, device: torch.device):
+    def __init__(
+        self, name: str, client: int, until: int, device: torch.device, turnstile: Turnstile | None = None
+    ):
         self._name, self._client, self._until, self._device = name, client, until, device
+        self._turnstile = turnstile or Turnstile()
         self._server = ray.get_actor(name)
         self._asked: tuple[int, Any] | None = None
         self.waited = 0.0
@@ -49,6 +54,7 @@ class SharedRealSide:
         self._asked = (iteration + 1, self._ask(iteration + 1)) if iteration + 1 < self._until else None
         self.waited += time.perf_counter() - began
         self.shared_seconds += packed["seconds"]
+        self._turnstile.enter()
         return unpack(packed, self._device)
 
     def state(self) -> dict[str, Tensor]:

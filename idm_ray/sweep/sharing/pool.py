@@ -1,5 +1,6 @@
 """The real sides of a sweep, as the driver keeps them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.sharing.plan import Plan
 from idm_ray.sweep.sharing.server import RealServer
 from idm_ray.sweep.sharing.snapshots import snapshot_folder
+from idm_ray.sweep.sharing.turnstile import turnstile_folder
 from idm_ray.sweep.tracking.tracker import Tracker
 
 GIGABYTE = 10**9
@@ -58,10 +60,11 @@ class RealSides:
             self._end(name)
 
     def end(self) -> None:
-        """End those that are left."""
+        """End those that are left. Of the turnstile, a few empty files stay on other machines."""
         self._attached.clear()
         for name in list(self._actors):
             self._end(name)
+        shutil.rmtree(turnstile_folder(self._folder.resolve()), ignore_errors=True)
 
     def _start(self, name: str, fingerprint: str, config: Config) -> Any:
         threads, share = real_threads(config), config.sweep.gpus_per_trial

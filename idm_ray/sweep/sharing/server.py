@@ -14,12 +14,13 @@ from idm_ray.condensation import RealSide, real_side
 from idm_ray.data import load_data
 from idm_ray.evaluation.prepare import real_compute
 from idm_ray.runtime.compute import choose_compute, ready_process
-from idm_ray.runtime.memory import keep_to_share, peak_bytes
+from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
 from idm_ray.sweep.sharing.snapshots import Snapshots
 from idm_ray.sweep.sharing.transport import pack, size
+from idm_ray.sweep.sharing.turnstile import RightOfWay, count_places, turnstile_folder
 
 SIDES = 3
 """Places in the sequence of records at which one server computes, at most; each holds a queue of nets."""
@@ -35,7 +36,7 @@ class RealServer:
 
     Args:
         raw: settings of a trial that it serves; `real_settings` of them count.
-        folder: of its snapshots.
+        folder: of its snapshots, see `snapshot_folder`.
         fingerprint: of its real side.
         budget: bytes of records to keep.
         threads: of torch, as many as a trial has, so that it computes the same bits.
@@ -45,6 +46,7 @@ class RealServer:
     def __init__(self, raw: Raw, folder: str, fingerprint: str, budget: int, threads: int, gpu_share: float):
         torch.set_num_threads(threads)
         keep_to_share(gpu_share)
+        forget_peak()  # of what the process was used for before
         self._config = Config.model_validate(raw)
         compute = choose_compute(self._config.compute)
         ready_process(compute)
@@ -55,6 +57,7 @@ class RealServer:
         self._shelf = Shelf(budget)
         self._sides: list[RealSide] = []
         self._cost = read_cost(self._folder)
+        self._right_of_way = RightOfWay(turnstile_folder(self._folder.parent.parent), count_places(threads))
         self._error: BaseException | None = None
         self._changed = threading.Condition()
         self._saved_at = self._told_at = time.monotonic()
@@ -100,14 +103,21 @@ class RealServer:
         torch.set_num_threads(threads)  # of OpenMP, which counts for each thread
         try:
             while True:
-                with self._changed:
-                    while (step := self._next_step()) is None:
-                        self._changed.wait()
+                step = self._wait_for_step()
+                self._right_of_way.take()
                 self._compute_step(step)
         except BaseException as error:
+            self._right_of_way.waive()
             with self._changed:
                 self._error = error
                 self._changed.notify_all()
+
+    def _wait_for_step(self) -> int:
+        with self._changed:
+            while (step := self._next_step()) is None:
+                self._right_of_way.waive()
+                self._changed.wait()
+            return step
 
     def _next_step(self) -> int | None:
         """What a trial waits for, else what one will ask for soon and a side is just before."""

@@ -1,15 +1,24 @@
 """A real side in a process of its own, against one in this process."""
 
+import fcntl
+import shutil
+
 import pytest
 import ray
 import torch
 
 from idm_ray.condensation import real_side
+from idm_ray.condensation.synthetic import SyntheticSide
 from idm_ray.data import load_data
+from idm_ray.evaluation import evaluate
 from idm_ray.evaluation.prepare import real_compute
+from idm_ray.sweep import trial
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.server import RealServer
+from idm_ray.sweep.sharing.snapshots import snapshot_folder
 from idm_ray.sweep.sharing.transport import pack, size, unpack
+from idm_ray.sweep.sharing.turnstile import turnstile_folder
+from idm_ray.sweep.trial import TrialRun
 
 pytestmark = pytest.mark.ray
 STEPS = 12
@@ -34,6 +43,25 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.fixture(autouse=True)
+def places_taken(tmp_path):
+    """How many places of the turnstile trials are in; the turnstile is removed afterwards."""
+    folder = turnstile_folder(tmp_path)
+
+    def count():
+        taken = 0
+        for path in folder.glob("place-*"):
+            with path.open() as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    taken += 1
+        return taken
+
+    yield count
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture
 def expected(tiny_config):
     config = tiny_config()
@@ -52,7 +80,8 @@ def serve(cluster, tiny_config, tmp_path):
         actor = ray.remote(RealServer).options(
             name=f"real-{tmp_path.name}", max_restarts=-1, max_task_retries=-1, max_concurrency=16
         )
-        actors.append(actor.remote(tiny_config().to_raw(), str(tmp_path / "real"), "mark", budget, 1, 0.0))
+        folder = str(snapshot_folder(tmp_path, "mark"))
+        actors.append(actor.remote(tiny_config().to_raw(), folder, "mark", budget, 1, 0.0))
         return actors[0], lambda number: SharedRealSide(f"real-{tmp_path.name}", number, STEPS, CPU)
 
     yield start
@@ -105,11 +134,41 @@ def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
     assert after["seconds"] > before["seconds"]
 
 
+def test_a_trial_has_a_place_with_a_record_in_hand_and_while_it_looks_at_validation(
+    serve, expected, tiny_config, tmp_path, places_taken, monkeypatch
+):
+    seen = []
+
+    def watched(function):
+        def call(*args):
+            seen.append((function.__name__, places_taken()))
+            return function(*args)
+
+        return call
+
+    serve(100, expected)
+    run = TrialRun(tiny_config(), tmp_path / "trials" / "0000", (0, f"real-{tmp_path.name}"))
+    monkeypatch.setattr(SyntheticSide, "step", watched(SyntheticSide.step))
+    monkeypatch.setattr(trial, "evaluate", watched(evaluate))
+    run.advance()
+    assert seen == [("step", 1), ("step", 1), ("evaluate", 1)]
+    assert places_taken() == 0
+
+    def fail(side, record):
+        raise MemoryError
+
+    monkeypatch.setattr(SyntheticSide, "step", fail)
+    with pytest.raises(MemoryError):
+        run.advance()
+    assert places_taken() == 0
+
+
 def test_what_goes_wrong_while_computing_reaches_the_trial_that_waits(tiny_config, tmp_path, monkeypatch):
     def fail(server, step):
         raise MemoryError(f"no room for record {step}")
 
     monkeypatch.setattr(RealServer, "_compute_step", fail)
-    server = RealServer(tiny_config().to_raw(), str(tmp_path), "mark", 1000, 1, 0.0)
+    folder = str(snapshot_folder(tmp_path, "mark"))
+    server = RealServer(tiny_config().to_raw(), folder, "mark", 1000, 1, 0.0)
     with pytest.raises(MemoryError, match="no room for record 2"):
         server.fetch(client=0, step=2, until=5)
