@@ -1,5 +1,6 @@
 """What we work around in other libraries. When one of these fails, a workaround can go."""
 
+import os
 import subprocess
 import sys
 
@@ -44,12 +45,12 @@ def test_mlflow_puts_artefacts_of_a_bare_sqlite_store_into_the_working_folder(tm
 
 
 @pytest.mark.slow
-def test_ray_takes_the_handler_of_sigterm():
-    """So `Stop.listen` is called again after ray.init."""
+def test_ray_takes_the_handler_of_sigterm_and_gives_workers_the_niceness_that_it_is_told():
+    """So `Stop.listen` is called again after ray.init, and `idm_ray.sweep` sets the niceness, which is 15 otherwise."""
     code = (
-        "import signal, ray; signal.signal(signal.SIGTERM, print); "
+        "import os, signal, ray; signal.signal(signal.SIGTERM, print); "
         "ray.init('local', num_cpus=1, include_dashboard=False, log_to_driver=False); "
-        "print('taken', signal.getsignal(signal.SIGTERM) is not print)"
+        "print('taken', signal.getsignal(signal.SIGTERM) is not print, ray.get(ray.remote(os.nice).remote(0)))"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "taken True" in found.stdout
+    assert f"taken True {os.nice(0)}" in found.stdout

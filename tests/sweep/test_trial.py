@@ -88,7 +88,15 @@ def test_a_trial_in_a_used_process_does_not_report_the_peak_of_the_last_one(tiny
     large = torch.ones(2**27)
     before = peak_bytes(large.device)
     del large
-    trial.reset_config({"number": 0, "folder": str(tmp_path), "config": tiny_config().to_raw(), "real": None})
+    trial.reset_config(
+        {
+            "number": 0,
+            "folder": str(tmp_path),
+            "config": tiny_config().to_raw(),
+            "real": None,
+            "pulse": "gone",
+        }
+    )
     assert trial.step()["peak_bytes"] < before - 2**28
 
 
