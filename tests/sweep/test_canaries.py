@@ -50,7 +50,8 @@ def test_ray_takes_the_handler_of_sigterm_and_gives_workers_the_niceness_that_it
     code = (
         "import os, signal, ray; signal.signal(signal.SIGTERM, print); "
         "ray.init('local', num_cpus=1, include_dashboard=False, log_to_driver=False); "
-        "print('taken', signal.getsignal(signal.SIGTERM) is not print, ray.get(ray.remote(lambda: os.nice(0)).remote()))"
+        "nice = ray.get(ray.remote(lambda: os.nice(0)).remote()); "
+        "print('taken', signal.getsignal(signal.SIGTERM) is not print, nice)"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"taken True {os.nice(0)}" in found.stdout
