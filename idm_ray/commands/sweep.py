@@ -26,6 +26,9 @@ from idm_ray.sweep.preflight import check_name, check_settings
 DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
 """Without CONFIG: for the images that ship with the packages, and for any others."""
 
+OTHER_OPTIONS = {"name", "resume", "seed", "as_json", "verbose", "quiet"}
+"""Those that set nothing in the section ``sweep``."""
+
 
 class SweepName(click.ParamType[str]):
     """The name of a sweep; completes those in ``runs``."""
@@ -106,10 +109,6 @@ def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, 
             f"the sweep {name} exists in {folder.parent}; go on with --resume {name}, or choose another --name"
         )
     return resolved, folder
-
-
-OTHER_OPTIONS = {"name", "resume", "seed", "as_json", "verbose", "quiet"}
-"""Those that set nothing in the section ``sweep``."""
 
 
 def _default_config(layer: Raw) -> str:

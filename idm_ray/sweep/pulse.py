@@ -9,19 +9,22 @@ from collections.abc import Callable, Iterator
 import ray
 
 BEAT_SECONDS, HEAR_SECONDS = 1.0, 2.0
-GET_SECONDS = 10.0
+GET_SECONDS, LAST_SECONDS = 5.0, 2.0
+"""To wait for an answer, and for the last one in the end."""
 
 
-class _Heart:
+class Heart:
     """An actor that remembers the last beat of each piece of work."""
 
     def __init__(self) -> None:
         self._done: dict[str, int] = {}
 
     def beat(self, work: str, done: int) -> None:
+        """So much of some work is done."""
         self._done[work] = done
 
     def read(self) -> dict[str, int]:
+        """How much is done, by work."""
         return self._done
 
 
@@ -37,7 +40,7 @@ class Pulse:
 
     def __init__(self, sweep: str):
         self.name = f"{sweep}-pulse-{uuid.uuid4().hex[:8]}"
-        self._actor = ray.remote(_Heart).options(name=self.name, num_cpus=0, max_restarts=-1).remote()
+        self._actor = ray.remote(Heart).options(name=self.name, num_cpus=0, max_restarts=-1).remote()
 
     @contextlib.contextmanager
     def heard_by(self, listener: Callable[[dict[str, int]], None]) -> Iterator[None]:
@@ -49,12 +52,14 @@ class Pulse:
             yield
         finally:
             ended.set()
-            thread.join()
+            thread.join(LAST_SECONDS)
 
     def _hear(self, listener: Callable[[dict[str, int]], None], ended: threading.Event) -> None:
         while not ended.wait(HEAR_SECONDS):
             beats: dict[str, int] = {}
-            with contextlib.suppress(ray.exceptions.RayError, TimeoutError):
+            with contextlib.suppress(
+                Exception
+            ):  # Ray may be on its way out, and what is shown is no reason to fail
                 beats = ray.get(self._actor.read.remote(), timeout=GET_SECONDS)
             listener(beats)
 

@@ -1,4 +1,4 @@
-"""Train torchvision's ResNet-18 on a condensed set: python examples/train_your_own_net.py condensed [--test].
+"""Train torchvision's ResNet-18 on a condensed set: python docs/examples/train_your_own_net.py condensed [--test].
 
 Seen on one thread of an Intel Xeon, 2026-11-26: `idm-ray condense digits` with condense.ipc=10 condense.partition=1
 condense.iterations=200 condense.lambda_reg=1.03 condense.lr=0.059 queue.train_steps=5 queue.max_nets=10 gives a set
