@@ -14,12 +14,14 @@ from idm_ray.commands.bench import command
 from idm_ray.runtime.cores import usable_cores
 
 
+@pytest.fixture
 def programs():
-    """Busy programs that this process has started and that still run."""
-    return [child for child in psutil.Process().children() if BUSY in child.cmdline()]
+    """The processes that a test has started and that still run."""
+    before = set(psutil.Process().children())
+    return lambda: set(psutil.Process().children()) - before
 
 
-def test_a_sweep_is_measured_alone_and_beside_busy_programs_shared_and_not(monkeypatch):
+def test_a_sweep_is_measured_alone_and_beside_busy_programs_shared_and_not(monkeypatch, programs):
     def sweep(options, trials, overrides):
         shared = "sweep.share=auto" in overrides
         beside_programs = len(programs()) == usable_cores()
@@ -35,7 +37,7 @@ def test_a_sweep_is_measured_alone_and_beside_busy_programs_shared_and_not(monke
         assert measured["kept"] == pytest.approx(0.4)
 
 
-def test_busy_programs_run_until_the_end_even_a_bad_one():
+def test_busy_programs_run_until_the_end_even_a_bad_one(programs):
     def fail():
         assert len(programs()) == usable_cores()
         raise RuntimeError
