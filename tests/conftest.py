@@ -22,6 +22,9 @@ from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides
 from idm_ray.settings.sections import Config
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Processes that tests start compute with one thread, too: several with more would wait for each other's."""
+
 PATIENCE = 1200
 """Seconds after which something hangs, however slow the machine; what a test finds never depends on it."""
 
