@@ -7,6 +7,9 @@ from typing import Protocol
 FIRST_SECONDS, NEXT_SECONDS = 10.0, 60.0
 """Of work before its first line, and between two lines."""
 
+EARLY_SECONDS, EARLY_SHARE = 60.0, 0.02
+"""As long as less has passed and less is done, nothing is said about the rest."""
+
 
 class Progress(Protocol):
     """Told how far some work is, as often as it likes to tell."""
@@ -31,10 +34,12 @@ class Pace:
         return self._clock() - self._began.setdefault(what, (self._clock(), done))[0]
 
     def left(self, what: str, done: int, total: int) -> float | None:
-        """Seconds that the rest will take; None as long as nothing can be said."""
+        """Seconds that the rest will take; None as long as nothing can be said: the start is slower than the rest."""
         seconds = self.seconds(what, done)
         gained = done - self._began[what][1]
-        return seconds / gained * (total - done) if gained > 0 and seconds > 0 else None
+        if gained <= 0 or seconds <= 0 or (seconds < EARLY_SECONDS and gained < EARLY_SHARE * total):
+            return None
+        return seconds / gained * (total - done)
 
 
 class Lines:
