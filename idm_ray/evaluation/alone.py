@@ -13,7 +13,7 @@ from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.protocol import Evaluation, evaluate, full_protocol
-from idm_ray.settings.layers import build_config
+from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.sections import Config, Raw
 
 
@@ -29,7 +29,7 @@ class Run:
     """
 
     def __init__(self, config: Config):
-        self.config = config
+        self.config = config = with_point(config, {})
         self.data, compute = prepare(config)
         self.condensation: Condensation = condense(config, self.data, compute, keep=KeptTrainings())
 

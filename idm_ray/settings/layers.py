@@ -40,10 +40,9 @@ def overlay(base: Raw, layer: Raw) -> Raw:
     for section, default, kept in OWNERS:
         name = _named(base, section, "name", default)
         if _named(layer, section, "name", name) != name:
-            merged = {
-                **merged,
-                section: {key: value for key, value in merged.get(section, {}).items() if key in kept},
-            }
+            before = merged.get(section)
+            own = before.items() if isinstance(before, Mapping) else ()
+            merged = {**merged, section: {key: value for key, value in own if key in kept}}
     return _merge(merged, layer)
 
 
@@ -143,6 +142,8 @@ class _Search:
             UserError: the layer both fixes and searches a setting.
         """
         fixed = {key: value for key, value in _fixed(layer) if key in setting_keys()}
+        if fixed.keys() >= set(setting_keys()):
+            fixed = {}  # all of a config, as it is kept: nobody has written down these values
         whole = layer.get("search", self.domains)
         searched = {**(layer.get("search") or {}), **entries} if isinstance(whole, Mapping | None) else {}
         for key in fixed:

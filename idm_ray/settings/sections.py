@@ -395,15 +395,8 @@ class Config(Section):
         return value
 
     def to_raw(self) -> Raw:
-        """Plain dicts, lists, numbers and strings, as YAML and JSON hold them.
-
-        Every setting is present but those that are searched, which have no one value.
-        """
-        raw = self.model_dump(mode="json")
-        for key in self.search:
-            section, _, name = key.rpartition(".")
-            (raw[section] if section else raw).pop(name, None)
-        return raw
+        """Plain dicts, lists, numbers and strings, as YAML and JSON hold them; every setting is present."""
+        return self.model_dump(mode="json")
 
 
 def _domain(key: str, value: Any) -> Domain:

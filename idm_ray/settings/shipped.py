@@ -34,7 +34,7 @@ def find_config(name: str) -> Path:
         UserError: there is neither.
     """
     path = Path(name)
-    if path.exists():
+    if path.is_file():
         return path
     plain = name.removeprefix("tune_configs/").removesuffix(".yaml")
     if plain in config_names():

@@ -193,3 +193,19 @@ def test_another_net_does_not_keep_the_settings_of_the_one_before():
     searched = build_config(file, ("line", parse_overrides(["search={net.name: {choice: [convnet, mlp]}}"])))
     assert with_point(searched, {"net.name": "mlp"}).net == NetConfig(name="mlp")
     assert with_point(searched, {"net.name": "convnet"}).net == NetConfig(width=64, depth=2)
+
+
+def test_a_point_of_another_net_begins_as_published_and_the_configs_own_net_as_it_is_set():
+    file = {"net": {"name": "mlp", "width": 64, "depth": 1}}
+    config = build("search.net.name={choice: [mlp, convnet]}", file=file)
+    mlp, convnet = (with_point(config, {"net.name": name}).net for name in ("mlp", "convnet"))
+    assert (mlp.width, mlp.depth, convnet.width, convnet.depth) == (64, 1, None, None)
+
+
+def test_a_config_as_it_is_kept_is_read_as_it_was():
+    config = build("search.net.name={choice: [mlp, convnet]}", file={"net": {"name": "mlp", "width": 64}})
+    assert build_config(("kept", config.to_raw())) == config
+
+
+def test_an_empty_section_is_none():
+    assert build("dataset.name=cifar10", file={"dataset": None}).dataset.name == "cifar10"
