@@ -10,7 +10,7 @@ try:
     from idm_ray.commands.main import main as main
 except ModuleNotFoundError as error:
     python = ENVIRONMENT / "bin" / "python"
-    if python.exists() and Path(sys.prefix).resolve() != ENVIRONMENT:
+    if python.exists() and Path(sys.prefix).resolve() != ENVIRONMENT.resolve():
         os.execv(python, [str(python), *sys.argv])
     mend = f"run `make setup`, or `pip install -e .` in {ENVIRONMENT.parent}"
     print(f"error: {error.name} is not installed for {sys.executable}; {mend}", file=sys.stderr)

@@ -28,9 +28,13 @@ class Pace:
     def __init__(self, clock: Callable[[], float] = time.monotonic):
         self._clock = clock
         self._began: dict[str, tuple[float, int]] = {}
+        self._seen: dict[str, int] = {}
 
     def seconds(self, what: str, done: int) -> float:
-        """Since the work was first heard of, which is now if it was not."""
+        """Since the work was first heard of, which is now if it was not, or if it begins again."""
+        if done < self._seen.get(what, 0):
+            del self._began[what]
+        self._seen[what] = done
         return self._clock() - self._began.setdefault(what, (self._clock(), done))[0]
 
     def left(self, what: str, done: int, total: int) -> float | None:

@@ -83,9 +83,10 @@ def _condense(
     tell: Callable[[str], None],
 ) -> str:
     """Run to the end, saving now and then; returns why it is lost, if it is."""
-    shown_every = max(1, condensation.iterations // 200)
+    shown_every, note = max(1, condensation.iterations // 200), ""
     with deferred_interrupt() as interrupted:
         for record in condensation:
+            progress("condense", record.iteration - 1, condensation.iterations, note)
             if record.iteration % shown_every == 0 or record.iteration == condensation.iterations:
                 loss = float(record.total)
                 if not math.isfinite(loss):
