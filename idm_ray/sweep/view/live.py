@@ -7,6 +7,7 @@ from types import TracebackType
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from idm_ray.runtime.progress import Lines, Pace, how_far
 from idm_ray.sweep.search.space import Point
@@ -55,7 +56,8 @@ class Display:
     def say(self, text: str) -> None:
         """A line that stays."""
         if self._verbosity >= 0:
-            self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+            # As a Text: markup=False would hold for the table that is drawn with it, too.
+            self._console.print(Text(text), highlight=False, soft_wrap=True)
 
     def expect(self, total: int) -> None:
         """From now on the beats are those of so many epochs on test."""
