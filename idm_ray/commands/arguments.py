@@ -93,6 +93,15 @@ def one_run(given: Sequence[str]) -> Config:
     return config
 
 
+def searched_values(given: Sequence[str], config: Config) -> str:
+    """What the settings that CONFIG searches are in a single run of it, in words; empty when it searches none."""
+    name, overrides = split(given)
+    assert name is not None
+    search = build_config(config_layer(name), ("command line", parse_overrides(overrides))).search
+    values = " ".join(f"{key}={config.get(key)}" for key in search)
+    return f"not searched here: {values}" if values else ""
+
+
 def config_layer(name: str) -> tuple[str, Raw]:
     """A config as a layer of settings.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from idm_ray.commands.arguments import one_run, words
+from idm_ray.commands.arguments import one_run, searched_values, words
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import check_out
 
@@ -18,7 +18,10 @@ CHECKPOINT = "checkpoint.safetensors"
 @click.option("--resume", is_flag=True, help="go on from the checkpoint in --out")
 @click.option("--no-evaluation", is_flag=True, help="condense only")
 @click.option("--json", "as_json", is_flag=True, help="print result.json on standard output")
-def command(words: Sequence[str], out: Path, resume: bool, no_evaluation: bool, as_json: bool) -> int:
+@click.pass_obj
+def command(
+    given: Sequence[str], /, words: Sequence[str], out: Path, resume: bool, no_evaluation: bool, as_json: bool
+) -> int:
     """Condense once and evaluate, without Ray and MLflow.
 
     CONFIG is a YAML file or the name of one that comes with the package (idm-ray configs); its sections search and
@@ -36,4 +39,4 @@ def command(words: Sequence[str], out: Path, resume: bool, no_evaluation: bool, 
         raise UserError(f"there is no checkpoint in {out}; start without --resume")
     from idm_ray.commands.work import condense as work
 
-    return work.run(config, out, resume, not no_evaluation, as_json)
+    return work.run(config, searched_values(words, config), out, resume, not no_evaluation, as_json, given)

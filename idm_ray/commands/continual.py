@@ -17,7 +17,17 @@ from idm_ray.runtime.files import check_out
 @click.option("--out", type=Path, required=True, help="folder for memories and result.json")
 @click.option("--resume", is_flag=True, help="go on with what is in --out, also with more --seeds")
 @click.option("--json", "as_json", is_flag=True, help="print result.json on standard output")
-def command(words: Sequence[str], steps: int, seeds: int, out: Path, resume: bool, as_json: bool) -> int:
+@click.pass_obj
+def command(
+    given: Sequence[str],
+    /,
+    words: Sequence[str],
+    steps: int,
+    seeds: int,
+    out: Path,
+    resume: bool,
+    as_json: bool,
+) -> int:
     """Learn classes step by step from condensed memories.
 
     Each step condenses its own classes and sees no others; a net is trained from scratch on all condensed sets so far
@@ -36,4 +46,4 @@ def command(words: Sequence[str], steps: int, seeds: int, out: Path, resume: boo
     check_out(out, resume)
     from idm_ray.commands.work import continual as work
 
-    return work.run(config, steps, seeds, out, resume, as_json)
+    return work.run(config, steps, seeds, out, resume, as_json, given)

@@ -16,8 +16,12 @@ from idm_ray.sweep.preflight import check_name, check_settings
 LIST = "LIST"
 
 
+def _experiments(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in (LIST, *EXPERIMENTS) if name.startswith(incomplete)]
+
+
 @click.command("reproduce")
-@click.argument("experiment", metavar="EXPERIMENT", type=Word())
+@click.argument("experiment", metavar="EXPERIMENT", shell_complete=_experiments)
 @click.argument("overrides", nargs=-1, metavar="[key=value]...", type=Word())
 @click.option("--dataset", help="another data set, with its own settings")
 @click.option("--ipc", type=int, help="another number of images per class")

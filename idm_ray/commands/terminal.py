@@ -4,7 +4,7 @@ import contextlib
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 import rich_click as click
@@ -13,8 +13,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as RichProgress
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.invocation import command_line
 from idm_ray.runtime.progress import Lines, Progress, silent
 
+RESUME = "--resume"
 EXIT_OUR_FAULT, EXIT_BAD_INPUT, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 4, 130
 
 
@@ -42,6 +44,11 @@ def exit_code(call: Callable[[], int | None]) -> int:
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print a line as it is."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def resuming(given: Sequence[str]) -> str:
+    """The command that goes on where these words were interrupted."""
+    return command_line(*(word for word in given if word != RESUME), RESUME)
 
 
 @contextlib.contextmanager

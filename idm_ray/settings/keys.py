@@ -6,8 +6,6 @@ from collections.abc import Sequence
 
 from idm_ray.settings.sections import Config
 
-NOT_OF_A_TRIAL = ("search", "sweep")
-
 
 @functools.cache
 def all_keys() -> tuple[str, ...]:

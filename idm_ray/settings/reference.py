@@ -87,8 +87,7 @@ def as_markdown() -> str:
             "",
             meaning,
             "",
-            "| setting | values | default | meaning | published |",
-            "|---|---|---|---|---|",
+            *HEADER,
         ]
         for row in rows:
             published = "; ".join(

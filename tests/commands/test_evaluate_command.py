@@ -141,7 +141,7 @@ def test_continual_learning_stops_at_ctrl_c(folder):
     process.send_signal(signal.SIGINT)
     output, errors = process.communicate()
     assert process.returncode == 130
-    assert "go on with --resume --out stopped" in output
+    assert "--out stopped --resume" in output
     assert "Traceback" not in errors
 
 

@@ -60,6 +60,7 @@ def test_a_shell_gets_its_completion(call, shell):
         ("idm-ray sweep", "--gpus", "--gpus-per-trial"),
         ("idm-ray settings", "queue.push", "queue.push_every"),
         ("idm-ray export made --to", "dd", "dd-ranking"),
+        ("idm-ray reproduce", "tab", "table1"),
     ],
 )
 def test_words_are_completed(capsys, monkeypatch, words, incomplete, found):

@@ -195,5 +195,5 @@ def trial_process(sweep):
                     found.append(child.pid)
         return bool(found)
 
-    sweep.wait_for(look, 30)
+    sweep.wait_for(look)
     return found[0]

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from rich.console import Console
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.commands.condense import CHECKPOINT
-from idm_ray.commands.terminal import EXIT_DIVERGED, deferred_interrupt, say, shown
+from idm_ray.commands.terminal import EXIT_DIVERGED, deferred_interrupt, resuming, say, shown
 from idm_ray.condensation import Condensation, condense
 from idm_ray.data import Data
 from idm_ray.evaluation import Protocol, check_random, counted, evaluate, full_protocol
@@ -26,8 +26,19 @@ from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config
 
 
-def run(config: Config, out: Path, resume: bool, evaluation: bool, as_json: bool) -> int:
+def run(
+    config: Config, note: str, out: Path, resume: bool, evaluation: bool, as_json: bool, given: Sequence[str]
+) -> int:
     """Condense, save, evaluate; returns the exit code.
+
+    Args:
+        config: nothing is searched.
+        note: said first, unless it is empty.
+        out: folder for the set and result.json.
+        resume: go on from the checkpoint there.
+        evaluation: also evaluate the set.
+        as_json: print the result on standard output.
+        given: the words that asked for it, to go on with.
 
     Raises:
         UserError: data, or a checkpoint, that do not fit; before anything is computed.
@@ -43,10 +54,14 @@ def run(config: Config, out: Path, resume: bool, evaluation: bool, as_json: bool
             condensation.load_state(saved[0])
             say(console, f"going on after iteration {condensation.iteration}")
         say(console, f"{config.condense.method} on {data.name}, {describe(compute)}")
+        if note:
+            say(console, note)
         began = time.monotonic()
-        lost = _condense(
-            config, condensation, out / CHECKPOINT, mark, progress, lambda line: say(console, line)
-        )
+        try:
+            lost = _condense(config, condensation, out / CHECKPOINT, mark, progress)
+        except KeyboardInterrupt:
+            say(console, f"stopped after iteration {condensation.iteration}; go on with: {resuming(given)}")
+            raise
         if lost:
             say(console, lost, "red")
             return EXIT_DIVERGED
@@ -75,39 +90,41 @@ def _check(config: Config, data: Data, evaluation: bool) -> None:
 
 
 def _condense(
-    config: Config,
-    condensation: Condensation,
-    checkpoint: Path,
-    mark: str,
-    progress: Progress,
-    tell: Callable[[str], None],
+    config: Config, condensation: Condensation, checkpoint: Path, mark: str, progress: Progress
 ) -> str:
-    """Run to the end, saving now and then; returns why it is lost, if it is."""
-    shown_every, note = max(1, condensation.iterations // 200), ""
+    """Run to the end, saving now and then; returns why it is lost, if it is.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, between two iterations and saved.
+    """
+    total, note = condensation.iterations, ""
+    looks = max(1, total // 200)  # at the loss, which waits for a CUDA device
     with deferred_interrupt() as interrupted:
         for record in condensation:
-            progress("condense", record.iteration - 1, condensation.iterations, note)
-            if record.iteration % shown_every == 0 or record.iteration == condensation.iterations:
+            if record.iteration % looks == 0 or record.iteration == total:
                 loss = float(record.total)
                 if not math.isfinite(loss):
                     return f"diverged: the loss is {loss} at iteration {record.iteration}; lower condense.lr"
                 note = f"loss {loss:.3g}, net accuracy {float(record.accuracy):.2f}"
-                progress("condense", record.iteration, condensation.iterations, note)
-            if record.iteration % config.evaluate.every == 0 or interrupted():
-                if not _finite(condensation):
-                    return f"diverged: S is not finite after iteration {record.iteration}; lower condense.lr"
+            progress("condense", record.iteration, total, note)
+            stop = interrupted()
+            if stop or record.iteration % config.evaluate.every == 0:
+                if lost := _lost(condensation):
+                    return lost
                 write_state(checkpoint, condensation.state(), mark)
-            if interrupted():
-                tell(f"stopped after iteration {record.iteration}; go on with --resume")
+            if stop:
                 raise KeyboardInterrupt
-    if not _finite(condensation):
-        return f"diverged: S is not finite after iteration {condensation.iteration}; lower condense.lr"
+    if lost := _lost(condensation):
+        return lost
     write_state(checkpoint, condensation.state(), mark)
     return ""
 
 
-def _finite(condensation: Condensation) -> bool:
-    return bool(torch.isfinite(condensation.images).all())
+def _lost(condensation: Condensation) -> str:
+    """Why S is lost; empty when it is not."""
+    if bool(torch.isfinite(condensation.images).all()):
+        return ""
+    return f"diverged: S is not finite after iteration {condensation.iteration}; lower condense.lr"
 
 
 def _evaluate(

@@ -1,11 +1,12 @@
 """Continual learning on the terminal."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from idm_ray.commands.terminal import deferred_interrupt, say, shown
+from idm_ray.commands.terminal import deferred_interrupt, resuming, say, shown
 from idm_ray.commands.work import tables
 from idm_ray.errors import UserError
 from idm_ray.evaluation import class_steps
@@ -16,15 +17,26 @@ from idm_ray.runtime.files import write_json
 from idm_ray.settings.sections import Config
 
 
-def run(config: Config, steps: int, seeds: int, out: Path, resume: bool, as_json: bool) -> int:
+def run(
+    config: Config, steps: int, seeds: int, out: Path, resume: bool, as_json: bool, given: Sequence[str]
+) -> int:
     """Condense and learn step by step, print; returns the exit code.
+
+    Args:
+        config: nothing is searched.
+        steps: into which the classes are divided.
+        seeds: class orders.
+        out: folder for memories and result.json.
+        resume: go on with what is there.
+        as_json: print the result on standard output.
+        given: the words that asked for it, to go on with.
 
     Raises:
         UserError: data that do not fit.
         KeyboardInterrupt: on Ctrl-C; what is in `out` is whole and can be resumed.
     """
     console = Console(stderr=as_json)
-    with shown(console) as progress, deferred_interrupt() as interrupted:
+    with shown(console) as progress:
         data, compute = prepare(config, progress, verify=True)
         class_steps(data.num_classes, steps, config.seed)
         if not all(data.test.counts):
@@ -32,15 +44,16 @@ def run(config: Config, steps: int, seeds: int, out: Path, resume: bool, as_json
                 f"continual learning is tried on test images of every class, but "
                 f"{data.class_names[data.test.counts.index(0)]!r} has none"
             )
-        memories = Memories(config, data, compute, steps, out, progress, interrupted)
-        if resume:
-            memories.check()
-        say(console, f"{config.condense.method} on {data.name}, {describe(compute)}")
-        try:
-            runs = memories.learn(range(config.seed, config.seed + seeds))
-        except KeyboardInterrupt:
-            say(console, f"stopped; go on with --resume --out {out}")
-            raise
+        with deferred_interrupt() as interrupted:
+            memories = Memories(config, data, compute, steps, out, progress, interrupted)
+            if resume:
+                memories.check()
+            say(console, f"{config.condense.method} on {data.name}, {describe(compute)}")
+            try:
+                runs = memories.learn(range(config.seed, config.seed + seeds))
+            except KeyboardInterrupt:
+                say(console, f"stopped; go on with: {resuming(given)}")
+                raise
     tables.show_continual(runs, console)
     result = {
         "method": config.condense.method,

@@ -125,7 +125,9 @@ class Display:
 
     def _title(self) -> str:
         board = self.board
-        accuracies = [row.accuracy for row in board.rows.values() if row.state == COMPLETE and row.accuracy]
+        accuracies = [
+            row.accuracy for row in list(board.rows.values()) if row.state == COMPLETE and row.accuracy
+        ]
         best = f"; best validation accuracy {max(accuracies):.2f} %" if accuracies else ""
         counts = ", ".join(f"{board.count(state)} {state.lower()}" for state in STYLES if board.count(state))
         seconds = time.monotonic() - self._began

@@ -62,7 +62,7 @@ def real_process(sweep):
                     found.append(child.pid)
         return bool(found)
 
-    sweep.wait_for(look, 60)
+    sweep.wait_for(look)
     return found[0]
 
 
