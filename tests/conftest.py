@@ -180,12 +180,12 @@ class Sweep:
 
 @pytest.fixture
 def start(tmp_path):
-    """Starts a tiny sweep in `tmp_path` with further arguments; ends what a failed test leaves."""
+    """Starts a tiny sweep in a folder of `tmp_path` with further arguments; ends what a failed test leaves."""
     started = []
 
-    def run(*arguments: str, config: bool = True) -> Sweep:
+    def run(*arguments: str, config: bool = True, folder: str = ".") -> Sweep:
         given = [str(tiny_file(tmp_path)), *arguments] if config else list(arguments)
-        started.append(Sweep(tmp_path, given))
+        started.append(Sweep(tmp_path / folder, given))
         return started[-1]
 
     yield run

@@ -122,9 +122,11 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
     if config or options.get("name"):
         raise UserError("--resume takes its settings from the sweep; leave out CONFIG and --name")
     moving = {"search" if section == ENTRIES else section for section in layer} - {"sweep", "compute"}
+    if isinstance(layer.get("dataset"), Mapping) and set(layer["dataset"]) <= {"root"}:
+        moving -= {"dataset"}  # the same images may lie elsewhere now
     if moving:
         raise UserError(
-            "--resume can change sweep.* and compute.* only, so that all trials compare; "
+            "--resume can change sweep.*, compute.* and dataset.root only, so that all trials compare; "
             f"got {', '.join(sorted(moving))}"
         )
     output = Path(layer.get("sweep", {}).get("output_dir", OUTPUT_DIR))

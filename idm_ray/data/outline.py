@@ -14,6 +14,9 @@ from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
+FEW, SHOWN = 100, 5
+"""Validation images below which a sweep is warned, and classes that a line names."""
+
 
 @dataclass(frozen=True)
 class Outline:
@@ -37,6 +40,23 @@ class Outline:
     def num_classes(self) -> int:
         """C."""
         return len(self.class_names)
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What makes accuracies on these data say less than they seem to, a line each."""
+        lines = []
+        held = sum(self.validation)
+        if 0 < held < FEW:
+            lines.append(
+                f"the {held} validation images move an accuracy in steps of {100 / held:.1f} points; a larger "
+                "dataset.validation tells trials apart better"
+            )
+        untested = [name for name, count in zip(self.class_names, self.test, strict=True) if not count]
+        if untested:
+            lines.append(
+                f"no test images of {', '.join(untested[:SHOWN])}{', ...' * (len(untested) > SHOWN)}"
+            )
+        return tuple(lines)
 
     @property
     def text(self) -> str:

@@ -16,6 +16,7 @@ from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.final import from_plain
+from idm_ray.sweep.fit import check_data, check_resources
 from idm_ray.sweep.folders import DATABASE, trial_folder
 from idm_ray.sweep.search.study import REPORT, SweepStudy, stored_config, why_unfinished
 from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
@@ -75,9 +76,11 @@ def run_or_resume(config: Config, folder: Path, console: Console, verbosity: int
             if not summary["n_complete"]:
                 return EXIT_NO_TRIAL
             return EXIT_FAILED_TRIALS if summary["n_failed"] else EXIT_DONE
+    check_resources(config)
+    data = check_data(config, progress)
     from idm_ray.sweep.run import run_sweep  # Ray is not needed where all is done
 
-    outcome = run_sweep(config, folder, console, verbosity, progress)
+    outcome = run_sweep(config, folder, data, console, verbosity)
     for problem in outcome.problems:
         console.print(problem, style="yellow", markup=False)
     return outcome.exit_code

@@ -44,6 +44,12 @@ class DatasetConfig(Section):
     std: tuple[float, ...] | None = None
     """Per-channel standard deviation in 0..1, like `mean`."""
 
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: Path | None) -> Path | None:
+        """Trials, and whoever resumes, may stand elsewhere."""
+        return None if root is None else root.expanduser().absolute()
+
 
 class NetConfig(Section):
     """The network that gives features and logits."""

@@ -54,7 +54,19 @@ def evaluate_on_test(
         for name, folder, what in subjects
         for nets in _nets_of_a_task(config)
     }
-    pending, found = list(jobs), {}
+    found = _collect(jobs, len(subjects) * config.evaluate.repeats, stopped, display)
+    if found is None:
+        return None
+    repeats = range(config.evaluate.repeats)
+    return {name: join([found[name, net] for net in repeats]) for name, _, _ in subjects}
+
+
+def _collect(
+    jobs: dict[Any, tuple[str, tuple[int, ...]]], total: int, stopped: Callable[[], bool], display: Display
+) -> dict[tuple[str, int], Evaluation] | None:
+    """The evaluation of every net, as tasks end; None when it was stopped, and then no task goes on."""
+    pending = list(jobs)
+    found: dict[tuple[str, int], Evaluation] = {}
     try:
         while pending:
             done, pending = ray.wait(pending, timeout=POLL_SECONDS)
@@ -62,15 +74,13 @@ def evaluate_on_test(
                 name, nets = jobs[job]
                 for net, single in zip(nets, map(from_plain, ray.get(job)), strict=True):
                     found[name, net] = single
-                    total = len(subjects) * config.evaluate.repeats
                     display.say(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
             if pending and stopped():
                 return None
     finally:
         for job in pending:
             ray.cancel(job, force=True)
-    repeats = range(config.evaluate.repeats)
-    return {name: join([found[name, net] for net in repeats]) for name, _, _ in subjects}
+    return found
 
 
 def epochs_on_test(config: Config, name: str) -> int:
@@ -111,7 +121,8 @@ def _whereabouts(config: Config) -> Raw:
     """The sections that a resumed sweep may have changed since its trials ran, but what of them was searched."""
     compute = config.trial_compute.model_dump(mode="json")
     chosen = {key: value for key, value in compute.items() if f"compute.{key}" not in config.search}
-    return {"compute": chosen, "sweep": config.to_raw()["sweep"]}
+    raw = config.to_raw()
+    return {"compute": chosen, "sweep": raw["sweep"], "dataset": {"root": raw["dataset"]["root"]}}
 
 
 def from_plain(plain: dict[str, Any]) -> Evaluation:

@@ -20,6 +20,8 @@ from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
 
+CHECKSUM = "data_checksum"
+
 
 @contextlib.contextmanager
 def claimed(folder: Path) -> Iterator[None]:
@@ -35,9 +37,20 @@ def claimed(folder: Path) -> Iterator[None]:
         yield
 
 
-def open_study(config: Config, folder: Path) -> SweepStudy:
-    """The study in a folder, with the settings that the sweep has now."""
+def open_study(config: Config, folder: Path, data: Data) -> SweepStudy:
+    """The study in a folder, with the settings that the sweep has now.
+
+    Raises:
+        UserError: its trials have seen other images.
+    """
     study = SweepStudy(config, folder / DATABASE)
+    before = study.attribute(CHECKSUM, data.checksum)
+    if before != data.checksum:
+        raise UserError(
+            f"the images in {config.dataset.root or config.dataset.name} are not those that {folder.name} began with "
+            f"(checksum {data.checksum[:12]}, then {before[:12]}); bring them back, or start another sweep"
+        )
+    study.set_attribute(CHECKSUM, data.checksum)
     study.set_attribute("config", config.to_raw())
     write_bytes(folder / "sweep.yaml", yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
     return study

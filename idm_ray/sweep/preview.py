@@ -17,6 +17,7 @@ from idm_ray.sweep.search import space
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import count_sides, in_words, plan_sharing
+from idm_ray.sweep.tracking.store import reach
 from idm_ray.sweep.view.live import describe_point
 
 SHOWN_POINTS = 8
@@ -38,6 +39,7 @@ def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
     check_points(config, outline)
     yield f"sweep {folder.name} in {folder}; nothing is started."
     yield f"data: {config.dataset.name}, {outline.text}" + (f" ({first})" if first else "")
+    yield from (f"note: {caveat}" for caveat in outline.caveats)
     size = space.size(config.search)
     yield f"space: {'continuous' if size is None else f'{size} points'}, {config.sweep.sampler}; first points:"
     for number, point in enumerate(_first_points(config)):
@@ -70,6 +72,11 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
             yield f"{plan.concurrent} at a time; {plan.text}"
     except UserError as error:
         yield f"it would not start here: {error}"
+    try:
+        if sweep.tracking_uri:
+            reach(sweep.tracking_uri)
+    except UserError as error:
+        yield f"it would not start now: {error}"
 
 
 def _here() -> dict[str, float]:

@@ -3,7 +3,7 @@
 import shutil
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import ray
@@ -12,16 +12,13 @@ from rich.console import Console
 
 from idm_ray.condensation import run_length
 from idm_ray.data import Data
-from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import Closing, Outcome
 from idm_ray.sweep.cluster import start_ray
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
-from idm_ray.sweep.fit import check_data, check_resources
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
-from idm_ray.sweep.preflight import check_settings
 from idm_ray.sweep.pulse import Pulse
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
@@ -39,39 +36,36 @@ from idm_ray.sweep.view.live import Display
 def run_sweep(
     config: Config,
     folder: Path,
+    data: Data,
     console: Console,
     verbosity: int,
-    progress: Progress,
     notes: Sequence[str] = (),
 ) -> Outcome:
     """Run or resume the sweep in `folder`.
 
     Args:
-        config: checked settings; for a resumed sweep its own, with new resources.
+        config: settings that `check_settings` and `check_resources` have passed; for a resumed sweep its own, with new
+            resources.
         folder: ``runs/<name>``; a study in it is gone on with.
+        data: as `check_data` gives them.
         console: for the table and messages.
         verbosity: -1, 0 or 1.
-        progress: told about the building of an image store.
         notes: said before the first trial.
 
     Raises:
-        UserError: whatever can be known to be wrong, when nothing was started or written; or MLflow's store cannot
-            be used.
+        UserError: MLflow's store cannot be used, Ray does not start, or the sweep runs elsewhere or had other images.
     """
     began = time.monotonic()
     stop = Stop(config.sweep.time_budget)
-    check_settings(config, folder)
-    check_resources(config)
     if config.sweep.tracking_uri:
         reach(config.sweep.tracking_uri)
-    data = check_data(config, progress)
     with stop.on_signals():
         try:
             plan = plan_sharing(config, data.outline, start_ray(config))
             stop.listen()
             with claimed(folder):
                 tracker = open_tracker(config, folder)
-                study = open_study(config, folder)
+                study = open_study(config, folder, data)
                 closing = Closing(config, folder, data, study, tracker, began)
                 display = Display(
                     Board(),
@@ -102,6 +96,7 @@ class _Run:
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display = closing, display
+        self._told = False
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
@@ -122,7 +117,7 @@ class _Run:
         self._closing.write_summary("running")
         state, reason = "error", ""
         try:
-            with self._display, pulse.heard_by(self._display.heard):
+            with self._display, pulse.heard_by(self._hear):
                 self._introduce(plan, notes)
                 self._tune(conductor, plan.concurrent + plan.spare)
                 if sides:
@@ -137,6 +132,13 @@ class _Run:
             outcome = self._closing.close(state, reason)
         return outcome
 
+    def _hear(self, beats: Mapping[str, int]) -> None:
+        """From another thread, every few seconds: how far all work is, and whether it is to end."""
+        if self._stop.reason and not self._told:
+            self._told = True
+            self._display.say(f"{self._stop.reason}: stopping in order; a second signal ends it at once")
+        self._display.heard(beats)
+
     def _introduce(self, plan: Plan, notes: Sequence[str]) -> None:
         trials, say = self._config.sweep.trials, self._display.say
         say(f"sweep {self._folder.name}: {trials} trials, {plan.concurrent} at a time, in {self._folder}")
@@ -144,6 +146,8 @@ class _Run:
             say(note)
         say(plan.text)
         say(in_the_end(self._config, self._data.outline))
+        for caveat in self._data.outline.caveats:
+            say(f"note: {caveat}")
         if len(self._study.trials) > trials:
             say(f"it has {len(self._study.trials)} trials already; --trials adds none below that")
 

@@ -103,8 +103,11 @@ def test_it_is_told_in_one_line(line, arguments, words):
         (["--tracking-uri", "http://127.0.0.1:9"], ["http://127.0.0.1:9", "cannot be reached"]),
     ],
 )
-def test_what_this_machine_lacks_is_told_in_one_line_and_may_be_looked_at(line, arguments, words):
+def test_what_this_machine_lacks_is_told_in_one_line_and_may_be_looked_at(line, call, arguments, words):
     told = line(*arguments, look=False)
+    looked = call("sweep", "config.yaml", *arguments, "--dry-run")
+    assert looked.code == 0
+    assert told in looked.output
     for word in words:
         assert word in told
 

@@ -60,6 +60,7 @@ def test_own_images_are_counted_and_get_their_own_config(look, tmp_path):
         "data: folder, 2 classes of 9 to 20 images, 3x8x8; 26 to train on, 3 for validation, 29 for test"
         in text
     )
+    assert "note: the 3 validation images move an accuracy in steps of 33.3 points" in text
     assert "references:\n  - random\n" in text
 
 

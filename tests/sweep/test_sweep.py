@@ -10,6 +10,7 @@ import psutil
 import pytest
 from mlflow import MlflowClient
 from optuna.trial import TrialState
+from PIL import Image
 
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.sweep.search.study import SweepStudy
@@ -165,6 +166,33 @@ def test_a_sweep_stopped_early_can_be_extended(start, tmp_path, states, how, cod
         assert sweep.finish() == code, sweep.output
     assert set(states(folder)) <= {"WAITING"}
     assert summary_of(folder)["n_complete"] == 0
+
+
+def images(folder):
+    for part in ("train", "test"):
+        for label, name in enumerate(("ant", "bee")):
+            (folder / part / name).mkdir(parents=True)
+            for index in range(12):
+                pixel = (100 * label, index, 0)
+                Image.new("RGB", (8, 8), pixel).save(folder / part / name / f"{index}.png")
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_where_its_images_have_moved_but_not_on_others(start, tmp_path):
+    images(tmp_path / "here")
+    own = ("dataset.name=folder", "dataset.root=here", "dataset.image_size=8", "--name", "own")
+    assert start(*own, "--trials", "1", "evaluate.references=[]").finish() == 0
+    (tmp_path / "here").rename(tmp_path / "there")
+    (tmp_path / "elsewhere").mkdir()
+    go_on = ("--resume", "own", "--output-dir", "../runs", "--trials", "2")
+    moved = start(*go_on, "dataset.root=../there", config=False, folder="elsewhere")
+    assert moved.finish() == 0, moved.output
+    assert "2 complete" in moved.output
+    Image.new("RGB", (8, 8), "white").save(tmp_path / "there" / "train" / "ant" / "0.png")
+    others = start(*go_on[:-1], "3", config=False, folder="elsewhere")
+    assert others.finish() == 2
+    assert "are not those that own began with" in others.output
+    assert len(summary_of(tmp_path / "runs" / "own")["test"]) == 1
 
 
 @pytest.mark.slow

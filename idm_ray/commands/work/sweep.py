@@ -1,4 +1,4 @@
-"""A sweep, or what it would be, on the terminal."""
+"""A sweep, or what it would be, on the terminal; Ray, Optuna and MLflow come when machine and data fit."""
 
 from pathlib import Path
 
@@ -7,17 +7,23 @@ from rich.console import Console
 
 from idm_ray.commands.terminal import say, shown
 from idm_ray.settings.layers import Resolved
-from idm_ray.sweep.preview import calibrated
-from idm_ray.sweep.preview import preview as look
-from idm_ray.sweep.run import run_sweep
-from idm_ray.sweep.view import summary
+from idm_ray.sweep.fit import check_data, check_resources
 
 
 def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
-    """Run or resume; returns the exit code."""
+    """Run or resume; returns the exit code.
+
+    Raises:
+        UserError: whatever can be known to be wrong, when nothing was started or written; or see `run_sweep`.
+    """
     console = Console(stderr=as_json)
+    check_resources(resolved.config)
     with shown(console, quiet=verbosity < 0) as progress:
-        outcome = run_sweep(resolved.config, folder, console, verbosity, progress, resolved.notes)
+        data = check_data(resolved.config, progress)
+    from idm_ray.sweep.run import run_sweep
+    from idm_ray.sweep.view import summary
+
+    outcome = run_sweep(resolved.config, folder, data, console, verbosity, resolved.notes)
     for problem in outcome.problems:
         say(console, problem, "yellow")
     for line in summary.lines(outcome.summary, folder, outcome.tracking_uri):
@@ -33,6 +39,9 @@ def preview(resolved: Resolved, folder: Path, predict: bool) -> int:
     Raises:
         UserError: settings or data that no sweep would start with.
     """
+    from idm_ray.sweep.preview import calibrated
+    from idm_ray.sweep.preview import preview as look
+
     console = Console()
     with shown(console) as progress:
         lines = list(look(resolved.config, folder, progress))

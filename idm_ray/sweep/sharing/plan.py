@@ -68,8 +68,10 @@ def plan_sharing(config: Config, outline: Outline, resources: dict[str, float]) 
         return unshared("sweep.share is off")
     if lacking := [method for method in config.methods if not has_real_side(method)]:
         return unshared(f"no trial could share one with {', '.join(lacking)}")
-    if sides is None or sides >= sweep.trials:
-        return unshared("hardly two trials would have the same; search K and N_max as short choice lists")
+    if sides is None:
+        return unshared("hardly two trials would have the same; short choice lists for queue.* let them")
+    if sides >= sweep.trials:
+        return unshared("hardly two trials would have the same")
     left = {
         "CPU": resources.get("CPU", 0) - sides * real_threads(config),
         "GPU": resources.get("GPU", 0) - sides * sweep.gpus_per_trial,
