@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
-from idm_ray.nets import Shell
+from idm_ray.nets import Sgd, Shell
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import QueueConfig
 
@@ -96,15 +95,12 @@ class ModelQueue:
             shell: runs its weights. Nets that have shells of their own may be trained side by side.
         """
         net, config = self.nets[index], self._config
+        sgd = Sgd(config.lr, config.momentum, config.weight_decay)
         shell.load(net.weights)
         for _ in range(steps):
             images, labels = next_batch()
-            logits = shell(images, training=True)[1]
-            shell.gradient.zero_()
-            cross_entropy(logits, labels).backward()
-            with torch.no_grad():
-                net.correct = net.correct + (logits.argmax(1) == labels).sum()
-                shell.sgd_step(net.velocity, config.lr, config.momentum, config.weight_decay)
+            _, logits = shell.train_step(images, labels, net.velocity, sgd)
+            net.correct = net.correct + (logits.argmax(1) == labels).sum()
             net.seen += len(labels)
         net.steps += steps
         net.weights.copy_(shell.weights)

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import augment, draw_per_image, join_draws
 from idm_ray.data import ClassImages
-from idm_ray.nets import Shell, Stack
+from idm_ray.nets import Sgd, Shell, Stack
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
 
@@ -76,15 +75,11 @@ def train_epoch(
         draws: a CPU generator for each net, augments.
     """
     device = net.weights.device
+    sgd = Sgd(lr, recipe.momentum, recipe.weight_decay)
     shuffled = torch.stack([torch.randperm(len(labels), generator=order) for order in orders])
     for batch in shuffled.to(device, non_blocking=True).split(recipe.batch, dim=1):
         positions, size = batch.flatten(), batch.shape[1]
         drawn = join_draws([draw_per_image(recipe.augment, size, own, device) for own in draws])
         images = augment(fetch(positions), drawn, [1] * len(positions))
-        net.gradient.zero_()
-        logits = net(images, training=True)[1]
-        loss = cross_entropy(logits, labels[positions])
-        (len(orders) * loss).backward()  # the sum over nets of each one's mean
-        with torch.no_grad():
-            net.sgd_step(velocity, lr, recipe.momentum, recipe.weight_decay)
-        yield Step(positions, logits.detach(), loss.detach())
+        loss, logits = net.train_step(images, labels[positions], velocity, sgd)
+        yield Step(positions, logits, loss)

@@ -14,6 +14,7 @@ from idm_ray.nets.modules import Settings, Shape, TooSmall
 from idm_ray.nets.resnet import resnet18
 from idm_ray.nets.shell import Shell
 from idm_ray.nets.stack import Stack
+from idm_ray.nets.steps import Sgd
 from idm_ray.nets.weights import sgd_step
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings import presets
@@ -22,6 +23,7 @@ from idm_ray.settings.sections import NetConfig
 __all__ = [
     "NETS",
     "Net",
+    "Sgd",
     "Shell",
     "Stack",
     "build_net",

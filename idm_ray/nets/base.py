@@ -1,5 +1,6 @@
 """What every network has in common."""
 
+import torch
 from torch import Tensor, nn
 
 
@@ -37,6 +38,6 @@ class Net(nn.Module):
         features = self.features(images)
         return features, self.logits(features)
 
-    def use_native(self) -> bool:
-        """From now on run operations of `idm_ray.nets.native`; False, and no change, where there are none."""
+    def use_native(self, device: torch.device) -> bool:
+        """From now on run operations of `idm_ray.nets.fused`; False, and no change, where there are none."""
         return False

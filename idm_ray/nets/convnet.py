@@ -2,9 +2,10 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 
-from idm_ray.nets import native
+from idm_ray.nets import fused
 from idm_ray.nets.base import Net
 from idm_ray.nets.modules import Builder, Settings, Shape
 
@@ -35,9 +36,9 @@ class ConvNet(Net):
         self._fusible = of_native == ("instance", "relu", "average")
         self._native = False
 
-    def use_native(self) -> bool:
+    def use_native(self, device: torch.device) -> bool:
         """Norm, ReLU and pooling in one pass, where the norm is instance norm and the pooling average."""
-        self._native = self._fusible and native.available()
+        self._native = self._fusible and fused.available(device)
         return self._native
 
     def stages(self, images: Tensor) -> list[Tensor]:
@@ -49,7 +50,7 @@ class ConvNet(Net):
             assert isinstance(block, nn.Sequential), "a stage is a convolution, its norm, ReLU and pooling"
             convolution, norm = block[0], block[1]
             assert isinstance(norm, nn.GroupNorm), "instance norm is a GroupNorm with a group per channel"
-            images = native.norm_relu_pool(convolution(images), norm.weight, norm.bias)
+            images = fused.norm_relu_pool(convolution(images), norm.weight, norm.bias)
             outputs.append(images.flatten(1))
         return outputs
 

@@ -1,4 +1,4 @@
-"""What PyTorch does in many passes over memory, done in one on the CPU; compiled once per machine."""
+"""Instance norm, ReLU and 2x2 average pooling in one pass on the CPU, in C++ that is compiled once per machine."""
 
 import contextlib
 import ctypes
@@ -10,11 +10,9 @@ import shutil
 import subprocess
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from idm_ray.runtime.files import default_cache
 
@@ -30,50 +28,24 @@ def available() -> bool:
     return _library() is not None
 
 
-def norm_relu_pool(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """Instance norm, ReLU and 2x2 average pooling, differentiable once.
-
-    Args:
-        images: float32 or bfloat16 [N, C, H, W] on the CPU; fastest when channels-last.
-        weight: float32 [C], of the norm.
-        bias: float32 [C], of the norm.
-
-    Returns:
-        [N, C, H // 2, W // 2], channels-last.
-    """
-    pooled: Tensor = _NormReluPool.apply(images, weight, bias)  # type: ignore[no-untyped-call]
-    return pooled
+def forward(images: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `idm_ray.nets.gpu.forward`, with as many threads as torch has."""
+    count, channels, height, width = images.shape
+    shape = (count, channels, height // 2, width // 2)
+    pooled = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
+    means, rstds = torch.empty(2, count, channels)
+    _call("forward", images, weight, bias, pooled, means, rstds, ctypes.c_float(EPSILON))
+    return pooled, means, rstds
 
 
-def channels_last(images: Tensor) -> Tensor:
-    """`images` with channels innermost in memory; also where a single channel leaves the order open."""
-    images = images.contiguous(memory_format=torch.channels_last)
-    channels, height, width = images.shape[1:]
-    strides = (channels * height * width, 1, channels * width, channels)
-    return images if images.stride() == strides else images.as_strided(images.shape, strides)
-
-
-class _NormReluPool(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        images = channels_last(images)
-        count, channels, height, width = images.shape
-        shape = (count, channels, height // 2, width // 2)
-        pooled = torch.empty(shape, dtype=images.dtype, memory_format=torch.channels_last)
-        means, rstds = torch.empty(2, count, channels)
-        _call("forward", images, weight, bias, pooled, means, rstds, ctypes.c_float(EPSILON))
-        context.save_for_backward(images, weight, bias, means, rstds)
-        return pooled
-
-    @staticmethod
-    @once_differentiable
-    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        images, weight, bias, means, rstds = context.saved_tensors
-        d_images = torch.empty_like(images)
-        d_weight, d_bias = torch.empty(2, *means.shape)
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        _call("backward", images, gradient, weight, bias, means, rstds, d_images, d_weight, d_bias)
-        return d_images, d_weight.sum(0), d_bias.sum(0)
+def backward(
+    images: Tensor, gradient: Tensor, weight: Tensor, bias: Tensor, means: Tensor, rstds: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """As `idm_ray.nets.gpu.backward`, with as many threads as torch has."""
+    d_images = torch.empty_like(images)
+    d_weight, d_bias = torch.empty(2, *means.shape)
+    _call("backward", images, gradient, weight, bias, means, rstds, d_images, d_weight, d_bias)
+    return d_images, d_weight, d_bias
 
 
 def _call(name: str, images: Tensor, *others: Tensor | ctypes.c_float) -> None:

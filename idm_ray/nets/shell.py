@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.base import Net
+from idm_ray.nets.fused import channels_last
 from idm_ray.nets.modules import BatchNorm
-from idm_ray.nets.native import channels_last
+from idm_ray.nets.steps import Replayed, Sgd, Step, Taken
 from idm_ray.nets.weights import bind, initialise, sgd_step
 from idm_ray.runtime.compute import Compute
 
@@ -21,7 +23,7 @@ class Shell:
 
     Attributes:
         weights: [P] of the compute's `storage` type: all parameters, then the running statistics of batch norm.
-        gradient: [P], likewise; zero for the statistics.
+        train_step: steps the weights, see `idm_ray.nets.steps`; `velocity` is [P].
         compute: where and how.
         chunk: images to run at a time when there are many.
         compiled: by torch.compile; such a net is to be run by one thread at a time.
@@ -30,25 +32,25 @@ class Shell:
     def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int):
         self._build = build
         net = self.draft()
-        self._trained = sum(parameter.numel() for parameter in net.parameters())
         self._norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
-        size = self._trained + sum(buffer.numel() for buffer in net.buffers())
+        size = sum(tensor.numel() for tensor in (*net.parameters(), *net.buffers()))
         self.compute = compute
         self.weights = torch.zeros(size, dtype=compute.storage, device=compute.device)
-        self.gradient = torch.zeros_like(self.weights)
         self.net = net.eval()
-        bind(net, self.weights, self.gradient)
+        bind(net, self.weights)
+        self._parameters = list(net.parameters())
         self.chunk = chunk
-        native_ops = compute.native and net.use_native()
+        native_ops = compute.native and net.use_native(compute.device)
         self.compiled = compute.compile and not native_ops
         self._run = net.forward if native_ops else compute.optimise(net.forward)
         self._channels_last = native_ops or compute.device.type == "cuda"
+        self.train_step: Step = Replayed(self._train_step) if compute.graphs else self._train_step
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
         net = self.draft()
         flat = torch.zeros(len(self.weights))
-        bind(net, flat, torch.zeros_like(flat))
+        bind(net, flat)
         with torch.no_grad():
             initialise(net, generator)
         return flat.to(self.weights, non_blocking=True)
@@ -98,10 +100,17 @@ class Shell:
         with self.compute.autocast():
             return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
 
-    def sgd_step(self, velocity: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
-        """Step the parameters along `gradient`, see `idm_ray.nets.sgd_step`; `velocity` is as long as `weights`."""
-        trained = slice(self._trained)
-        sgd_step(self.weights[trained], self.gradient[trained], velocity[trained], lr, momentum, weight_decay)
+    def _train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+        logits = self(images, training=True)[1]
+        loss = cross_entropy(logits, labels)
+        gradients = torch.autograd.grad(loss, self._parameters)
+        with torch.no_grad():
+            gradient = torch.cat([gradient.flatten() for gradient in gradients])
+            trained = slice(len(gradient))
+            sgd_step(
+                self.weights[trained], gradient, velocity[trained], sgd.lr, sgd.momentum, sgd.weight_decay
+            )
+        return loss.detach(), logits.detach()
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = images.to(self.weights.dtype)

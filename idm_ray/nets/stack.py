@@ -5,8 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
+from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.shell import Shell
+from idm_ray.nets.steps import Replayed, Sgd, Step, Taken
 from idm_ray.nets.weights import named_views, sgd_step
 
 
@@ -25,7 +27,7 @@ class Stack:
 
     Attributes:
         weights: [R, P] of the compute's `storage` type.
-        gradient: [R, P], likewise.
+        train_step: steps all nets, see `idm_ray.nets.steps`; `velocity` is [R, P], the loss a mean over nets.
     """
 
     def __init__(self, shell: Shell, nets: int):
@@ -34,10 +36,9 @@ class Stack:
         self._shell, self._nets = shell, nets
         self._net = shell.draft().eval()
         self.weights = shell.weights.new_zeros(nets, len(shell.weights))
-        self.gradient = torch.zeros_like(self.weights)
         self._differentiated = self.weights.detach().requires_grad_()  # the same memory
-        self._differentiated.grad = self.gradient
         self._run = shell.compute.optimise(vmap(self._run_one))
+        self.train_step: Step = Replayed(self._train_step) if shell.compute.graphs else self._train_step
 
     def start(self, generators: Sequence[torch.Generator]) -> None:
         """Draw fresh weights, a net's from each generator."""
@@ -50,9 +51,14 @@ class Stack:
             features, logits = self._run(self._differentiated, images)
         return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
 
-    def sgd_step(self, velocity: Tensor, lr: float, momentum: float, weight_decay: float) -> None:
-        """Step all nets along `gradient`, see `idm_ray.nets.sgd_step`; `velocity` is [R, P]."""
-        sgd_step(self.weights, self.gradient, velocity, lr, momentum, weight_decay)
+    def _train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+        logits = self(images, training=True)[1]
+        loss = cross_entropy(logits, labels)
+        # The sum over nets of each one's mean is what each net steps along.
+        (gradient,) = torch.autograd.grad(self._nets * loss, self._differentiated)
+        with torch.no_grad():
+            sgd_step(self.weights, gradient, velocity, sgd.lr, sgd.momentum, sgd.weight_decay)
+        return loss.detach(), logits.detach()
 
     def _run_one(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:
         found: tuple[Tensor, Tensor] = functional_call(self._net, named_views(self._net, weights), (images,))

@@ -21,19 +21,16 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
                 buffer.fill_(1.0 if name == "running_var" else 0.0)
 
 
-def bind(net: nn.Module, flat: Tensor, gradient: Tensor) -> None:
-    """Make a net's parameters and statistics views of `flat` [P], and its gradients views of `gradient` [P].
+def bind(net: nn.Module, flat: Tensor) -> None:
+    """Make a net's parameters and statistics views of `flat` [P].
 
-    Parameters come first, in the order of the modules, then the running statistics of batch norm, which have
-    no gradient.
+    Parameters come first, in the order of the modules, then the running statistics of batch norm.
     """
     start = 0
     for module in net.modules():
         for name, parameter in module.named_parameters(recurse=False):
             stop = start + parameter.numel()
-            bound = nn.Parameter(flat[start:stop].view(parameter.shape))
-            bound.grad = gradient[start:stop].view(parameter.shape)
-            setattr(module, name, bound)
+            setattr(module, name, nn.Parameter(flat[start:stop].view(parameter.shape)))
             start = stop
     for module in net.modules():
         for name, buffer in module.named_buffers(recurse=False):

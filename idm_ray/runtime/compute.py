@@ -34,8 +34,9 @@ class Compute:
         device: cpu or cuda.
         precision: of convolutions and matrix products; float64 is for checks.
         compile: by torch.compile.
-        native: with operations of our own on the CPU, for nets that have them; these are not compiled.
+        native: with operations of our own, for nets that have them; these are not compiled.
         tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
+        graphs: whether steps of a net's training are captured as CUDA graphs.
     """
 
     device: torch.device
@@ -43,6 +44,7 @@ class Compute:
     compile: bool
     native: bool = False
     tf32: bool = False
+    graphs: bool = False
 
     @property
     def numbers(self) -> str:
@@ -97,8 +99,14 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
     compiled = config.compile == "on" or (
         config.compile == "auto" and work >= WORK_WORTH_COMPILING[device.type]
     )
-    native = device.type == "cpu" and config.compile == "auto"
-    return Compute(device, precision, compiled and has_compiler(device), native, config.precision == "tf32")
+    return Compute(
+        device,
+        precision,
+        compile=compiled and has_compiler(device),
+        native=config.compile == "auto",
+        tf32=config.precision == "tf32",
+        graphs=device.type == "cuda" and config.compile != "off",
+    )
 
 
 def ready_process(compute: Compute) -> None:

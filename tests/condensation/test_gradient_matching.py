@@ -87,7 +87,7 @@ def test_an_iteration_agrees_with_the_loop_as_it_is_written_down(small_config, s
 
     net = build_net(config.net, data.shape, 3)
     fresh = run._shell.fresh_weights(stream(0, "matched net", 0))
-    bind(net, fresh, torch.zeros_like(fresh))
+    bind(net, fresh)
     net_optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.5, weight_decay=0.01)
     image_optimiser = torch.optim.SGD([images], lr=0.1, momentum=0.5)
     order, per_image = stream(0, "matched net order", 0), stream(0, "matched net draws", 0)

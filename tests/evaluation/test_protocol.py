@@ -99,10 +99,8 @@ def test_stacked_nets_get_the_weights_of_nets_trained_alone(
     fetch, labels = condensed[0].__getitem__, condensed[1]
     alone = build_shell(config.net, data.shape, data.num_classes, double)
     stack = Stack(alone, 3)
-    velocities = torch.zeros_like(stack.weights)
     for _ in train(stack, fetch, labels, config.evaluate, 5, config.seed, (4, 0, 2)):
-        velocities.copy_(stack.gradient)
-    assert velocities.abs().sum(1).min() > 0
+        pass
     for weights, repeat in zip(stack.weights, (4, 0, 2), strict=True):
         for _ in train(alone, fetch, labels, config.evaluate, 5, config.seed, (repeat,)):
             pass

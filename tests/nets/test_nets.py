@@ -4,10 +4,11 @@ import math
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import cross_entropy
 from torch.utils.flop_counter import FlopCounterMode
 
 from idm_ray.errors import UserError
-from idm_ray.nets import NETS, Stack, build_net, build_shell, forward_flops, stackable
+from idm_ray.nets import NETS, Sgd, Stack, build_net, build_shell, forward_flops, stackable
 from idm_ray.nets.convnet import default_depth
 from idm_ray.nets.weights import initialise
 from idm_ray.runtime.compute import Compute
@@ -194,15 +195,12 @@ def test_batch_norm_in_a_shell_trains_like_pytorch_bit_for_bit(name):
     net = build_net(config, (3, 32, 32), 5)
     initialise(net, torch.Generator().manual_seed(0))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    velocity = torch.zeros_like(shell.weights)
+    velocity, labels = torch.zeros_like(shell.weights), torch.tensor([0, 1, 2, 3, 4, 0])
     for step in range(3):
         images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(step))
-        shell.gradient.zero_()
-        shell(images, training=True)[1].square().mean().backward()
-        with torch.no_grad():
-            shell.sgd_step(velocity, 0.1, 0.9, 5e-4)
+        shell.train_step(images, labels, velocity, Sgd(0.1, 0.9, 5e-4))
         optimiser.zero_grad()
-        net.train()(images)[1].square().mean().backward()
+        cross_entropy(net.train()(images)[1], labels).backward()
         optimiser.step()
     theirs = [*net.parameters(), *net.buffers()]
     assert torch.equal(shell.weights, torch.cat([tensor.flatten() for tensor in theirs]))
@@ -280,15 +278,12 @@ def test_training_a_shell_equals_torch_sgd_bit_for_bit(momentum, weight_decay):
     net = build_net(config, (3, 8, 8), 5)
     initialise(net, torch.Generator().manual_seed(0))
     optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=momentum, weight_decay=weight_decay)
-    velocity = torch.zeros_like(shell.weights)
+    velocity, labels = torch.zeros_like(shell.weights), torch.tensor([0, 1, 2, 3, 4, 0])
     for step in range(4):
         images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(step))
-        shell.gradient.zero_()
-        shell(images)[1].square().mean().backward()
-        with torch.no_grad():
-            shell.sgd_step(velocity, 0.1, momentum, weight_decay)
+        shell.train_step(images, labels, velocity, Sgd(0.1, momentum, weight_decay))
         optimiser.zero_grad()
-        net(images)[1].square().mean().backward()
+        cross_entropy(net(images)[1], labels).backward()
         optimiser.step()
     assert torch.equal(shell.weights, torch.cat([parameter.flatten() for parameter in net.parameters()]))
 
@@ -313,16 +308,17 @@ def test_a_stack_runs_every_net_as_if_alone(name, settings, precision):
     stack = Stack(shell, 3)
     stack.start([torch.Generator().manual_seed(net) for net in range(3)])
     images = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(9))
-    stack(images)[1].square().sum().backward()
+    labels, along = torch.tensor([0, 1, 2, 3, 4, 0]), Sgd(0.0, 0.0, 0.0)
+    slopes = torch.zeros_like(stack.weights)
+    stack.train_step(images, labels, slopes, along)
     tolerance = {"rtol": 1e-9, "atol": 1e-12} if precision == torch.float64 else {"rtol": 0.1, "atol": 0.1}
     for net, (weights, part) in enumerate(zip(stack.weights, images.split(2), strict=True)):
         shell.start([torch.Generator().manual_seed(net)])
         assert torch.equal(shell.weights, weights)
-        shell.gradient.zero_()
-        logits = shell(part)[1]
-        logits.square().sum().backward()
+        slope = torch.zeros_like(shell.weights)
+        logits = shell.train_step(part, labels.split(2)[net], slope, along)[1]
         torch.testing.assert_close(stack(images)[1].split(2)[net], logits, **tolerance)
-        angle = torch.cosine_similarity(stack.gradient[net], shell.gradient, dim=0)
+        angle = torch.cosine_similarity(slopes[net], slope, dim=0)
         assert angle > (1 - 1e-9 if precision == torch.float64 else 0.95)
 
 

@@ -1,0 +1,75 @@
+import pytest
+import torch
+
+from idm_ray.nets import Sgd, Stack, build_shell, steps
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.sections import NetConfig
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+class Noted:
+    """Stands in for a captured graph: runs the step again."""
+
+    made = 0
+
+    def __init__(self, step, images, labels, velocity, sgd, pool):
+        Noted.made += 1
+        self.step, self.sgd, self.pool = step, sgd, pool or (0, 1)
+
+    def replay(self, images, labels, velocity):
+        return self.step(images, labels, velocity, self.sgd)
+
+
+def test_the_second_step_of_a_kind_is_captured_and_no_more_than_there_is_room_for(monkeypatch):
+    monkeypatch.setattr(steps, "_Captured", Noted)
+    monkeypatch.setattr(steps, "MOST_CAPTURED", 2)
+    Noted.made, taken = 0, []
+    step = steps.Replayed(lambda images, labels, velocity, sgd: taken.append(len(images)))
+    captured = []
+    for size in (4, 4, 4, 2, 2, 3, 3, 3):
+        step(torch.zeros(size, 1), torch.zeros(size), torch.zeros(1), Sgd(0.1, 0.9, 0.0))
+        captured.append(Noted.made)
+    assert captured == [0, 1, 1, 1, 2, 2, 2, 2]
+    assert taken == [4, 4, 4, 2, 2, 3, 3, 3]
+
+
+@needs_cuda
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("settings", [{}, {"norm": "batch"}, {"name": "resnet18"}], ids=str)
+def test_replayed_steps_are_the_steps(precision, native, settings):
+    torch.backends.cudnn.deterministic = True
+    found = []
+    for graphs in (False, True):
+        compute = Compute(torch.device("cuda"), precision, compile=False, native=native, graphs=graphs)
+        shell = build_shell(NetConfig(width=16, **settings), (3, 32, 32), 5, compute)
+        shell.load(shell.fresh_weights(torch.Generator().manual_seed(0)))
+        velocity, results = torch.zeros_like(shell.weights), []
+        for number in range(6):
+            generator = torch.Generator().manual_seed(number)
+            count = 6 + number % 2
+            images = torch.randn(count, 3, 32, 32, generator=generator).cuda()
+            labels = torch.randint(5, (count,), generator=generator).cuda()
+            lr = 0.1 if number < 4 else 0.01
+            results += shell.train_step(images, labels, velocity, Sgd(lr, 0.9, 5e-4))
+        found.append([*results, velocity, shell.weights])
+    for plain, replayed in zip(*found, strict=True):
+        torch.testing.assert_close(plain, replayed, rtol=0, atol=0)
+
+
+@needs_cuda
+def test_a_stack_is_replayed_likewise():
+    torch.backends.cudnn.deterministic = True
+    found = []
+    for graphs in (False, True):
+        compute = Compute(torch.device("cuda"), torch.float32, compile=False, graphs=graphs)
+        stack = Stack(build_shell(NetConfig(width=16), (3, 32, 32), 5, compute), 3)
+        stack.start([torch.Generator().manual_seed(net) for net in range(3)])
+        velocity = torch.zeros_like(stack.weights)
+        for number in range(3):
+            generator = torch.Generator().manual_seed(number)
+            images = torch.randn(6, 3, 32, 32, generator=generator).cuda()
+            stack.train_step(images, torch.tensor([0, 1, 2, 3, 4, 0]).cuda(), velocity, Sgd(0.1, 0.9, 0.0))
+        found.append(stack.weights.clone())
+    torch.testing.assert_close(*found, rtol=0, atol=0)
