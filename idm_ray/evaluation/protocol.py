@@ -254,7 +254,7 @@ def _nets_at_a_time(protocol: Protocol) -> int:
         return 1
     if settings.stack == "on":
         return max(1, len(protocol.repeats))
-    if protocol.compute.device.type != "cuda":
+    if protocol.compute.device.type != "cuda" or protocol.compute.graphs:
         return 1
     # Batches of all nets are at most what the device runs at a time; their sets, if each has its own, a few times that.
     chunk, parts = protocol.compute.chunk(*data.shape[1:]), config.condense.partition**2

@@ -49,8 +49,12 @@ class ConvNet(Net):
         for block in self.body:
             assert isinstance(block, nn.Sequential), "a stage is a convolution, its norm, ReLU and pooling"
             convolution, norm = block[0], block[1]
+            assert isinstance(convolution, nn.Conv2d)
             assert isinstance(norm, nn.GroupNorm), "instance norm is a GroupNorm with a group per channel"
-            images = fused.norm_relu_pool(convolution(images), norm.weight, norm.bias)
+            # The norm takes any bias away again; on a CUDA device to add it would cost a pass over memory.
+            bias = None if images.is_cuda else convolution.bias
+            images = convolution._conv_forward(images, convolution.weight, bias)
+            images = fused.norm_relu_pool(images, norm.weight, norm.bias)
             outputs.append(images.flatten(1))
         return outputs
 

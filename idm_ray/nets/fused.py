@@ -51,8 +51,9 @@ class _NormReluPool(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         images, *others = context.saved_tensors
-        of_images, of_weight, of_bias = _of(images.device).backward(images, channels_last(gradient), *others)
-        return of_images, of_weight.sum(0), of_bias.sum(0)
+        found: tuple[Tensor, Tensor, Tensor]
+        found = _of(images.device).backward(images, channels_last(gradient), *others)
+        return found
 
 
 def _of(device: torch.device) -> ModuleType:

@@ -44,7 +44,9 @@ class Shell:
         self.compiled = compute.compile and not native_ops
         self._run = net.forward if native_ops else compute.optimise(net.forward)
         self._channels_last = native_ops or compute.device.type == "cuda"
-        self.train_step: Step = Replayed(self._train_step) if compute.graphs else self._train_step
+        # Batch norm and compiled nets run as they come: they have not been seen to be captured rightly.
+        replayed = compute.graphs and not self._norms and not self.compiled
+        self.train_step: Step = Replayed(self._train_step) if replayed else self._train_step
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
@@ -103,7 +105,7 @@ class Shell:
     def _train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
-        gradients = torch.autograd.grad(loss, self._parameters)
+        gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         with torch.no_grad():
             gradient = torch.cat([gradient.flatten() for gradient in gradients])
             trained = slice(len(gradient))

@@ -38,7 +38,8 @@ class Stack:
         self.weights = shell.weights.new_zeros(nets, len(shell.weights))
         self._differentiated = self.weights.detach().requires_grad_()  # the same memory
         self._run = shell.compute.optimise(vmap(self._run_one))
-        self.train_step: Step = Replayed(self._train_step) if shell.compute.graphs else self._train_step
+        replayed = shell.compute.graphs and not shell.compute.compile  # as in a shell
+        self.train_step: Step = Replayed(self._train_step) if replayed else self._train_step
 
     def start(self, generators: Sequence[torch.Generator]) -> None:
         """Draw fresh weights, a net's from each generator."""

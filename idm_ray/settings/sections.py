@@ -225,7 +225,8 @@ class EvaluateConfig(Section):
     """DSA operations: one drawn per batch, its parameters per image; none for no DSA."""
     stack: Literal["auto", "on", "off"] = "auto"
     """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
-    another; auto: with CUDA, as many side by side as fit."""
+    another, which steps replayed from a CUDA graph make the faster way; auto: on with CUDA where nothing is replayed,
+    since `compute.compile` is off, as many side by side as fit; else off."""
     references: tuple[Literal["random", "whole"], ...] = ("random",)
     """Reference points on test: random real images at the same ipc, and the whole training part."""
     whole_epochs: int = Field(50, ge=1)
@@ -243,8 +244,9 @@ class ComputeConfig(Section):
     """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32; tf32: fp32
     whose convolutions and matrix products a CUDA device rounds to TensorFloat32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """on: torch.compile; off: neither that nor operations of our own; auto: on the CPU our own where the net
-    has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it back."""
+    """on: torch.compile; off: neither that nor operations of our own, nor CUDA graphs; auto: our own operations where
+    the net has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it
+    back."""
 
 
 class SweepConfig(Section):
