@@ -131,7 +131,7 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
         )
     output = Path(layer.get("sweep", {}).get("output_dir", OUTPUT_DIR))
     folder = find_sweep(options["resume"], output)
-    layer.setdefault("sweep", {})["output_dir"] = str(output)
+    layer.setdefault("sweep", {})["output_dir"] = str(folder.parent)
     from idm_ray.sweep.search.study import stored_config
 
     stored = stored_config(folder / DATABASE)

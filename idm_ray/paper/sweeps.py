@@ -17,7 +17,7 @@ from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.fit import check_data, check_resources
-from idm_ray.sweep.folders import DATABASE, trial_folder
+from idm_ray.sweep.folders import DATABASE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REPORT, SweepStudy, stored_config, why_unfinished
 from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
@@ -114,7 +114,7 @@ def reference(folder: Path, kind: str) -> Evaluation | None:
 
 def _summary(folder: Path) -> dict[str, Any]:
     try:
-        return dict(json.loads((folder / "summary.json").read_text()))
+        return dict(json.loads((folder / SUMMARY_FILE).read_text()))
     except (OSError, ValueError):  # it was killed before it wrote one
         return {}
 

@@ -8,11 +8,11 @@ from idm_ray.data import Data
 from idm_ray.evaluation import Evaluation
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.folders import trial_folder
-from idm_ray.sweep.opening import tracking_uri
+from idm_ray.sweep.folders import REPORT_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import Tracker
-from idm_ray.sweep.view.summary import REPORT_FILE, STOPPED, Summary, summarise
+from idm_ray.sweep.tracking.ui import tracking_uri
+from idm_ray.sweep.view.summary import STOPPED, Summary, summarise
 
 CLOSE_SECONDS = 60.0
 """For what MLflow has not got yet."""
@@ -115,7 +115,7 @@ class Closing:
         if summary.best_trial is not None:
             best = trial_folder(self._folder, summary.best_trial) / "condensed"
             self._tracker.log_artifacts(None, best, "best")
-        for file in ("summary.json", REPORT_FILE):
+        for file in (SUMMARY_FILE, REPORT_FILE):
             if (self._folder / file).exists():
                 self._tracker.log_artifacts(None, self._folder / file, "")
         metrics = {key: float(value) for key, value in values.items() if value is not None}

@@ -5,7 +5,8 @@ from pathlib import Path
 from idm_ray.errors import UserError
 from idm_ray.runtime.invocation import command_line
 
-DATABASE = "study.db"
+DATABASE, SETTINGS_FILE = "study.db", "sweep.yaml"
+SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID = ".lock", ".uid"
 
 
@@ -23,12 +24,14 @@ def find_sweep(name: str, output: Path) -> Path:
     """The folder of a sweep.
 
     Args:
-        name: of the sweep, or ``latest``.
+        name: of the sweep, or ``latest``, or its folder wherever that is.
         output: folder of all sweeps.
 
     Raises:
         UserError: there is none.
     """
+    if "/" in name and (Path(name) / DATABASE).exists():
+        return Path(name)
     databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
     if name == "latest":
         if not databases:

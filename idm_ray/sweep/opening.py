@@ -15,7 +15,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import DATABASE, LOCK, UID
+from idm_ray.sweep.folders import DATABASE, LOCK, SETTINGS_FILE, UID
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
@@ -52,7 +52,7 @@ def open_study(config: Config, folder: Path, data: Data) -> SweepStudy:
         )
     study.set_attribute(CHECKSUM, data.checksum)
     study.set_attribute("config", config.to_raw())
-    write_bytes(folder / "sweep.yaml", yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
+    write_bytes(folder / SETTINGS_FILE, yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
     return study
 
 
@@ -65,11 +65,6 @@ def open_tracker(config: Config, folder: Path) -> Tracker:
     tracker = Tracker(folder, named or uri, EXPERIMENT, folder.name, uid, None if named else artifacts)
     uid_file.write_text(uid)
     return tracker
-
-
-def tracking_uri(config: Config) -> str:
-    """Of the store that is named, or of the one in the output folder."""
-    return config.sweep.tracking_uri or default_uri(config.sweep.output_dir)[0]
 
 
 def parameters(config: Config) -> dict[str, Any]:

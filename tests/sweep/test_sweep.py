@@ -58,6 +58,11 @@ def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch)
         assert (folder / "trials" / f"{number:04d}" / "error.txt").read_text()
     check_mlflow(folder, summary)
     assert load_condensed(folder / "trials" / "0000" / "condensed").iteration == 6
+    again = start("--resume", str(folder), config=False)
+    assert again.finish() == 3, again.output
+    assert "nothing is left to do" in again.output
+    assert "trials at a time" not in again.output
+    assert summary_of(folder) == summary
     assert not (folder / ".tune").exists()
     assert f"report: {Path('runs') / 'mixed' / 'report.html'}" in sweep.output
 

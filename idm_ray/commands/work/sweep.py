@@ -8,6 +8,9 @@ from rich.console import Console
 from idm_ray.commands.terminal import say, shown
 from idm_ray.settings.layers import Resolved
 from idm_ray.sweep.fit import check_data, check_resources
+from idm_ray.sweep.tracking.ui import tracking_uri
+from idm_ray.sweep.view import summary
+from idm_ray.sweep.view.summary import Summary
 
 
 def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
@@ -17,20 +20,28 @@ def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
         UserError: whatever can be known to be wrong, when nothing was started or written; or see `run_sweep`.
     """
     console = Console(stderr=as_json)
+    known = summary.ended(resolved.config, folder)
+    if known:
+        say(console, f"the sweep {folder.name} has ended and nothing is left to do; more trials: --trials N")
+        _sum_up(console, known, folder, tracking_uri(resolved.config), as_json)
+        return known.exit_code
     check_resources(resolved.config)
     with shown(console, quiet=verbosity < 0) as progress:
         data = check_data(resolved.config, progress)
     from idm_ray.sweep.run import run_sweep
-    from idm_ray.sweep.view import summary
 
     outcome = run_sweep(resolved.config, folder, data, console, verbosity, resolved.notes)
     for problem in outcome.problems:
         say(console, problem, "yellow")
-    for line in summary.lines(outcome.summary, folder, outcome.tracking_uri):
+    _sum_up(console, outcome.summary, folder, outcome.tracking_uri, as_json)
+    return outcome.exit_code
+
+
+def _sum_up(console: Console, found: Summary, folder: Path, uri: str, as_json: bool) -> None:
+    for line in summary.lines(found, folder, uri):
         say(console, line)
     if as_json:
-        print(outcome.summary.as_json())
-    return outcome.exit_code
+        print(found.as_json())
 
 
 def preview(resolved: Resolved, folder: Path, predict: bool) -> int:

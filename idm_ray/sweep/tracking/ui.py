@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from idm_ray.settings.sections import Config
+
 EXPERIMENT = "idm_ray"
 SQLITE = "sqlite:///"
 HOST, PORT = "127.0.0.1", 5000
@@ -32,6 +34,11 @@ class Server:
     def run(self) -> NoReturn:
         """Start it in place of this process."""
         os.execve(self.argv[0], self.argv, {**os.environ, **self.env})
+
+
+def tracking_uri(config: Config) -> str:
+    """Of the store that is named, or of the one in the output folder."""
+    return config.sweep.tracking_uri or default_uri(config.sweep.output_dir)[0]
 
 
 def default_uri(output_dir: Path) -> tuple[str, Path]:

@@ -1,9 +1,10 @@
 """The sweep on a terminal: a live table of trials, or plain lines where there is no terminal."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
@@ -17,6 +18,12 @@ STYLES = {RUNNING: "cyan", COMPLETE: "green", PRUNED: "yellow", FAIL: "red", INT
 ENDED = (COMPLETE, PRUNED, FAIL)
 SHOWN = 20
 """Trials, at most, in the table and in a line."""
+
+ROOMY = 1000
+"""A width at which no column is cut."""
+
+GAP = 2
+"""Characters between two columns."""
 
 
 class Display:
@@ -102,42 +109,65 @@ class Display:
         self.say(_line(row, self._length(row.point)))
 
     def _table(self) -> RenderableType:
-        rows = list(self.board.rows.values())
+        """As much of every trial as there is room for."""
+        rows = list(self.board.rows.values())[-SHOWN:]
         keys = sorted({key for row in rows for key in row.point})
-        table = Table(title=self._title(), title_justify="left", expand=False)
-        for name in ("trial", "state", *(key.partition(".")[2] or key for key in keys)):
+        for seconds in (True, False):
+            table = self._columns(rows, keys, seconds)
+            if self._room(table) >= 0:
+                return table
+        room = self._room(self._columns(rows, [], seconds=False)) - GAP
+        return self._columns(rows, [], seconds=False, settings=max(len("settings"), room))
+
+    def _room(self, table: Table) -> int:
+        """Characters of the terminal's width that a table leaves."""
+        roomy = self._console.options.update(width=ROOMY)
+        return self._console.width - self._console.measure(table, options=roomy).maximum
+
+    def _columns(self, rows: Sequence[Row], keys: Sequence[str], seconds: bool, settings: int = 0) -> Table:
+        """Args: trials; settings with columns of their own; whether times are shown; width of all settings in one."""
+        shared = seconds and any(row.shared_seconds for row in rows)
+        table = Table(
+            title=self._title(), title_justify="left", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False
+        )
+        for name in ("trial", "state", *(_over_lines(_name(key)) for key in keys)):
             table.add_column(name, no_wrap=True)
-        shared = any(row.shared_seconds for row in rows)
-        for name in ("iteration", "val acc %", "seconds", *(["shared s"] if shared else [])):
-            table.add_column(name, justify="right", no_wrap=True)
-        for row in rows[-SHOWN:]:
+        for name in ("iteration", "val acc %", *["seconds"] * seconds, *["shared s"] * shared):
+            table.add_column(_over_lines(name), justify="right", no_wrap=True)
+        if settings:
+            table.add_column("settings", no_wrap=True)
+        for row in rows:
             waiting = time.monotonic() - row.since if row.state == RUNNING else 0.0
+            point = Text(describe_point(row.point))
+            point.truncate(settings, overflow="ellipsis")
             table.add_row(
                 f"{row.number:04d}",
                 f"[{STYLES[row.state]}]{row.state.lower()}[/]",
                 *(_short(row.point.get(key, "")) for key in keys),
                 f"{row.iteration}/{self._length(row.point)}",
                 "" if row.accuracy is None else f"{row.accuracy:.2f}",
-                f"{row.seconds + waiting:.0f}",
-                *([f"{row.shared_seconds:.0f}"] if shared else []),
+                *[f"{row.seconds + waiting:.0f}"] * seconds,
+                *[f"{row.shared_seconds:.0f}"] * shared,
+                *[point] * bool(settings),
             )
         return table
 
     def _title(self) -> str:
-        board = self.board
-        accuracies = [
-            row.accuracy for row in list(board.rows.values()) if row.state == COMPLETE and row.accuracy
-        ]
-        best = f"; best validation accuracy {max(accuracies):.2f} %" if accuracies else ""
-        counts = ", ".join(f"{board.count(state)} {state.lower()}" for state in STYLES if board.count(state))
-        seconds = time.monotonic() - self._began
-        far = f"; {self._far}" if self._far else ""
-        return f"{len(board.rows)}/{self._trials} trials: {counts}{best}; {seconds:.0f} s{far}"
+        rows = list(self.board.rows.values())
+        ended = sum(row.state in ENDED for row in rows)
+        counts = ", ".join(
+            f"{count} {state.lower()}" for state in STYLES if (count := self.board.count(state))
+        )
+        accuracies = [row.accuracy for row in rows if row.state == COMPLETE and row.accuracy]
+        parts = [f"{ended} of {self._trials} trials ended" + (f" ({counts})" if counts else "")]
+        parts += [f"best validation accuracy {max(accuracies):.2f} %"] if accuracies else []
+        parts += [f"{time.monotonic() - self._began:.0f} s", *filter(None, [self._far])]
+        return "; ".join(parts)
 
 
 def describe_point(point: Point) -> str:
     """``lambda_reg=12.3 partition=2``."""
-    return " ".join(f"{key.partition('.')[2] or key}={_short(value)}" for key, value in point.items())
+    return " ".join(f"{_name(key)}={_short(value)}" for key, value in point.items())
 
 
 def _line(row: Row, length: int) -> str:
@@ -145,6 +175,15 @@ def _line(row: Row, length: int) -> str:
     if row.accuracy is not None:
         text += f"  iteration {row.iteration}/{length}  validation {row.accuracy:.2f} %  {row.seconds:.0f} s"
     return f"{text}  {row.reason}" if row.reason else text
+
+
+def _name(key: str) -> str:
+    return key.partition(".")[2] or key
+
+
+def _over_lines(name: str) -> str:
+    """Each word of a column's name on a line of its own."""
+    return name.replace("_", " ").replace(" ", "\n")
 
 
 def _short(value: object) -> str:

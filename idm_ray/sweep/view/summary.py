@@ -5,16 +5,20 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
 from optuna.trial import TrialState
 
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.folders import REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
 
-REPORT_FILE = "report.html"
+DONE = "done"
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143
 STOPPED = {"budget": EXIT_BUDGET, "SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}
 
@@ -52,7 +56,7 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
-        write_json(folder / "summary.json", asdict(self))
+        write_json(folder / SUMMARY_FILE, asdict(self))
 
     def as_json(self) -> str:
         """One JSON object on several lines."""
@@ -102,6 +106,20 @@ def summarise(
         test={name: {**asdict(value), "mean": value.mean, "std": value.std} for name, value in test.items()},
         **facts,
     )
+
+
+def ended(config: Config, folder: Path) -> Summary | None:
+    """The summary of a sweep that was done with just these settings, so that nothing is left to do; else None."""
+    if not (folder / SUMMARY_FILE).exists():
+        return None
+    summary = Summary(**json.loads((folder / SUMMARY_FILE).read_text()))
+    before = build_config((str(folder / SETTINGS_FILE), yaml.safe_load((folder / SETTINGS_FILE).read_text())))
+    return summary if summary.state == DONE and _placed(before, folder) == _placed(config, folder) else None
+
+
+def _placed(config: Config, folder: Path) -> Config:
+    """The same settings, wherever the sweep was when they were made."""
+    return config.model_copy(update={"sweep": config.sweep.model_copy(update={"output_dir": folder.parent})})
 
 
 def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:

@@ -21,12 +21,12 @@ from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.published import WHOLE, Published, row_of, table1
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.folders import DATABASE, trial_folder
+from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
-from idm_ray.sweep.view.summary import REPORT_FILE, output_option, ui_steps
+from idm_ray.sweep.view.summary import output_option, ui_steps
 
 REFERENCES = {"random": "random real images", "whole": "whole training part"}
 STATES = {
@@ -101,7 +101,7 @@ def _read(folder: Path) -> _Sweep:
     database = folder / DATABASE
     config = build_config((str(database), stored_config(database)))
     try:
-        summary = json.loads((folder / "summary.json").read_text())
+        summary = json.loads((folder / SUMMARY_FILE).read_text())
     except (OSError, ValueError):  # it was killed before it wrote one
         summary = {}
     return _Sweep(folder, config, SweepStudy(config, database), summary)
@@ -270,7 +270,7 @@ def _commands(sweep: _Sweep, best: str, tracking_uri: str) -> list[tuple[str, st
     condensed = folder / "trials" / best / "condensed"
     return [
         ("resume, or extend with --trials", _words("sweep", "--resume", folder.name, *output)),
-        ("run it again from the start", _words("sweep", folder / "sweep.yaml", "--name", "AGAIN", *output)),
+        ("run it again from the start", _words("sweep", folder / SETTINGS_FILE, "--name", "AGAIN", *output)),
         ("evaluate the best set on other nets", _words("evaluate", condensed, "--nets", "convnet,mlp")),
         *(
             (what, how if isinstance(how, str) else _words(*how))
