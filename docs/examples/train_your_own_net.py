@@ -7,6 +7,7 @@ processor time each.
 """
 
 import argparse
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from torchvision.models import resnet18
 
 from idm_ray.artifacts import CondensedDataset
 from idm_ray.data import load_data
+from idm_ray.errors import UserError
 from idm_ray.settings.sections import DatasetConfig
 
 
@@ -34,13 +36,13 @@ def small_resnet18(channels: int, classes: int) -> nn.Module:
 
 
 def train(net: nn.Module, dataset: CondensedDataset, epochs: int) -> float:
-    """Train with AdamW under a one-cycle schedule; returns the mean loss of the last epoch."""
+    """Train with AdamW under a one-cycle schedule, telling how far it is; returns the mean loss of the last epoch."""
     loader = DataLoader(dataset, batch_size=64, shuffle=True)
     optimiser = torch.optim.AdamW(net.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, 1e-3, epochs=epochs, steps_per_epoch=len(loader)
     )
-    for _ in range(epochs):
+    for epoch in range(epochs):
         losses = []
         for images, labels in loader:
             loss = cross_entropy(net(images), labels)
@@ -49,6 +51,8 @@ def train(net: nn.Module, dataset: CondensedDataset, epochs: int) -> float:
             optimiser.step()
             schedule.step()
             losses.append(loss.detach())
+        if epoch % 10 == 9:
+            print(f"epoch {epoch + 1} of {epochs}: loss {torch.stack(losses).mean():.3f}", flush=True)
     return float(torch.stack(losses).mean())
 
 
@@ -84,4 +88,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

@@ -54,6 +54,8 @@ def read_manifest(folder: Path) -> Manifest:
             raw["sha256"],
         )
     except OSError as error:
-        raise UserError(f"{folder} is not a condensed set: {file}: {error.strerror}") from None
+        inside = folder / "condensed" / MANIFEST
+        hint = f"; {inside.parent} is one" if inside.exists() else ""
+        raise UserError(f"{folder} is not a condensed set: {file}: {error.strerror}{hint}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None

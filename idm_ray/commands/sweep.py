@@ -21,7 +21,7 @@ from idm_ray.settings.layers import Resolved, resolve
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import Raw
 from idm_ray.sweep.folders import DATABASE, begun, find_sweep
-from idm_ray.sweep.preflight import check_name, check_settings
+from idm_ray.sweep.preflight import check_name, check_processors, check_settings
 
 DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
 """Without CONFIG: for the images that ship with the packages, and for any others."""
@@ -53,7 +53,7 @@ class SweepName(click.ParamType[str]):
 @click.option("--dry-run", is_flag=True, help="look at settings, data and resources, and start nothing")
 @click.option("--calibrate", is_flag=True, help="with --dry-run: compute a little here and predict the time")
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON on standard output")
-@click.option("-v", "--verbose", is_flag=True, help="a line per report")
+@click.option("-v", "--verbose", is_flag=True, help="a line per report; of a dry run all settings, too")
 @click.option("-q", "--quiet", is_flag=True, help="errors and the summary only")
 @click.option_panel("The sweep", options=["--name", "--resume", "--trials", "--seed", "--time-budget"])
 @click.option_panel("Look first", options=["--dry-run", "--calibrate"])
@@ -81,10 +81,12 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any
         raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
     resolved, folder = settle(words, options)
     check_settings(resolved.config, folder)
+    if not dry_run:
+        check_processors(resolved.config)
     from idm_ray.commands.work import sweep as work
 
     if dry_run:
-        return work.preview(resolved, folder, calibrate)
+        return work.preview(resolved, folder, calibrate, options["verbose"])
     return work.run(resolved, folder, options["as_json"], -1 if options["quiet"] else int(options["verbose"]))
 
 

@@ -99,7 +99,7 @@ def load_data(
     store = cached_store(cache, dataset.name, found, dataset.image_size, progress, verify)
     counts = tuple(after - before for before, after in pairwise(store.train.offsets))
     check_classes(store.class_names, counts, store.test.offsets[-1])
-    train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed)
+    train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed, store.class_names)
     mean, std = _normalisation(dataset, store.train, train_rows, store.shape)
 
     def images(split: StoredSplit, rows: Tensor) -> ClassImages:

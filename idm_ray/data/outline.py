@@ -114,6 +114,6 @@ def _outline(
     shape: Shape, names: tuple[str, ...], counts: tuple[int, ...], test: tuple[int, ...], validation: float
 ) -> Outline:
     check_classes(names, counts, sum(test))
-    held = tuple(held_out(label, count, validation) for label, count in enumerate(counts))
+    held = tuple(held_out(name, count, validation) for name, count in zip(names, counts, strict=True))
     train = tuple(count - out for count, out in zip(counts, held, strict=True))
     return Outline(shape, names, train, held, test)

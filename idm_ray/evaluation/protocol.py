@@ -187,7 +187,7 @@ def check_random(outline: Outline, ipc: int, partition: int) -> None:
         raise UserError(
             f"random images of the same number take {each} training images of every class, but "
             f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; {mend}, or do without them "
-            "(evaluate.references=[] in a sweep; neither --nets nor --matrix)"
+            "(evaluate.references=[], and neither --nets nor --matrix)"
         )
 
 

@@ -66,8 +66,8 @@ def find_settings(name: str | None) -> list[tuple[str, str, list[Setting]]]:
     for section, meaning, rows in found:
         chosen += [(section, meaning, [row]) for row in rows if row.key == name and section != name]
     if not chosen:
-        known = [*(each[0] for each in found), *(row.key for each in found for row in each[2])]
-        raise UserError(f"{name} is not a section or setting{nearest(name, known)}")
+        known = (*(each[0] for each in found), *(row.key for each in found for row in each[2]))
+        raise UserError(f"{name} is not a section or setting{nearest(name, tuple(dict.fromkeys(known)))}")
     return chosen
 
 

@@ -1,7 +1,6 @@
 """Whether a sweep fits the machine and the data, before anything is started or written."""
 
 import itertools
-import os
 
 import torch
 
@@ -14,6 +13,7 @@ from idm_ray.runtime.compute import choose_compute
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import METHOD, domain_corners, with_point
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.preflight import check_processors
 from idm_ray.sweep.search import space
 
 SHAPE_KEYS = (
@@ -39,16 +39,13 @@ def check_resources(config: Config) -> None:
         choose_compute(compute)
     if sweep.address is not None:
         return
-    gpus, cpus = torch.cuda.device_count(), os.cpu_count() or 1
+    gpus = torch.cuda.device_count()
     if sweep.gpus_per_trial > gpus:
         raise UserError(
             f"sweep.gpus_per_trial is {sweep.gpus_per_trial:g}, but this machine has {gpus} GPUs; "
             "use --gpus-per-trial 0 for the CPU, or --address for a cluster"
         )
-    if sweep.cpus_per_trial > cpus:
-        raise UserError(
-            f"sweep.cpus_per_trial is {sweep.cpus_per_trial:g}, but this machine has {cpus} CPU cores; lower it"
-        )
+    check_processors(config)
     if config.compute.device == "cuda" and not sweep.gpus_per_trial:
         raise UserError(
             "compute.device is cuda, but sweep.gpus_per_trial is 0; give trials a share, such as 0.25"

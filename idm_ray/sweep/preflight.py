@@ -1,5 +1,6 @@
 """What can be known to be wrong from settings and folders alone, before anything is loaded."""
 
+import os
 import re
 import shutil
 import socket
@@ -29,6 +30,17 @@ def check_settings(config: Config, folder: Path) -> None:
     check_output(folder)
     if config.sweep.address is not None:
         _check_address(config.sweep.address)
+
+
+def check_processors(config: Config) -> None:
+    """Refuse a trial that takes more of this machine's processors than it has.
+
+    Raises:
+        UserError: says what is asked for and what is there.
+    """
+    asked, cpus = config.sweep.cpus_per_trial, os.cpu_count() or 1
+    if config.sweep.address is None and asked > cpus:
+        raise UserError(f"sweep.cpus_per_trial is {asked:g}, but this machine has {cpus} CPU cores; lower it")
 
 
 def check_name(name: str) -> None:

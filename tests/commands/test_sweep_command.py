@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-LOOK = ("--dry-run", "--name", "mine")
+LOOK = ("--dry-run", "--verbose", "--name", "mine")
 
 
 @pytest.fixture
@@ -41,6 +41,13 @@ def test_a_dry_run_shows_settings_data_points_and_resources(look):
     ):
         assert words in text
     assert "0002" not in text
+
+
+def test_a_dry_run_is_short_unless_asked(call, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = call("sweep", "digits", "--dry-run").output
+    assert len(text.splitlines()) < 25
+    assert "all settings: add -v" in text
 
 
 def test_a_sweep_for_another_machine_can_be_looked_at(look):

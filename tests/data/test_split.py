@@ -51,5 +51,5 @@ def test_the_global_generators_are_left_alone():
 
 
 def test_a_class_with_one_image_cannot_be_split():
-    with pytest.raises(UserError, match=r"class 1 has 1; .*dataset.validation=0"):
+    with pytest.raises(UserError, match=r"'1' has 1; .*dataset.validation=0"):
         split_rows([0, 5, 6], 0.1, seed=0)

@@ -44,7 +44,7 @@ def _sum_up(console: Console, found: Summary, folder: Path, uri: str, as_json: b
         print(found.as_json())
 
 
-def preview(resolved: Resolved, folder: Path, predict: bool) -> int:
+def preview(resolved: Resolved, folder: Path, predict: bool, verbose: bool) -> int:
     """Show what would run and start nothing; returns the exit code.
 
     Raises:
@@ -56,9 +56,12 @@ def preview(resolved: Resolved, folder: Path, predict: bool) -> int:
     console = Console()
     with shown(console) as progress:
         lines = list(look(resolved.config, folder, progress))
-    say(console, yaml.safe_dump(resolved.config.to_raw(), sort_keys=False))
+    if verbose:
+        say(console, yaml.safe_dump(resolved.config.to_raw(), sort_keys=False))
     for line in (*resolved.notes, *lines):
         say(console, line)
+    if not verbose:
+        say(console, "all settings: add -v")
     if predict:
         calibrated(resolved.config, lambda line: say(console, line))
     return 0

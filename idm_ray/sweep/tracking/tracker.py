@@ -156,10 +156,6 @@ class Tracker:
         """Send what is left for at most `timeout` seconds; the rest waits on disk for the next start."""
         return self._journal.close(timeout)
 
-    def trial_run_id(self, number: int) -> str | None:
-        """The run of a trial, once it was sent."""
-        return self._runs.get(str(number))
-
     def _start(self, number: Subject, params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         with self._noting("start", number):
             plain = {key[:KEY_LENGTH]: _text(value) for key, value in params.items()}

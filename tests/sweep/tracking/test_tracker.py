@@ -119,14 +119,14 @@ def test_a_sweep_is_a_parent_run_with_a_child_per_trial(connect, client, picture
     assert (parent.data.tags["who"], parent.data.tags["idm_ray.sweep"]) == ("tests", "u1")
 
     child = children(client, tracker)[7]
-    assert child.info.run_id == tracker.trial_run_id(7)
+    assert child.info.run_id == tracker._runs.get("7")
     assert (child.info.run_name, child.info.status) == ("trial 0007", "FINISHED")
     assert child.data.params == {"condense.lr": "0.1", "nested": "{'a': [1, 2]}"}
     assert history(client, child.info.run_id, "val_accuracy") == [(10, 50.0), (20, 60.0), (30, 70.0)]
     assert [item.path for item in files(client, child, "condensed")] == ["condensed/manifest.json"]
     images = [item.path for item in files(client, child, "images")]
     assert sum(path.endswith(".png") for path in images) == 3
-    assert tracker.trial_run_id(8) is None
+    assert tracker._runs.get("8") is None
 
 
 def test_every_run_shows_the_dataset_as_its_input(connect, client):
@@ -178,7 +178,7 @@ def test_a_resumed_trial_keeps_its_run_and_its_steps(connect, client, picture):
     assert second.run_id == first.run_id
     assert client.get_run(second.run_id).info.status == "RUNNING"
     second.start_trial(3, {"lr": 0.1}, {})
-    wait_for(lambda: second.trial_run_id(3) == first.trial_run_id(3))
+    wait_for(lambda: second._runs.get("3") == first._runs.get("3"))
     second.log_metrics(3, [("loss", 4.5, 2), ("loss", 3.0, 3), ("loss", 2.9, 3), ("new", 1.0, 1)])
     second.log_image(3, picture, 2)
     second.log_image(3, picture, 4)
@@ -192,8 +192,8 @@ def test_a_resumed_trial_keeps_its_run_and_its_steps(connect, client, picture):
     assert second.close(30) == 0
 
     assert len(children(client, second)) == 1
-    assert history(client, second.trial_run_id(3), "loss") == [(1, 5.0), (2, 4.0), (3, 3.0)]
-    assert history(client, second.trial_run_id(3), "new") == [(1, 1.0)]
+    assert history(client, second._runs.get("3"), "loss") == [(1, 5.0), (2, 4.0), (3, 3.0)]
+    assert history(client, second._runs.get("3"), "new") == [(1, 1.0)]
     assert client.get_run(second.run_id).data.metrics == {"n_complete": 1.0}
     assert children(client, second)[3].info.status == "FINISHED"
     assert second.problems == []
@@ -238,7 +238,7 @@ def test_a_line_that_a_crash_cut_short_is_told_and_harms_no_other(connect, clien
     second = connect()
     second.log_metrics(0, [("loss", 1.0, 1)])
     assert second.close(30) == 0
-    assert history(client, second.trial_run_id(0), "loss") == [(1, 1.0)]
+    assert history(client, second._runs.get("0"), "loss") == [(1, 1.0)]
     assert len(second.problems) == 1
     assert "damaged line" in second.problems[0]
 
@@ -257,7 +257,7 @@ def test_a_refused_operation_is_told_and_blocks_no_other(connect, client, tmp_pa
     tracker.log_artifacts(0, picture, "../../outside")
     tracker.log_metrics(0, [("loss", 2.0, 1)])
     assert tracker.close(30) == 0
-    assert history(client, tracker.trial_run_id(0), "loss") == [(1, 2.0)]
+    assert history(client, tracker._runs.get("0"), "loss") == [(1, 2.0)]
     told = ["start of trial 0", "metrics of trial 0", "metrics of trial 9", *["image of trial 0"] * 3]
     told += ["artifacts of trial 0"] * 2
     assert len(tracker.problems) == len(told)
@@ -272,7 +272,7 @@ def test_an_operation_that_breaks_the_store_is_given_up(connect, client, monkeyp
     tracker.log_metrics(0, [("loss", 1.0, 2**70)])
     tracker.log_metrics(0, [("loss", 2.0, 1)])
     assert tracker.close(30) == 0
-    assert history(client, tracker.trial_run_id(0), "loss") == [(1, 2.0)]
+    assert history(client, tracker._runs.get("0"), "loss") == [(1, 2.0)]
     assert len(tracker.problems) == 1
 
 
@@ -308,7 +308,7 @@ def test_thousands_of_metrics_go_in_batches(connect, client):
     tracker.start_trial(0, {}, {})
     tracker.log_metrics(0, [("loss", float(step), step) for step in range(2500)])
     assert tracker.close(60) == 0
-    assert history(client, tracker.trial_run_id(0), "loss") == [(step, float(step)) for step in range(2500)]
+    assert history(client, tracker._runs.get("0"), "loss") == [(step, float(step)) for step in range(2500)]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -317,7 +317,7 @@ def test_metrics_that_are_no_number_are_logged_as_they_are(connect, client, valu
     tracker.start_trial(0, {}, {})
     tracker.log_metrics(0, [("loss", value, 1), ("loss", 2.0, 2)])
     assert tracker.close(30) == 0
-    (_, first), second = history(client, tracker.trial_run_id(0), "loss")
+    (_, first), second = history(client, tracker._runs.get("0"), "loss")
     assert math.isnan(first) if math.isnan(value) else first == math.copysign(sys.float_info.max, value)
     assert second == (2, 2.0)
 
@@ -474,7 +474,7 @@ def test_a_server_that_is_killed_loses_nothing_and_gets_nothing_twice(
     first = connect(server.uri)
     for number in range(3):
         write_a_trial(first, number, picture, results)
-    wait_for(lambda: first.trial_run_id(1))
+    wait_for(lambda: first._runs.get("1"))
     server.kill()
     for number in range(3, 6):
         write_a_trial(first, number, picture, results)
@@ -486,7 +486,7 @@ def test_a_server_that_is_killed_loses_nothing_and_gets_nothing_twice(
     server.start()
     second = connect(server.uri)
     second.end_sweep("done", {"n_complete": 6.0})
-    wait_for(lambda: second.trial_run_id(3))
+    wait_for(lambda: second._runs.get("3"))
     server.kill()
     server.start()
     assert second.close(120) == 0

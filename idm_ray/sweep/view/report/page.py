@@ -13,6 +13,7 @@ import jinja2
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from idm_ray.condensation import run_length
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.invocation import NAME
@@ -167,7 +168,7 @@ def _sampling(config: Config) -> str:
     sweep = config.sweep
     return (
         f"{sweep.trials} trials at most, sampler {sweep.sampler}, pruner {sweep.pruner}, seed {config.seed}; "
-        f"{config.condense.iterations} iterations each, a look every {config.evaluate.every}"
+        f"{run_length(config)} iterations each, a look every {config.evaluate.every}"
     )
 
 
