@@ -37,5 +37,5 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*/result.json")):
 PY
 
 "$python" "$root/scripts/bench.py" --device cuda --parts a,b,f --precisions fp32,tf32,bf16 --json "$out/bench.json"
-"$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --json "$out/stacked.json"
+"$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --stack on --json "$out/stacked.json"
 "$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --stack off --json "$out/one_by_one.json"

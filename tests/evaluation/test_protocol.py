@@ -130,6 +130,8 @@ def test_stacking_changes_no_accuracy(small_config, small_data, condensed, parti
     ("settings", "device", "parts"),
     [
         ([], "cpu", [(0,), (1,), (2,), (3,), (4,)]),
+        ([], "replaying cuda", [(0,), (1,), (2,), (3,), (4,)]),
+        (["evaluate.stack=on"], "replaying cuda", [(0, 1, 2, 3, 4)]),
         (["evaluate.stack=on"], "cpu", [(0, 1, 2, 3, 4)]),
         ([], "cuda", [(0, 1, 2, 3, 4)]),
         (["evaluate.stack=off"], "cuda", [(0,), (1,), (2,), (3,), (4,)]),
@@ -139,7 +141,8 @@ def test_stacking_changes_no_accuracy(small_config, small_data, condensed, parti
 )
 def test_nets_are_stacked_as_set_and_as_far_as_they_fit(small_config, small_data, settings, device, parts):
     config = small_config("evaluate.repeats=5", *settings)
-    compute = Compute(torch.device(device), torch.float32, compile=False)
+    graphs = device.startswith("replaying")
+    compute = Compute(torch.device(device.split()[-1]), torch.float32, compile=False, graphs=graphs)
     protocol = full_protocol(config, small_data(), compute)
     assert [part.repeats for part in side_by_side(protocol)] == parts
 
