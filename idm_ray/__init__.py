@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from idm_ray.artifacts.condensed import CondensedSet, load_condensed, save_condensed
     from idm_ray.artifacts.dataset import CondensedDataset
+    from idm_ray.artifacts.export import export_set
     from idm_ray.evaluation.alone import condense_alone as condense
     from idm_ray.evaluation.alone import evaluate_saved as evaluate
     from idm_ray.settings.layers import build_config
@@ -30,6 +31,7 @@ __all__ = [
     "build_config",
     "condense",
     "evaluate",
+    "export_set",
     "load_condensed",
     "load_config",
     "save_condensed",
@@ -41,6 +43,7 @@ _WHERE = {
     "build_config": "settings.layers:build_config",
     "condense": "evaluation.alone:condense_alone",
     "evaluate": "evaluation.alone:evaluate_saved",
+    "export_set": "artifacts.export:export_set",
     "load_condensed": "artifacts.condensed:load_condensed",
     "load_config": "settings.shipped:load_config",
     "save_condensed": "artifacts.condensed:save_condensed",

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from idm_ray.artifacts import CondensedSet, save_condensed
+from idm_ray.artifacts.condensed import CondensedSet, save_condensed
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides
 

@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 from torchvision.models import resnet18
 
-from idm_ray.artifacts import CondensedDataset
+from idm_ray import CondensedDataset
 from idm_ray.data import load_data
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import DatasetConfig

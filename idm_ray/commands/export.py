@@ -7,7 +7,7 @@ import rich_click as click
 from idm_ray.artifacts.manifest import read_manifest
 
 KINDS = ("folder", "npz", "dd-ranking")
-"""The keys of `idm_ray.artifacts.EXPORTS`, which takes torch to load."""
+"""The keys of `idm_ray.artifacts.export.EXPORTS`, which takes torch to load."""
 
 
 @click.command("export")
@@ -30,7 +30,8 @@ def command(condensed: Path, kind: str, out: Path, expand: bool) -> int:
     idm-ray export runs/digits/condensed --to npz --out digits.npz --no-expand
     """
     read_manifest(condensed)
-    from idm_ray.artifacts import export_set, load_condensed
+    from idm_ray.artifacts.condensed import load_condensed
+    from idm_ray.artifacts.export import export_set
 
     export_set(load_condensed(condensed), kind, out, expand)
     print(out)

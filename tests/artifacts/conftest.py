@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from idm_ray.artifacts import CondensedSet, condensed_set, save_condensed
+from idm_ray.artifacts.condensed import CondensedSet, condensed_set, save_condensed
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, Subset
 from torchvision.models import resnet18
 from torchvision.transforms import v2
 
-from idm_ray.artifacts import CondensedDataset
+from idm_ray.artifacts.dataset import CondensedDataset
 from idm_ray.condensation.augment import augment, draw_per_image
 from idm_ray.errors import UserError
 from idm_ray.evaluation import full_protocol

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
-from idm_ray.artifacts import EXPORTS, CondensedDataset, export_set
-from idm_ray.artifacts.export import class_folders
+from idm_ray.artifacts.dataset import CondensedDataset
+from idm_ray.artifacts.export import EXPORTS, class_folders, export_set
 from idm_ray.errors import UserError
 
 

@@ -7,7 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from idm_ray.artifacts import CondensedDataset, export_set
+from idm_ray.artifacts.dataset import CondensedDataset
+from idm_ray.artifacts.export import export_set
 
 READ = """
 import sys

@@ -1,7 +1,7 @@
 import numpy as np
 from torchvision.datasets import ImageFolder
 
-from idm_ray.artifacts import EXPORTS
+from idm_ray.artifacts.export import EXPORTS
 from idm_ray.commands.export import KINDS
 
 SMALL = ("net.width=4", "net.depth=1", "condense.iterations=1", "condense.batch_real=8", "queue.batch=8",
