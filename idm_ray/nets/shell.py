@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from idm_ray.nets.base import Net
 from idm_ray.nets.fused import channels_last
 from idm_ray.nets.modules import BatchNorm
-from idm_ray.nets.steps import Replayed, Sgd, Step, Taken
+from idm_ray.nets.steps import Replays, Sgd, Taken
 from idm_ray.nets.weights import bind, initialise, sgd_step
 from idm_ray.runtime.compute import Compute
 
@@ -23,7 +23,6 @@ class Shell:
 
     Attributes:
         weights: [P] of the compute's `storage` type: all parameters, then the running statistics of batch norm.
-        train_step: steps the weights, see `idm_ray.nets.steps`; `velocity` is [P].
         compute: where and how.
         chunk: images to run at a time when there are many.
         compiled: by torch.compile; such a net is to be run by one thread at a time.
@@ -46,7 +45,7 @@ class Shell:
         self._channels_last = native_ops or compute.device.type == "cuda"
         # Batch norm and compiled nets run as they come: they have not been seen to be captured rightly.
         replayed = compute.graphs and not self._norms and not self.compiled
-        self.train_step: Step = Replayed(self._train_step) if replayed else self._train_step
+        self._replays = Replays() if replayed else None
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
@@ -102,7 +101,23 @@ class Shell:
         with self.compute.autocast():
             return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
 
-    def _train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+        """Step the weights, see `idm_ray.nets.steps`.
+
+        Args:
+            images: [N, channels, H, W].
+            labels: int64 [N].
+            velocity: [P], of the optimiser; changed in place.
+            sgd: hyper-parameters.
+
+        Returns:
+            The mean loss and the logits [N, C] before the step.
+        """
+        if self._replays:
+            return self._replays.take(self._take_step, images, labels, velocity, sgd)
+        return self._take_step(images, labels, velocity, sgd)
+
+    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)

@@ -8,7 +8,7 @@ from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.shell import Shell
-from idm_ray.nets.steps import Replayed, Sgd, Step, Taken
+from idm_ray.nets.steps import Replays, Sgd, Taken
 from idm_ray.nets.weights import named_views, sgd_step
 
 
@@ -27,7 +27,6 @@ class Stack:
 
     Attributes:
         weights: [R, P] of the compute's `storage` type.
-        train_step: steps all nets, see `idm_ray.nets.steps`; `velocity` is [R, P], the loss a mean over nets.
     """
 
     def __init__(self, shell: Shell, nets: int):
@@ -39,7 +38,7 @@ class Stack:
         self._differentiated = self.weights.detach().requires_grad_()  # the same memory
         self._run = shell.compute.optimise(vmap(self._run_one))
         replayed = shell.compute.graphs and not shell.compute.compile  # as in a shell
-        self.train_step: Step = Replayed(self._train_step) if replayed else self._train_step
+        self._replays = Replays() if replayed else None
 
     def start(self, generators: Sequence[torch.Generator]) -> None:
         """Draw fresh weights, a net's from each generator."""
@@ -52,7 +51,13 @@ class Stack:
             features, logits = self._run(self._differentiated, images)
         return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
 
-    def _train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+        """As `Shell.train_step`, with images and labels [R * n], a velocity [R, P] and the mean loss of all nets."""
+        if self._replays:
+            return self._replays.take(self._take_step, images, labels, velocity, sgd)
+        return self._take_step(images, labels, velocity, sgd)
+
+    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
         # The sum over nets of each one's mean is what each net steps along.

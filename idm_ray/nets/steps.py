@@ -25,31 +25,27 @@ Step = Callable[[Tensor, Tensor, Tensor, Sgd], Taken]
 """Steps a net's weights and a velocity in place, by images, labels and `Sgd`; gives the loss and the logits before."""
 
 
-class Replayed:
-    """A step as a CUDA graph for every kind of step, so that the processor starts one thing instead of hundreds.
+class Replays:
+    """CUDA graphs of a net's steps, one for every kind, so that the processor starts one thing instead of hundreds.
 
     The first step of a kind runs as it is, which readies what it needs; the second is captured. Numbers are the same.
-
-    Args:
-        step: works in place on memory that stays where it is: weights above all. Draws nothing, waits for nothing.
     """
 
-    def __init__(self, step: Step):
-        self._step = step
+    def __init__(self) -> None:
         self._seen: set[object] = set()
         self._captured: dict[object, _Captured] = {}
         self._pool: Any = None
 
-    def __call__(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
-        """As the step itself."""
+    def take(self, step: Step, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+        """Take a step, always the same: it works in place on memory that stays, and draws and waits for nothing."""
         kind = images.shape, images.dtype, labels.shape, sgd
         captured = self._captured.get(kind)
         if captured is None and kind in self._seen and len(self._captured) < MOST_CAPTURED:
-            captured = _Captured(self._step, images, labels, velocity, sgd, self._pool)
+            captured = _Captured(step, images, labels, velocity, sgd, self._pool)
             self._captured[kind], self._pool = captured, captured.pool
         self._seen.add(kind)
         if captured is None:
-            return self._step(images, labels, velocity, sgd)
+            return step(images, labels, velocity, sgd)
         return captured.replay(images, labels, velocity)
 
 

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -25,10 +28,14 @@ def test_the_second_step_of_a_kind_is_captured_and_no_more_than_there_is_room_fo
     monkeypatch.setattr(steps, "_Captured", Noted)
     monkeypatch.setattr(steps, "MOST_CAPTURED", 2)
     Noted.made, taken = 0, []
-    step = steps.Replayed(lambda images, labels, velocity, sgd: taken.append(len(images)))
+    replays = steps.Replays()
+
+    def step(images, *others):
+        taken.append(len(images))
+
     captured = []
     for size in (4, 4, 4, 2, 2, 3, 3, 3):
-        step(torch.zeros(size, 1), torch.zeros(size), torch.zeros(1), Sgd(0.1, 0.9, 0.0))
+        replays.take(step, torch.zeros(size, 1), torch.zeros(size), torch.zeros(1), Sgd(0.1, 0.9, 0.0))
         captured.append(Noted.made)
     assert captured == [0, 1, 1, 1, 2, 2, 2, 2]
     assert taken == [4, 4, 4, 2, 2, 3, 3, 3]
@@ -73,3 +80,14 @@ def test_a_stack_is_replayed_likewise():
             stack.train_step(images, torch.tensor([0, 1, 2, 3, 4, 0]).cuda(), velocity, Sgd(0.1, 0.9, 0.0))
         found.append(stack.weights.clone())
     torch.testing.assert_close(*found, rtol=0, atol=0)
+
+
+def test_a_shell_that_is_let_go_gives_its_memory_back_at_once():
+    shell = build_shell(NetConfig(width=8), (3, 8, 8), 5, Compute(torch.device("cpu"), torch.float32, False))
+    gone = weakref.ref(shell.weights)
+    gc.disable()
+    try:
+        del shell
+        assert gone() is None
+    finally:
+        gc.enable()
