@@ -20,7 +20,7 @@ from idm_ray.errors import UserError
 from idm_ray.settings.layers import Resolved, resolve
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import Raw
-from idm_ray.sweep.folders import DATABASE, begun, find_sweep
+from idm_ray.sweep.folders import DATABASE, ENDED, begun, find_sweep
 from idm_ray.sweep.preflight import check_name, check_processors, check_settings
 
 DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
@@ -47,7 +47,9 @@ class SweepName(click.ParamType[str]):
 @click.command("sweep")
 @words("[CONFIG] [key=value]...")
 @click.option("--name", help="of the sweep and its folder (default: config and time)")
-@click.option("--resume", type=SweepName(), metavar="NAME", help="go on with a sweep, or 'latest'")
+@click.option(
+    "--resume", type=SweepName(), metavar="NAME", help="go on with a sweep, 'latest', or a sweep's folder"
+)
 @sweep_flags()
 @click.option("--seed", type=int, help="root of all randomness")
 @click.option("--dry-run", is_flag=True, help="look at settings, data and resources, and start nothing")
@@ -80,6 +82,12 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any
     if calibrate and not dry_run:
         raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
     resolved, folder = settle(words, options)
+    if (folder / ENDED).exists() and not dry_run:
+        from idm_ray.commands.work.sweep import told
+
+        code = told(resolved, folder, options["as_json"])
+        if code is not None:
+            return code
     check_settings(resolved.config, folder)
     if not dry_run:
         check_processors(resolved.config)

@@ -1,6 +1,7 @@
 """What PyTorch does in many passes over memory, done in one: in C++ on the CPU, in Triton on a CUDA device."""
 
-from importlib.util import find_spec
+import functools
+import warnings
 from types import ModuleType
 from typing import Any
 
@@ -12,8 +13,8 @@ from idm_ray.nets import native
 
 
 def available(device: torch.device) -> bool:
-    """Whether a device has these operations: the CPU needs a C++ compiler (a second, once), CUDA needs Triton."""
-    return find_spec("triton") is not None if device.type == "cuda" else native.available()
+    """Whether a device has these operations: both kinds take a compiler and a writable cache, and are tried once."""
+    return _run_on_gpu() if device.type == "cuda" else native.available()
 
 
 def norm_relu_pool(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -54,6 +55,20 @@ class _NormReluPool(torch.autograd.Function):
         found: tuple[Tensor, Tensor, Tensor]
         found = _of(images.device).backward(images, channels_last(gradient), *others)
         return found
+
+
+@functools.cache
+def _run_on_gpu() -> bool:
+    try:
+        images = torch.ones(1, 1, 2, 2, device="cuda", requires_grad=True)
+        one = torch.ones(1, device="cuda")
+        norm_relu_pool(images, one, one).sum().backward()
+        torch.cuda.synchronize()
+    except Exception as error:  # Triton, its compiler, the driver and the card each raise their own
+        reason = str(error).splitlines()[:1] or [type(error).__name__]
+        warnings.warn(f"norm and pooling run unfused, which is slower: {reason[0]}", stacklevel=2)
+        return False
+    return True
 
 
 def _of(device: torch.device) -> ModuleType:

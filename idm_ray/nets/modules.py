@@ -140,10 +140,10 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, images: Tensor) -> Tensor:
         """[N, channels, H, W] -> the same."""
-        if self.training and images.numel() == images.shape[1]:
-            return nn.functional.batch_norm(
-                images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
         # cuDNN wants weights at multiples of 16 bytes, and here they are parts of one vector.
         with torch.backends.cudnn.flags(enabled=False) if images.is_cuda else nullcontext():
+            if self.training and images.numel() == images.shape[1]:
+                return nn.functional.batch_norm(
+                    images, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+                )
             return super().forward(images)

@@ -44,8 +44,8 @@ class Shell:
         self._run = net.forward if native_ops else compute.optimise(net.forward)
         self._channels_last = native_ops or compute.device.type == "cuda"
         # Batch norm and compiled nets run as they come: they have not been seen to be captured rightly.
-        replayed = compute.graphs and not self._norms and not self.compiled
-        self._replays = Replays() if replayed else None
+        captured = compute.graphs and not self._norms and not self.compiled
+        self._replays = Replays() if captured else None
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""

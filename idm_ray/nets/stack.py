@@ -37,8 +37,8 @@ class Stack:
         self.weights = shell.weights.new_zeros(nets, len(shell.weights))
         self._differentiated = self.weights.detach().requires_grad_()  # the same memory
         self._run = shell.compute.optimise(vmap(self._run_one))
-        replayed = shell.compute.graphs and not shell.compute.compile  # as in a shell
-        self._replays = Replays() if replayed else None
+        captured = shell.compute.graphs and not shell.compute.compile  # as in a shell
+        self._replays = Replays() if captured else None
 
     def start(self, generators: Sequence[torch.Generator]) -> None:
         """Draw fresh weights, a net's from each generator."""

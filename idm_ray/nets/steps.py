@@ -9,7 +9,7 @@ from torch import Tensor
 
 Taken = tuple[Tensor, Tensor]
 MOST_CAPTURED = 16
-"""Kinds of step of one net that are captured; each keeps its activations. Further kinds run as they come."""
+"""Kinds of step of one net that are captured; each keeps its batch. Further kinds run as they come."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ class Compute:
         compile: by torch.compile.
         native: with operations of our own, for nets that have them; these are not compiled.
         tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
-        graphs: whether steps of a net's training are captured as CUDA graphs.
+        graphs: whether training steps are replayed as CUDA graphs where a net allows it.
     """
 
     device: torch.device
@@ -105,7 +105,7 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
         compile=compiled and has_compiler(device),
         native=config.compile == "auto",
         tf32=config.precision == "tf32",
-        graphs=device.type == "cuda" and config.compile != "off",
+        graphs=device.type == "cuda" and config.compile == "auto",
     )
 
 

@@ -48,7 +48,10 @@ class DatasetConfig(Section):
     @classmethod
     def _absolute(cls, root: Path | None) -> Path | None:
         """Trials, and whoever resumes, may stand elsewhere."""
-        return None if root is None else root.expanduser().absolute()
+        try:
+            return None if root is None else root.expanduser().absolute()
+        except RuntimeError as error:  # ~ and a name that nobody here has
+            raise ValueError(str(error)) from None
 
 
 class NetConfig(Section):
@@ -226,7 +229,7 @@ class EvaluateConfig(Section):
     stack: Literal["auto", "on", "off"] = "auto"
     """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
     another, which steps replayed from a CUDA graph make the faster way; auto: on with CUDA where nothing is replayed,
-    since `compute.compile` is off, as many side by side as fit; else off."""
+    since `compute.compile` is on or off, as many side by side as fit; else off."""
     references: tuple[Literal["random", "whole"], ...] = ("random",)
     """Reference points on test: random real images at the same ipc, and the whole training part."""
     whole_epochs: int = Field(50, ge=1)
@@ -244,9 +247,9 @@ class ComputeConfig(Section):
     """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32; tf32: fp32
     whose convolutions and matrix products a CUDA device rounds to TensorFloat32."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """on: torch.compile; off: neither that nor operations of our own, nor CUDA graphs; auto: our own operations where
-    the net has them (instance norm, average pooling), else torch.compile where the run is long enough to earn it
-    back."""
+    """on: torch.compile; off: neither that nor anything of our own; auto: our own operations where the net has them
+    (instance norm, average pooling), else torch.compile where the run is long enough to earn it back; on CUDA, training
+    steps of nets that are not compiled are replayed as CUDA graphs."""
 
 
 class SweepConfig(Section):

@@ -12,7 +12,7 @@ from idm_ray.sweep.folders import REPORT_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.tracking.ui import tracking_uri
-from idm_ray.sweep.view.summary import STOPPED, Summary, summarise
+from idm_ray.sweep.view.summary import STOPPED, Summary, mark_ended, summarise
 
 CLOSE_SECONDS = 60.0
 """For what MLflow has not got yet."""
@@ -83,6 +83,8 @@ class Closing:
         left = self._tracker.close(CLOSE_SECONDS)
         problems += [f"mlflow: {problem}" for problem in self._tracker.problems]
         problems += [f"mlflow: {left} records wait for the next start"] if left else []
+        if state == "done" and not problems:
+            mark_ended(self._config, self._folder)
         exit_code = STOPPED.get(reason, summary.exit_code)
         return Outcome(summary, exit_code, tracking_uri(self._config), problems)
 

@@ -113,7 +113,7 @@ def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:
     """All where they are stacked, else each alone, so that they can run beside each other."""
     nets, stack = tuple(range(config.evaluate.repeats)), config.evaluate.stack
     cuda = config.sweep.gpus_per_trial > 0 and config.compute.device != "cpu"
-    alone = config.compute.compile != "off"  # see `evaluate.stack`
+    alone = config.compute.compile == "auto"  # see `evaluate.stack`
     stacked = stackable(config.net) and (stack == "on" or (stack == "auto" and cuda and not alone))
     return [nets] if stacked else [(net,) for net in nets]
 

@@ -8,6 +8,8 @@ from idm_ray.runtime.invocation import command_line
 DATABASE, SETTINGS_FILE = "study.db", "sweep.yaml"
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID = ".lock", ".uid"
+ENDED = ".ended.json"
+"""The settings and the folder with which a sweep ended and left nothing to do; gone while it runs."""
 
 
 def begun(folder: Path) -> bool:
@@ -30,13 +32,14 @@ def find_sweep(name: str, output: Path) -> Path:
     Raises:
         UserError: there is none.
     """
-    if "/" in name and (Path(name) / DATABASE).exists():
-        return Path(name)
     databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
     if name == "latest":
         if not databases:
             raise UserError(f"there is no sweep in {output} yet; {command_line('sweep')} starts one")
         return databases[-1].parent
+    own = Path(name) if Path(name).name not in ("", "..") else Path(name).resolve()
+    if (own / DATABASE).exists() and not (output / name / DATABASE).exists():
+        return own
     if not (output / name / DATABASE).exists():
         known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
         raise UserError(f"there is no sweep {name} in {output}; known are {known}")

@@ -15,7 +15,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import DATABASE, LOCK, SETTINGS_FILE, UID
+from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SETTINGS_FILE, UID
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
@@ -50,6 +50,7 @@ def open_study(config: Config, folder: Path, data: Data) -> SweepStudy:
             f"the images in {config.dataset.root or config.dataset.name} are not those that {folder.name} began with "
             f"(checksum {data.checksum[:12]}, then {before[:12]}); bring them back, or start another sweep"
         )
+    (folder / ENDED).unlink(missing_ok=True)
     study.set_attribute(CHECKSUM, data.checksum)
     study.set_attribute("config", config.to_raw())
     write_bytes(folder / SETTINGS_FILE, yaml.safe_dump(config.to_raw(), sort_keys=False).encode())

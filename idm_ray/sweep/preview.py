@@ -18,6 +18,7 @@ from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import count_sides, in_words, plan_sharing
 from idm_ray.sweep.tracking.store import reach
+from idm_ray.sweep.tracking.ui import is_missing
 from idm_ray.sweep.view.live import describe_point
 
 SHOWN_POINTS = 8
@@ -73,7 +74,7 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
     except UserError as error:
         yield f"it would not start here: {error}"
     try:
-        if sweep.tracking_uri:
+        if sweep.tracking_uri and not is_missing(sweep.tracking_uri):
             reach(sweep.tracking_uri)
     except UserError as error:
         yield f"it would not start now: {error}"

@@ -96,7 +96,7 @@ class _Run:
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display = closing, display
-        self._told = False
+        self._told = ""
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
@@ -134,9 +134,10 @@ class _Run:
 
     def _hear(self, beats: Mapping[str, int]) -> None:
         """From another thread, every few seconds: how far all work is, and whether it is to end."""
-        if self._stop.reason and not self._told:
-            self._told = True
-            self._display.say(f"{self._stop.reason}: stopping in order; a second signal ends it at once")
+        if self._stop.reason != self._told:
+            self._told = self._stop.reason
+            again = "" if self._told == "budget" else "; a second signal ends it at once"
+            self._display.say(f"{self._told}: stopping in order{again}")
         self._display.heard(beats)
 
     def _introduce(self, plan: Plan, notes: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A sweep, or what it would be, on the terminal; Ray, Optuna and MLflow come when machine and data fit."""
+"""A sweep, or what it would be, on the terminal; Ray and MLflow come when machine and data fit."""
 
 from pathlib import Path
 
@@ -20,11 +20,6 @@ def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
         UserError: whatever can be known to be wrong, when nothing was started or written; or see `run_sweep`.
     """
     console = Console(stderr=as_json)
-    known = summary.ended(resolved.config, folder)
-    if known:
-        say(console, f"the sweep {folder.name} has ended and nothing is left to do; more trials: --trials N")
-        _sum_up(console, known, folder, tracking_uri(resolved.config), as_json)
-        return known.exit_code
     check_resources(resolved.config)
     with shown(console, quiet=verbosity < 0) as progress:
         data = check_data(resolved.config, progress)
@@ -42,6 +37,17 @@ def _sum_up(console: Console, found: Summary, folder: Path, uri: str, as_json: b
         say(console, line)
     if as_json:
         print(found.as_json())
+
+
+def told(resolved: Resolved, folder: Path, as_json: bool) -> int | None:
+    """Tell what an ended sweep has found; returns its exit code, None where something is left to do."""
+    known = summary.ended(resolved.config, folder)
+    if known is None:
+        return None
+    console = Console(stderr=as_json)
+    say(console, f"the sweep {folder.name} has ended and nothing is left to do; more trials: --trials N")
+    _sum_up(console, known, folder, tracking_uri(resolved.config), as_json)
+    return known.exit_code
 
 
 def preview(resolved: Resolved, folder: Path, predict: bool, verbose: bool) -> int:

@@ -78,13 +78,18 @@ def experiment_fragment(experiment_id: str, view: str = TRIALS) -> str:
     return f"#/experiments{f'/{experiment_id}/runs' if experiment_id else ''}?{urlencode(query)}"
 
 
+def is_missing(uri: str) -> bool:
+    """Whether a store is a file that whoever asks it first would make."""
+    return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+
+
 def stored_page(uri: str, port: int = PORT) -> str:
     """The page of our experiment as a store has it; the list of experiments while there is none.
 
     Raises:
         UserError: the store cannot be reached.
     """
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    if is_missing(uri):
         return experiment_page(uri, "", "", port)
     from mlflow import MlflowClient
 

@@ -5,20 +5,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from optuna.trial import TrialState
 
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
-from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE
+from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
 
-DONE = "done"
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143
 STOPPED = {"budget": EXIT_BUDGET, "SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}
 
@@ -109,17 +106,26 @@ def summarise(
 
 
 def ended(config: Config, folder: Path) -> Summary | None:
-    """The summary of a sweep that was done with just these settings, so that nothing is left to do; else None."""
-    if not (folder / SUMMARY_FILE).exists():
+    """The summary of a sweep that ended in this folder with these settings and left nothing to do; else None."""
+    try:
+        before = json.loads((folder / ENDED).read_text())
+        summary = Summary(**json.loads((folder / SUMMARY_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
         return None
-    summary = Summary(**json.loads((folder / SUMMARY_FILE).read_text()))
-    before = build_config((str(folder / SETTINGS_FILE), yaml.safe_load((folder / SETTINGS_FILE).read_text())))
-    return summary if summary.state == DONE and _placed(before, folder) == _placed(config, folder) else None
+    return summary if before == _ending(config, folder) else None
 
 
-def _placed(config: Config, folder: Path) -> Config:
-    """The same settings, wherever the sweep was when they were made."""
-    return config.model_copy(update={"sweep": config.sweep.model_copy(update={"output_dir": folder.parent})})
+def mark_ended(config: Config, folder: Path) -> None:
+    """Note that nothing is left to do, for `ended`."""
+    write_json(folder / ENDED, _ending(config, folder))
+
+
+def _ending(config: Config, folder: Path) -> dict[str, Any]:
+    """Wherever the images are by now, and from wherever the folder is named."""
+    raw = config.to_raw()
+    del raw["dataset"]["root"], raw["sweep"]["output_dir"]
+    plain: dict[str, Any] = json.loads(json.dumps({"folder": str(folder.resolve()), "settings": raw}))
+    return plain
 
 
 def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:

@@ -1,9 +1,14 @@
-"""The way from a sweep to its runs in MLflow's UI."""
+"""The way from a sweep to its runs in MLflow's UI, and when a sweep is known to have ended."""
 
+import shutil
 from pathlib import Path
 
+import pytest
+
+from idm_ray.settings.shipped import load_config
+from idm_ray.sweep.folders import ENDED, SUMMARY_FILE
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page
-from idm_ray.sweep.view.summary import ui_steps
+from idm_ray.sweep.view.summary import Summary, ended, mark_ended, ui_steps
 
 FOLDER = Path("runs") / "mine"
 
@@ -31,3 +36,33 @@ def test_a_server_has_an_address_only():
 def test_a_sweep_that_never_reached_mlflow_has_the_list_of_experiments():
     ((_, page),) = ui_steps(FOLDER, "http://10.0.0.1:5000", "", "")
     assert page == "http://10.0.0.1:5000/#/experiments?workflowType=machine_learning"
+
+
+@pytest.fixture
+def done(tmp_path):
+    """The folder of a sweep of digits that ended, and its summary."""
+    summary = Summary("mine", "done", 1, 1, 0, 0, 0, {}, 90.0, 91.0, 0.5, 70.0, 10.0, "cpu", "1", "a", 0, "c")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    summary.write(folder)
+    mark_ended(load_config("digits"), folder)
+    return folder, summary
+
+
+def test_a_sweep_has_ended_with_its_own_settings_wherever_its_images_are(done):
+    folder, summary = done
+    assert ended(load_config("digits"), folder) == summary
+    assert ended(load_config("digits", "dataset.root=elsewhere"), folder) == summary
+    assert ended(load_config("digits", "sweep.trials=20"), folder) is None
+
+
+def test_a_copy_has_not_ended(done, tmp_path):
+    shutil.copytree(done[0], tmp_path / "copy")
+    assert ended(load_config("digits"), tmp_path / "copy") is None
+
+
+@pytest.mark.parametrize("file", [ENDED, SUMMARY_FILE])
+@pytest.mark.parametrize("text", ["{", "[]", '{"unknown": 1}', None])
+def test_files_that_cannot_be_read_end_nothing(done, file, text):
+    (done[0] / file).unlink() if text is None else (done[0] / file).write_text(text)
+    assert ended(load_config("digits"), done[0]) is None
