@@ -78,6 +78,8 @@ def main() -> None:
         "--test", action="store_true", help="try it on the test images of the original data set"
     )
     given = parser.parse_args()
+    if given.epochs < 1:
+        parser.error(f"--epochs must be at least 1; got {given.epochs}")
     torch.manual_seed(0)
     dataset = CondensedDataset(given.condensed, augment=True)
     net = small_resnet18(dataset.images.shape[1], len(dataset.classes))
@@ -91,4 +93,5 @@ if __name__ == "__main__":
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)

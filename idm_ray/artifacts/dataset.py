@@ -71,6 +71,10 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
         self.config = condensed.config
         self.checksum = condensed.checksum
 
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self._normalised.shape[1:]))
+        return f"CondensedDataset({len(self)} images {shape} of {len(self.classes)} classes, ipc {self.ipc})"
+
     @property
     def images(self) -> Tensor:
         """float32 [N, channels, H, W]: all images before augmentation and transform."""

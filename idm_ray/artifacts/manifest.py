@@ -54,8 +54,9 @@ def read_manifest(folder: Path) -> Manifest:
             raw["sha256"],
         )
     except OSError as error:
-        inside = folder / "condensed" / MANIFEST
-        hint = f"; {inside.parent} is one" if inside.exists() else ""
+        near = [*folder.glob(f"condensed/{MANIFEST}"), *folder.parent.glob(MANIFEST)]
+        near += sorted(folder.glob(f"trials/*/condensed/{MANIFEST}"))
+        hint = f"; {near[0].parent} is one" if near else ""
         raise UserError(f"{folder} is not a condensed set: {file}: {error.strerror}{hint}") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None

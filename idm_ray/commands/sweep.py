@@ -81,8 +81,10 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any
     """
     if calibrate and not dry_run:
         raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
+    if dry_run and options["as_json"]:
+        raise UserError("--json is the summary of a sweep, and a dry run has none; leave one of the two out")
     resolved, folder = settle(words, options)
-    if (folder / ENDED).exists() and not dry_run:
+    if (folder / ENDED).exists():
         from idm_ray.commands.work.sweep import told
 
         code = told(resolved, folder, options["as_json"])
@@ -114,6 +116,8 @@ def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, 
     name = options.get("name") or f"{Path(file).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
     folder = resolved.config.sweep.output_dir / name
+    if begun(folder) and not (folder / DATABASE).exists():
+        raise UserError(f"{folder} exists and is no sweep; choose another --name")
     if begun(folder):
         raise UserError(
             f"the sweep {name} exists in {folder.parent}; go on with --resume {name}, or choose another --name"
@@ -142,7 +146,12 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
     output = Path(layer.get("sweep", {}).get("output_dir", OUTPUT_DIR))
     folder = find_sweep(options["resume"], output)
     layer.setdefault("sweep", {})["output_dir"] = str(folder.parent)
-    from idm_ray.sweep.search.study import stored_config
+    from idm_ray.sweep.search.study import stored_sweep
 
-    stored = stored_config(folder / DATABASE)
+    stored, trials = stored_sweep(folder / DATABASE)
+    asked = options.get("trials")
+    if asked is not None and asked < trials:
+        raise UserError(
+            f"{folder.name} has {trials} trials already; --trials must be at least that, got {asked}"
+        )
     return resolve((str(folder / DATABASE), stored), ("command line", layer)), folder

@@ -1,13 +1,14 @@
 """Data sets as image stores: found, read once, mapped into memory, split and sampled by class."""
 
 from idm_ray.data.loading import Data, load_data
-from idm_ray.data.outline import Outline, outline_data
+from idm_ray.data.outline import BUILDS, Outline, outline_data
 from idm_ray.data.sampling import ClassImages
 from idm_ray.data.sources import SOURCES
 from idm_ray.data.split import split_rows
 from idm_ray.data.store import ImageStore, open_store
 
 __all__ = [
+    "BUILDS",
     "SOURCES",
     "ClassImages",
     "Data",

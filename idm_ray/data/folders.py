@@ -40,7 +40,7 @@ def find_folder(dataset: DatasetConfig, cache: Path, progress: Progress | None) 
         missing = "train" if not names else " or ".join(TEST_NAMES)
         raise UserError(
             f"dataset.root of folder must hold {missing} with a folder per class; {root} does not; "
-            "set dataset.root=FOLDER"
+            f"set dataset.root={root.parent if _class_folders(root.parent / 'train') else 'FOLDER'}"
         )
     unknown = sorted(set(_class_folders(test)) - set(names))
     if unknown:

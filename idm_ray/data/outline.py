@@ -15,6 +15,7 @@ from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
 FEW, SHOWN = 100, 5
+BUILDS = "builds an image store first"
 """Validation images below which a sweep is warned, and classes that a line names."""
 
 
@@ -99,7 +100,7 @@ def outline_data(
         return _outline(shape, names, train, test, dataset.validation), f"downloads {found.download} first"
     raw = found.read()
     next(raw.train.blocks(), None)
-    return _of_raw(raw, dataset.validation), "builds an image store first"
+    return _of_raw(raw, dataset.validation), BUILDS
 
 
 def _of_raw(raw: RawImages, validation: float) -> Outline:

@@ -56,9 +56,9 @@ def real_fingerprint(config: Config, data: Data) -> str:
 
 
 def fingerprint(config: Config, data: Data) -> str:
-    """Identifies what a condensation computes: the data and all settings but where it runs."""
+    """Identifies what a condensation computes, in JSON: the data and all settings but where it runs."""
     raw = config.model_dump(mode="json")
     for section in ("sweep", "search", "compute"):
         del raw[section]
     raw["dataset"].pop("root")
-    return hashlib.sha256(json.dumps([raw, data.checksum], sort_keys=True).encode()).hexdigest()
+    return json.dumps({**raw, "data": data.checksum}, sort_keys=True)

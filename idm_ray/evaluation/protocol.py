@@ -58,9 +58,9 @@ class Evaluation:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the mean in percent (Student t); None for one net."""
+        """95 % confidence interval of the mean in percent (Student t), within 0..100; None for one net."""
         half = half_width(self.runs)
-        return None if half is None else (self.mean - half, self.mean + half)
+        return None if half is None else (max(0.0, self.mean - half), min(100.0, self.mean + half))
 
     @property
     def singles(self) -> "list[Evaluation]":

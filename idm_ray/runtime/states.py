@@ -1,6 +1,7 @@
 """The state of a run on disk, as safetensors."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
@@ -9,6 +10,9 @@ from torch import Tensor
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import write_bytes
+
+SHOWN = 5
+"""Differing settings that a message names, at most."""
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note: str = "") -> None:
@@ -39,7 +43,29 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
     except (SafetensorError, OSError) as error:
         raise UserError(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
     if metadata.get("fingerprint") != fingerprint:
+        others = _differing(metadata.get("fingerprint"), fingerprint)
         raise UserError(
-            f"the checkpoint {path} was made with other settings; use those, or remove it to start anew"
+            f"the checkpoint {path} was made with other settings{others}; use those, or choose another folder "
+            "to start anew"
         )
     return state, metadata.get("note", "")
+
+
+def _differing(before: str | None, now: str) -> str:
+    """`` (condense.lr 0.1, now 0.2)``, where both fingerprints are JSON; else nothing."""
+    try:
+        was, asked = (dict(_flat(json.loads(text or ""))) for text in (before, now))
+    except ValueError:
+        return ""
+    keys = [key for key in asked if was.get(key) != asked[key]]
+    return (
+        f" ({', '.join(f'{key} {was.get(key)}, now {asked[key]}' for key in keys[:SHOWN])})" if keys else ""
+    )
+
+
+def _flat(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, inner in value.items():
+        yield from _flat(inner, f"{key}.{name}" if key else name)

@@ -28,7 +28,7 @@ def read_yaml(path: Path) -> Raw:
         at = f" at line {where.line + 1}" if where else ""
         raise UserError(f"{path} is not valid YAML{at}: {getattr(error, 'problem', error)}") from None
     if raw is None:
-        return {}
+        raise UserError(f"{path} holds no settings; {{}} in it would take the default of each")
     if not isinstance(raw, dict):
         raise UserError(f"{path} must hold sections such as `condense:`; got {type(raw).__name__}")
     return raw

@@ -8,6 +8,7 @@ from idm_ray.runtime.invocation import command_line
 DATABASE, SETTINGS_FILE = "study.db", "sweep.yaml"
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID = ".lock", ".uid"
+LATEST = "latest"
 ENDED = ".ended.json"
 """The settings and the folder with which a sweep ended and left nothing to do; gone while it runs."""
 
@@ -33,7 +34,7 @@ def find_sweep(name: str, output: Path) -> Path:
         UserError: there is none.
     """
     databases = sorted(output.glob(f"*/{DATABASE}"), key=lambda path: path.stat().st_mtime)
-    if name == "latest":
+    if name == LATEST:
         if not databases:
             raise UserError(f"there is no sweep in {output} yet; {command_line('sweep')} starts one")
         return databases[-1].parent

@@ -10,6 +10,7 @@ from pathlib import Path
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import check_root
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.folders import LATEST
 from idm_ray.sweep.search import space
 
 FREE_BYTES = 64 * 2**20
@@ -44,13 +45,15 @@ def check_processors(config: Config) -> None:
 
 
 def check_name(name: str) -> None:
-    """Refuse a sweep name that is no plain folder name.
+    """Refuse a sweep name that is no plain folder name, or has another meaning.
 
     Raises:
         UserError: it is not.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
         raise UserError(f"a sweep name must be letters, digits, '.', '_' and '-'; got {name!r}")
+    if name == LATEST:
+        raise UserError(f"--name {name} would be the newest sweep for --resume; choose another name")
 
 
 def check_search(config: Config) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from idm_ray.data import Outline, outline_data
+from idm_ray.data import BUILDS, Outline, outline_data
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import Config
@@ -40,6 +40,8 @@ def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
     check_points(config, outline)
     yield f"sweep {folder.name} in {folder}; nothing is started."
     yield f"data: {config.dataset.name}, {outline.text}" + (f" ({first})" if first else "")
+    if first == BUILDS:
+        yield "note: only some of the images were opened; the sweep opens all, and names the first that is broken"
     yield from (f"note: {caveat}" for caveat in outline.caveats)
     size = space.size(config.search)
     yield f"space: {'continuous' if size is None else f'{size} points'}, {config.sweep.sampler}; first points:"
@@ -50,12 +52,17 @@ def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
 
 
 def calibrated(config: Config, say: Callable[[str], None]) -> None:
-    """Compute a little here and tell the time that the sweep will take; where that cannot be, why."""
+    """Compute a little here and tell the time that the sweep will take.
+
+    Raises:
+        UserError: images that cannot be read, or a method whose time cannot be predicted.
+    """
     try:
         check_resources(config)
-        say(calibrate(config, _first_points(config), _here(), say).text)
     except UserError as error:
         say(f"no prediction: {error}")
+        return
+    say(calibrate(config, _first_points(config), _here(), say).text)
 
 
 def _resources(config: Config, outline: Outline) -> Iterator[str]:
@@ -70,7 +77,7 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
             yield f"{in_words(count_sides(config))} for {sweep.trials} trials"
         else:
             plan = plan_sharing(config, outline, here)
-            yield f"{plan.concurrent} at a time; {plan.text}"
+            yield f"{plan.concurrent} at a time; work that trials can have in common: {plan.text}"
     except UserError as error:
         yield f"it would not start here: {error}"
     try:

@@ -145,12 +145,10 @@ class _Run:
         say(f"sweep {self._folder.name}: {trials} trials, {plan.concurrent} at a time, in {self._folder}")
         for note in notes:
             say(note)
-        say(plan.text)
+        say(f"the costly half of the work, which trials can have in common: {plan.text}")
         say(in_the_end(self._config, self._data.outline))
         for caveat in self._data.outline.caveats:
             say(f"note: {caveat}")
-        if len(self._study.trials) > trials:
-            say(f"it has {len(self._study.trials)} trials already; --trials adds none below that")
 
     def _tune(self, conductor: Conductor, most: int) -> None:
         sweep = self._config.sweep

@@ -65,7 +65,10 @@ def test_a_set_is_condensed_evaluated_and_evaluated_again(call, refused, tmp_pat
     again = call("evaluate", "out/condensed", "--json")
     assert json.loads(again.output)["mean"] == first["test_accuracy_mean"]
     assert "--resume" in refused("condense", "digits", "--out", "out")
-    assert "not a condensed set" in refused("evaluate", "out")
+    other = refused("condense", "digits", *SMALL, "condense.iterations=3", "--out", "out", "--resume")
+    assert "condense.iterations 2, now 3" in other
+    assert "out/condensed is one" in refused("evaluate", "out")
+    assert "out/condensed is one" in refused("evaluate", "out/condensed/grid.png")
 
 
 def test_a_reference_that_cannot_be_drawn_is_refused_before_anything_is_computed(

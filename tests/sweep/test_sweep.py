@@ -63,6 +63,9 @@ def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch)
     assert "nothing is left to do" in again.output
     assert "trials at a time" not in again.output
     assert summary_of(folder) == summary
+    fewer = start("--resume", "mixed", "--trials", "2", config=False)
+    assert fewer.finish() == 2
+    assert "mixed has 4 trials already; --trials must be at least that, got 2" in fewer.output
     assert not (folder / ".tune").exists()
     assert f"report: {Path('runs') / 'mixed' / 'report.html'}" in sweep.output
 

@@ -179,18 +179,23 @@ def why_unfinished(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(REASON, "it failed"))
 
 
-def stored_config(database: Path) -> Raw:
-    """The settings that a sweep was started with.
+def stored_sweep(database: Path) -> tuple[Raw, int]:
+    """The settings that a sweep was started with, and how many trials it has.
 
     Raises:
         UserError: the file holds no sweep.
     """
     try:
         study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{database.resolve()}")
-        config = study.user_attrs["config"]
+        config, trials = dict(study.user_attrs["config"]), len(study.trials)
     except Exception as error:  # sqlalchemy, sqlite and optuna raise a dozen types for a damaged file
         raise UserError(f"{database} holds no sweep that can be resumed: {type(error).__name__}") from None
-    return dict(config)
+    return config, trials
+
+
+def stored_config(database: Path) -> Raw:
+    """The settings alone, see `stored_sweep`."""
+    return stored_sweep(database)[0]
 
 
 def _point(trial: FrozenTrial) -> Point:

@@ -79,7 +79,7 @@ def plan_sharing(config: Config, outline: Outline, resources: dict[str, float]) 
     try:
         together = concurrency(config, resources, sides)
     except UserError:
-        return unshared(f"{needs} beside trials do not fit here")
+        return unshared("they do not fit beside trials here, so each trial computes its own")
     lanes = _lanes(config, together, left)
     ratio = _expected_ratio(config, outline, _lanes(config, alone, resources), lanes, together)
     if ratio > WORTH:

@@ -146,14 +146,21 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         what = names.get(name, f"trial {name}")
         evaluation = Evaluation(tuple(result["runs"]), result["seconds"], result["epochs"])
         text.append(f"  test accuracy, {what}: {evaluation.text}")
+    ours, random = summary.test_accuracy_mean, summary.random_accuracy_mean
+    if ours is not None and random is not None and ours < random:
+        text.append("  random images do better: the search needs more trials, or trials more iterations")
     if summary.best_trial is not None:
         text.append(f"  condensed set: {folder / 'trials' / f'{summary.best_trial:04d}' / 'condensed'}")
     if (folder / REPORT_FILE).exists():
         text.append(f"  report: {folder / REPORT_FILE}")
     for what, how in ui_steps(folder, tracking_uri, summary.mlflow_experiment_id, summary.mlflow_run_id):
         text.append(f"  {what}:  {how if isinstance(how, str) else command_line(*how)}")
-    resume = command_line("sweep", "--resume", summary.name, *output_option(folder))
-    text.append(f"  resume, or extend with --trials:  {resume}")
+    resume = "sweep", "--resume", summary.name, *output_option(folder)
+    more = ("--trials", str(2 * summary.n_trials))
+    is_done = summary.state == "done"
+    text.append(
+        f"  {'extend' if is_done else 'resume'}:  {command_line(*resume, *(more if is_done else ()))}"
+    )
     return text
 
 

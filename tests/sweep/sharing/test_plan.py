@@ -55,8 +55,8 @@ def test_one_real_side_for_many_trials_is_shared(plan):
         (["sweep.share=off"], "lambda", "sweep.share is off"),
         (["sweep.trials=8"], "lambda rate", "hardly two trials"),
         (["sweep.trials=3"], "lambda K", "hardly two trials"),
-        (["sweep.trials=8"], "lambda K", "beside trials do not fit here"),
-        (["sweep.trials=12"], "lambda K N", "beside trials do not fit here"),
+        (["sweep.trials=8"], "lambda K", "they do not fit beside trials here"),
+        (["sweep.trials=12"], "lambda K N", "they do not fit beside trials here"),
         (["sweep.trials=8", "queue.train_steps=0", "condense.batch_real=1"], "lambda", "would save nothing"),
     ],
 )
