@@ -8,6 +8,7 @@ Strengths are the published ones (reference table, row 10).
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -70,7 +71,7 @@ def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
     Args:
         images: [N, channels, H, W], the images of a group next to each other.
         draws: of G groups.
-        counts: images in each group, length G, sum N.
+        counts: images in each group, length G, sum N; none of a group is right.
 
     Returns:
         [N, channels, H, W], differentiable in `images`.
@@ -79,10 +80,11 @@ def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
         return images
     groups = np.repeat(np.arange(len(counts)), counts)
     uniforms = draws.uniforms[_to(groups, images.device)]
-    names = sorted(set(draws.operations))
+    names = sorted({name for name, count in zip(draws.operations, counts, strict=True) if count})
     if len(names) == 1:
         return OPERATIONS[names[0]](images, uniforms)
-    of_image = np.array([names.index(name) for name in draws.operations])[groups]
+    numbers = {name: number for number, name in enumerate(names)}
+    of_image = np.array([numbers.get(name, -1) for name in draws.operations])[groups]
     rows = [np.flatnonzero(of_image == index) for index in range(len(names))]
     changed = []
     for name, row in zip(names, rows, strict=True):
@@ -90,6 +92,13 @@ def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
         changed.append(OPERATIONS[name](images.index_select(0, chosen), uniforms[chosen]))
     back = np.argsort(np.concatenate(rows), kind="stable")
     return torch.cat(changed).index_select(0, _to(back, images.device))
+
+
+def counts_within(counts: Sequence[int], first: int, last: int) -> list[int]:
+    """Images of each group among those at positions `first` to `last` - 1 of all."""
+    ends = list(accumulate(counts))
+    starts = (end - count for end, count in zip(ends, counts, strict=True))
+    return [max(0, min(end, last) - max(start, first)) for start, end in zip(starts, ends, strict=True)]
 
 
 def _to(array: np.ndarray, device: torch.device) -> Tensor:

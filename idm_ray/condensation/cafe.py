@@ -3,16 +3,18 @@
 Wang et al., CAFE: Learning to Condense Dataset by Aligning Features (CVPR 2022).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice, repeat
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from idm_ray.condensation.augment import augment, draw_per_group
+from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.objective import Losses, class_labels
+from idm_ray.condensation.passes import differentiate
 from idm_ray.condensation.synthetic import start_set
 from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
 from idm_ray.data import Data
@@ -81,20 +83,35 @@ class Cafe(Condensation):
         batches = stream(seed, "matching batches", *position, device=device)
         drawn = draw_per_group(settings.augment, len(self._counts), stream(seed, "draws", *position), device)
         rows = self._data.sample_per_class(settings.batch_real, batches)
-        with torch.no_grad():
-            real = self._shell.stages(augment(self._images(rows), drawn, self._counts))
+        real = self._real(rows, drawn)
         images = self._set.images.clone().requires_grad_()
-        synthetic = self._shell.stages(augment(images, drawn, [settings.ipc] * len(self._counts)))
-        losses = cafe_losses(
-            real,
-            self._data.labels[rows],
-            synthetic,
-            self._config.cafe.layer_weights,
-            self._config.cafe.discrimination,
+        weights, discrimination = self._config.cafe.layer_weights, self._config.cafe.discrimination
+        losses, gradient = differentiate(
+            images,
+            augment(images, drawn, [settings.ipc] * len(self._counts)),
+            self._shell.stages,
+            lambda synthetic: cafe_losses(real, synthetic, weights, discrimination),
+            self._shell,
         )
-        (gradient,) = torch.autograd.grad(losses.total, images)
         self._set.step(gradient, learning_rate(settings.lr, self.iteration, self.iterations))
         return Losses(losses.matching.detach(), losses.cross_entropy.detach(), losses.total.detach())
+
+    @torch.no_grad()
+    def _real(self, rows: Tensor, drawn: Draws) -> "RealStages":
+        """What every stage makes of real images at positions [N], sorted by class; a chunk of them at a time."""
+        sums: list[Tensor] = []
+        features = []
+        for first in range(0, len(rows), self._shell.chunk):
+            part = rows[first : first + self._shell.chunk]
+            labels = self._data.labels[part]
+            counts = counts_within(self._counts, first, first + len(part))
+            stages = self._shell.stages(augment(self._images(part), drawn, counts))
+            sums = sums or [stage.new_zeros(len(self._counts), stage.shape[1]) for stage in stages]
+            for total, stage in zip(sums, stages, strict=True):
+                total.index_add_(0, labels, stage)
+            features.append(stages[-1])
+        of_class = torch.tensor(self._counts, device=rows.device)[:, None]
+        return RealStages([total / of_class for total in sums], torch.cat(features), self._data.labels[rows])
 
     def _train(self, training: "_Training", query: torch.Generator) -> None:
         """Train the net on S until the query set sees that it has moved."""
@@ -147,34 +164,45 @@ class _Training:
         self.draws = stream(seed, "matched net draws", iteration)
 
 
+@dataclass(frozen=True)
+class RealStages:
+    """What a net's stages make of N real images.
+
+    Attributes:
+        means: [C, D_i] of each stage, by class.
+        features: [N, D], the output of the last stage.
+        labels: int64 [N].
+    """
+
+    means: list[Tensor]
+    features: Tensor
+    labels: Tensor
+
+
 def cafe_losses(
-    real: list[Tensor],
-    labels: Tensor,
-    synthetic: list[Tensor],
+    real: RealStages,
+    synthetic: Sequence[Tensor],
     layer_weights: tuple[float, ...],
     discrimination: float,
 ) -> Losses:
     """Layer-wise alignment and discrimination (the paper's sections 3.2 and 3.3).
 
     Args:
-        real: the stages of N real images, [N, D_i] each, sorted by class; the last are the features.
-        labels: int64 [N] of the real images.
-        synthetic: the stages of C * ipc synthetic images, likewise.
+        real: of real images.
+        synthetic: [C * ipc, D_i] of each stage, from synthetic images sorted by class; the last are the features.
         layer_weights: of squared distances of class means: of the features, then of the stages from the deepest
             one to the first. The last weight holds for all stages beyond.
         discrimination: weight of the cross-entropy of real images that are classified by the inner product of
             their features with the synthetic class means, a sum over images.
     """
-    classes = int(labels[-1]) + 1
-    counts = torch.bincount(labels, minlength=classes)[:, None]
-    layers = [-1, *range(-1, -len(real) - 1, -1)]
+    classes = len(real.means[0])
+    layers = [-1, *range(-1, -len(real.means) - 1, -1)]
     weights = islice((*layer_weights, *repeat(layer_weights[-1], len(layers))), len(layers))
     matching = synthetic[0].new_zeros(())
     for layer, weight in zip(layers, weights, strict=True):
-        sums = real[layer].new_zeros(classes, real[layer].shape[1]).index_add_(0, labels, real[layer])
-        distance = (_means(synthetic[layer], classes) - sums / counts).square().sum()
+        distance = (_means(synthetic[layer], classes) - real.means[layer]).square().sum()
         matching = matching + weight * distance
-    entropy = cross_entropy(real[-1] @ _means(synthetic[-1], classes).T, labels, reduction="sum")
+    entropy = cross_entropy(real.features @ _means(synthetic[-1], classes).T, real.labels, reduction="sum")
     return Losses(matching, entropy, matching + discrimination * entropy)
 
 

@@ -82,16 +82,16 @@ class GradientMatching(Condensation):
             settings.augment, len(self._counts), stream(seed, "draws", *position), self._device
         )
         rows = self._data.sample_per_class(settings.batch_real, batches)
-        images = augment(self._data.images(rows).to(self._set.images.dtype), drawn, self._counts)
         gradient = torch.empty_like(self._set.images)
         distance, correct = gradient.new_zeros(2)
-        for label, real in enumerate(images.split(self._counts)):
+        for label, of_label in enumerate(rows.split(self._counts)):
             part = slice(label * settings.ipc, (label + 1) * settings.ipc)
-            logits = self._shell(real)[1]
+            own = Draws(drawn.operations[label : label + 1], drawn.uniforms[label : label + 1])
+            real = self._data.images(of_label).to(self._set.images.dtype)
+            logits = self._shell(augment(real, own, [len(of_label)]))[1]
             correct += (logits.argmax(1) == label).sum()
             wanted = self._gradients(logits, label, create_graph=False)
             synthetic = self._set.images[part].clone().requires_grad_()
-            own = Draws(drawn.operations[label : label + 1], drawn.uniforms[label : label + 1])
             logits = self._shell(augment(synthetic, own, [settings.ipc]))[1]
             of_class = layerwise_cosine(wanted, self._gradients(logits, label, create_graph=True))
             (gradient[part],) = torch.autograd.grad(of_class, synthetic)

@@ -101,26 +101,30 @@ def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: i
     if init == "noise":
         return torch.randn(count, channels, height, width, generator=generator).to(data.pixels.device)
     picks = stream(seed, "S init images", device=data.pixels.device)
-    sources = data.images(data.sample_per_class(images_needed(ipc, partition, init), picks))
+    positions = data.sample_per_class(images_needed(ipc, partition, init), picks)
     if init == "real" or (init == "mosaic" and partition == 1):
-        return sources
-    sources = sources.view(count, partition**2, channels, height, width)
-    images = torch.empty_like(sources[:, 0])
-    for part, (rows, columns) in enumerate(cells(height, width, partition)):
-        size = rows.stop - rows.start, columns.stop - columns.start
-        if init == "mosaic":
-            images[..., rows, columns] = interpolate(sources[:, part], size=size, mode="area")
-        else:
-            images[..., rows, columns] = _crops(sources[:, part], size, generator)
+        return data.images(positions)
+    places = cells(height, width, partition)
+    sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places]
+    corners = [_corners(count, height, width, size, generator) for size in sizes] if init == "crops" else []
+    images = torch.empty(count, channels, height, width, device=data.pixels.device)
+    # An image of S at a time: all that its cells are made from is l x l images, of every class a batch of them.
+    for number, of_image in enumerate(positions.view(count, partition**2)):
+        sources = data.images(of_image)
+        for part, ((rows, columns), size) in enumerate(zip(places, sizes, strict=True)):
+            source = sources[part : part + 1]
+            if init == "mosaic":
+                cell = interpolate(source, size=size, mode="area")
+            else:
+                top, left = (int(corner[number]) for corner in corners[part])
+                cell = source[..., top : top + size[0], left : left + size[1]]
+            images[number, :, rows, columns] = cell[0]
     return images
 
 
-def _crops(images: Tensor, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    count, _, height, width = images.shape
+def _corners(
+    count: int, height: int, width: int, size: tuple[int, int], generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Upper left corners, int64 [count, 1] each, of crops of a size."""
     tops = torch.randint(height - size[0] + 1, (count, 1), generator=generator)
-    lefts = torch.randint(width - size[1] + 1, (count, 1), generator=generator)
-    rows = (tops + torch.arange(size[0]))[:, None, :, None]
-    columns = (lefts + torch.arange(size[1]))[:, None, None, :]
-    picked = torch.arange(count)[:, None, None, None]
-    channels = torch.arange(images.shape[1])[None, :, None, None]
-    return images[picked, channels, rows, columns]
+    return tops, torch.randint(width - size[1] + 1, (count, 1), generator=generator)

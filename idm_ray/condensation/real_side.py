@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.augment import Draws, augment, draw_per_group
+from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
 from idm_ray.condensation.queue import Batch, ModelQueue
 from idm_ray.data import ClassImages
 from idm_ray.nets import Shell
@@ -183,18 +183,17 @@ class RealSide:
         """Class means of real features [C, D], and the net's accuracy on these (augmented) images."""
         generator = stream(self._seed, "matching batches", iteration, device=self._device)
         positions = self._data.sample_per_class(self._batch_real, generator)
-        labels = self._data.labels[positions]
-        images = augment(self._images(positions), draws, self._counts)
         totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
-        for part, of_class in zip(
-            images.split(self._shell.chunk), labels.split(self._shell.chunk), strict=True
-        ):
-            features, logits = self._shell(part)
-            correct += (logits.argmax(1) == of_class).sum()
-            sums = class_sums(features, of_class, self._data.num_classes)
+        for first in range(0, len(positions), self._shell.chunk):
+            part = positions[first : first + self._shell.chunk]
+            labels = self._data.labels[part]
+            counts = counts_within(self._counts, first, first + len(part))
+            features, logits = self._shell(augment(self._images(part), draws, counts))
+            correct += (logits.argmax(1) == labels).sum()
+            sums = class_sums(features, labels, self._data.num_classes)
             totals = sums if totals is None else totals + sums
         assert totals is not None, "every class has a training image"
-        return totals / self._count_of_class, correct / len(labels)
+        return totals / self._count_of_class, correct / len(positions)
 
 
 def real_settings(config: Config) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from idm_ray.condensation.augment import augment
 from idm_ray.condensation.objective import Losses, objective
 from idm_ray.condensation.partition import check_start, expand, start_images
+from idm_ray.condensation.passes import differentiate
 from idm_ray.condensation.real_side import RealRecord
 from idm_ray.data import Data
 from idm_ray.nets import Shell, sgd_step
@@ -74,19 +75,26 @@ class SyntheticSide:
         """One optimiser step on S against a record of the real side."""
         self._shell.load(record.weights)
         images = self.set.images.clone().requires_grad_()
-        losses = self.losses(images, record)
-        (gradient,) = torch.autograd.grad(losses.total, images)
+        losses, gradient = differentiate(
+            images,
+            self._parts(images, record),
+            self._shell,
+            lambda seen: self._objective(seen[0], seen[1], record),
+            self._shell,
+        )
         self.set.step(gradient, self._lr)
         return Losses(losses.matching.detach(), losses.cross_entropy.detach(), losses.total.detach())
 
     def losses(self, images: Tensor, record: RealRecord) -> Losses:
         """The losses of candidate images [C * ipc, channels, H, W] under the loaded net."""
-        config = self._config
-        parts = expand(images, config.partition)
-        classes = len(record.targets)
-        parts = augment(parts, record.draws, [len(parts) // classes] * classes)
-        features, logits = self._shell(parts)
-        return objective(features, logits, record.targets, record.accuracy, config.lambda_reg)
+        return self._objective(*self._shell(self._parts(images, record)), record)
+
+    def _parts(self, images: Tensor, record: RealRecord) -> Tensor:
+        parts, classes = expand(images, self._config.partition), len(record.targets)
+        return augment(parts, record.draws, [len(parts) // classes] * classes)
+
+    def _objective(self, features: Tensor, logits: Tensor, record: RealRecord) -> Losses:
+        return objective(features, logits, record.targets, record.accuracy, self._config.lambda_reg)
 
 
 def step_settings(stepping: str, lr: float, momentum: float, classes: int) -> tuple[float, float]:

@@ -75,7 +75,9 @@ def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Comp
     Raises:
         UserError: the image is too small for the net, or its width does not fit the norm.
     """
-    return Shell(lambda: build_net(config, shape, num_classes), compute, compute.chunk(*shape[1:]))
+    height, width = shape[1:]
+    chunk, kept = compute.chunk(height, width), compute.kept(height, width)
+    return Shell(lambda: build_net(config, shape, num_classes), compute, chunk, kept)
 
 
 def stackable(config: NetConfig) -> bool:

@@ -25,10 +25,11 @@ class Shell:
         weights: [P] of the compute's `storage` type: all parameters, then the running statistics of batch norm.
         compute: where and how.
         chunk: images to run at a time when there are many.
+        kept: images to run at a time, at most, when their gradient is wanted.
         compiled: by torch.compile; such a net is to be run by one thread at a time.
     """
 
-    def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int):
+    def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int, kept: int):
         self._build = build
         net = self.draft()
         self._norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
@@ -38,7 +39,7 @@ class Shell:
         self.net = net.eval()
         bind(net, self.weights)
         self._parameters = list(net.parameters())
-        self.chunk = chunk
+        self.chunk, self.kept = chunk, kept
         native_ops = compute.native and net.use_native(compute.device)
         self.compiled = compute.compile and not native_ops
         self._run = net.forward if native_ops else compute.optimise(net.forward)

@@ -20,6 +20,9 @@ WORK_WORTH_COMPILING = {"cpu": 2e13, "cuda": 5e15}
 PIXELS_AT_ONCE = {"cpu": 256 * 32 * 32, "cuda": 8192 * 32 * 32}
 """Of images in one forward pass: 256 and 8192 images of CIFAR-10."""
 
+PIXELS_KEPT = {"cpu": 4096 * 32 * 32, "cuda": 8192 * 32 * 32}
+"""Of images that go through a net for a gradient in them; a ConvNet of 128 channels keeps 0.6 kB a pixel in bf16."""
+
 FAST_BF16_UNITS = ("amx_bf16", "avx512_bf16")
 """Of CPUs, as torch names them: an iteration in bf16 takes a third (AMX) or half (AVX-512) of one in float32."""
 
@@ -70,6 +73,10 @@ class Compute:
         """Images of so many pixels in one forward pass of a long list."""
         pixels = PIXELS_AT_ONCE[self.device.type]
         return max(1, pixels // (height * width))
+
+    def kept(self, height: int, width: int) -> int:
+        """Images of so many pixels that may go through a net at once with all that their gradient needs."""
+        return max(1, PIXELS_KEPT[self.device.type] // (height * width))
 
 
 def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from idm_ray.condensation import condense
-from idm_ray.condensation.cafe import cafe_losses, learning_rate, spread
+from idm_ray.condensation.cafe import RealStages, cafe_losses, learning_rate, spread
+from idm_ray.runtime.compute import Compute
 
 
 def slow_losses(real, labels, synthetic, weights, discrimination):
@@ -22,6 +23,15 @@ def slow_losses(real, labels, synthetic, weights, discrimination):
     return matching, entropy, matching + discrimination * entropy
 
 
+def stages(real, labels):
+    """As a condensation has them."""
+    means = [
+        torch.stack([stage[labels == label].mean(0) for label in range(int(labels.max()) + 1)])
+        for stage in real
+    ]
+    return RealStages(means, real[-1], labels)
+
+
 def test_the_losses_agree_with_loops_over_classes_and_images():
     generator = torch.Generator().manual_seed(5)
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 2, 2, 2])
@@ -30,7 +40,7 @@ def test_the_losses_agree_with_loops_over_classes_and_images():
         [torch.randn(count, size, generator=generator, dtype=torch.float64) for size in sizes]
         for count in (9, 6)
     )
-    found = cafe_losses(real, labels, synthetic, (1.0, 0.7, 0.2, 0.1), 0.01)
+    found = cafe_losses(stages(real, labels), synthetic, (1.0, 0.7, 0.2, 0.1), 0.01)
     expected = slow_losses(real, labels, synthetic, (1.0, 0.7, 0.2, 0.1), 0.01)
     values = float(found.matching), float(found.cross_entropy), float(found.total)
     assert values == pytest.approx(expected, rel=1e-9)
@@ -38,7 +48,7 @@ def test_the_losses_agree_with_loops_over_classes_and_images():
 
 def test_the_last_layer_weight_holds_for_all_stages_beyond():
     real, synthetic = [torch.ones(2, 3)] * 4, [torch.zeros(2, 3)] * 4
-    found = cafe_losses(real, torch.tensor([0, 1]), synthetic, (1.0, 0.5), 0.0)
+    found = cafe_losses(stages(real, torch.tensor([0, 1])), synthetic, (1.0, 0.5), 0.0)
     assert float(found.matching) == pytest.approx(6 * (1 + 4 * 0.5))
 
 
@@ -85,3 +95,17 @@ def test_matching_goes_down(small_config, small_data, cpu):
                           "cafe.most_epochs=2", "condense.lr=0.05")  # fmt: skip
     totals = [float(record.matching) for record in condense(config, small_data(), cpu)]
     assert sum(totals[-5:]) < 0.8 * sum(totals[:5])
+
+
+def test_chunks_of_real_and_of_synthetic_images_change_nothing_but_rounding(small_config, small_data):
+    config = small_config(
+        "condense.method=cafe", "condense.ipc=3", "condense.batch_real=7", "cafe.most_steps=2", "cafe.query=4"
+    )
+    found = []
+    for kept, chunk in ((1000, 1000), (1, 4), (1, 7)):
+        run = condense(config, small_data(), Compute(torch.device("cpu"), torch.float64, compile=False))
+        run._shell.kept, run._shell.chunk = kept, chunk
+        found.append([run.advance().total, run.advance().matching, run.images])
+    for chunked in found[1:]:
+        for one, other in zip(found[0], chunked, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
