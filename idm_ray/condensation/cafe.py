@@ -84,11 +84,12 @@ class Cafe(Condensation):
         drawn = draw_per_group(settings.augment, len(self._counts), stream(seed, "draws", *position), device)
         rows = self._data.sample_per_class(settings.batch_real, batches)
         real = self._real(rows, drawn)
-        images = self._set.images.clone().requires_grad_()
+        counts = [settings.ipc] * len(self._counts)
         weights, discrimination = self._config.cafe.layer_weights, self._config.cafe.discrimination
         losses, gradient = differentiate(
-            images,
-            augment(images, drawn, [settings.ipc] * len(self._counts)),
+            self._set.images,
+            1,
+            lambda images, first: augment(images, drawn, counts_within(counts, first, first + len(images))),
             self._shell.stages,
             lambda synthetic: cafe_losses(real, synthetic, weights, discrimination),
             self._shell,

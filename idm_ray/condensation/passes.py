@@ -11,41 +11,41 @@ from idm_ray.nets import Shell
 
 def differentiate(
     images: Tensor,
-    parts: Tensor,
+    each: int,
+    prepare: Callable[[Tensor, int], Tensor],
     run: Callable[[Tensor], Sequence[Tensor]],
     judge: Callable[[Sequence[Tensor]], Losses],
     shell: Shell,
 ) -> tuple[Losses, Tensor]:
     """The losses, and the gradient of their total in images.
 
-    In two passes a net keeps what it needs for one chunk of parts only: once without a gradient, for the losses and
-    their slopes in what comes out; then chunk by chunk again along these slopes. Where a net judges every image by
-    itself that is the same but for rounding, in bf16 mostly in every bit, and a third more work.
+    In two passes only what one chunk of images needs is kept: once without a gradient, for the losses and their slopes
+    in what comes out; then chunk by chunk again along these slopes. Where a net judges every image by itself that is
+    the same but for rounding, and a third more work.
 
     Args:
-        images: [N, channels, H, W], which ask for a gradient.
-        parts: [M, channels, H, W], made of them differentiably; what goes through the net.
-        run: what the net makes of parts, each [m, D_i].
-        judge: the losses of all that comes out, each [M, D_i].
-        shell: of the net; says how many parts may go at once, and how many go at a time where there are more.
+        images: [N, channels, H, W].
+        each: what goes through the net of each.
+        prepare: what goes through the net, [n * each, channels, H, W], of n of the images and the number of the first.
+        run: what the net makes of that, each [n * each, D_i].
+        judge: the losses of all that comes out, each [N * each, D_i].
+        shell: of the net; says how much may go at once, and how much goes at a time where there is more.
     """
-    if len(parts) <= shell.kept:
-        losses = judge(run(parts))
-        (gradient,) = torch.autograd.grad(losses.total, images)
+    if len(images) * each <= shell.kept:
+        whole = images.clone().requires_grad_()
+        losses = judge(run(prepare(whole, 0)))
+        (gradient,) = torch.autograd.grad(losses.total, whole)
         return losses, gradient
-    chunks = parts.detach().split(shell.chunk)
+    size = max(1, shell.chunk // each)
+    chunks = list(zip(range(0, len(images), size), images.split(size), strict=True))
     with torch.no_grad():
-        seen = [run(chunk) for chunk in chunks]
-    outputs = [torch.cat(each).requires_grad_() for each in zip(*seen, strict=True)]
+        seen = [run(prepare(chunk, first)) for first, chunk in chunks]
+    outputs = [torch.cat(output).requires_grad_() for output in zip(*seen, strict=True)]
     losses = judge(outputs)
     slopes = torch.autograd.grad(losses.total, outputs, materialize_grads=True)
-    along = zip(*(slope.split(shell.chunk) for slope in slopes), strict=True)
-    of_parts = torch.cat([_of_chunk(chunk, run, slope) for chunk, slope in zip(chunks, along, strict=True)])
-    (gradient,) = torch.autograd.grad(parts, images, of_parts)
+    gradient = torch.empty_like(images)
+    for first, chunk in chunks:
+        asked, last = chunk.clone().requires_grad_(), first + len(chunk)
+        along = [slope[first * each : last * each] for slope in slopes]
+        (gradient[first:last],) = torch.autograd.grad(run(prepare(asked, first)), asked, along)
     return losses, gradient
-
-
-def _of_chunk(chunk: Tensor, run: Callable[[Tensor], Sequence[Tensor]], slopes: tuple[Tensor, ...]) -> Tensor:
-    chunk = chunk.clone().requires_grad_()
-    (gradient,) = torch.autograd.grad(run(chunk), chunk, slopes)
-    return gradient

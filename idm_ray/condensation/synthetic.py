@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.augment import augment
+from idm_ray.condensation.augment import augment, counts_within
 from idm_ray.condensation.objective import Losses, objective
 from idm_ray.condensation.partition import check_start, expand, start_images
 from idm_ray.condensation.passes import differentiate
@@ -74,10 +74,10 @@ class SyntheticSide:
     def step(self, record: RealRecord) -> Losses:
         """One optimiser step on S against a record of the real side."""
         self._shell.load(record.weights)
-        images = self.set.images.clone().requires_grad_()
         losses, gradient = differentiate(
-            images,
-            self._parts(images, record),
+            self.set.images,
+            self._config.partition**2,
+            lambda images, first: self._parts(images, record, first),
             self._shell,
             lambda seen: self._objective(seen[0], seen[1], record),
             self._shell,
@@ -87,11 +87,13 @@ class SyntheticSide:
 
     def losses(self, images: Tensor, record: RealRecord) -> Losses:
         """The losses of candidate images [C * ipc, channels, H, W] under the loaded net."""
-        return self._objective(*self._shell(self._parts(images, record)), record)
+        return self._objective(*self._shell(self._parts(images, record, 0)), record)
 
-    def _parts(self, images: Tensor, record: RealRecord) -> Tensor:
-        parts, classes = expand(images, self._config.partition), len(record.targets)
-        return augment(parts, record.draws, [len(parts) // classes] * classes)
+    def _parts(self, images: Tensor, record: RealRecord, first: int) -> Tensor:
+        """What the net sees of some images of S, of which the first has this number."""
+        parts, each = expand(images, self._config.partition), self._config.partition**2
+        counts = [self._config.ipc * each] * len(record.targets)
+        return augment(parts, record.draws, counts_within(counts, first * each, first * each + len(parts)))
 
     def _objective(self, features: Tensor, logits: Tensor, record: RealRecord) -> Losses:
         return objective(features, logits, record.targets, record.accuracy, self._config.lambda_reg)
