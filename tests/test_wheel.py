@@ -66,7 +66,7 @@ def installed(built, tmp_path_factory):
 def test_wheel_and_sdist_hold_what_they_should(built):
     (wheel,), (sdist,) = built.glob("*.whl"), built.glob("*.tar.gz")
     names = set(zipfile.ZipFile(wheel).namelist())
-    for file in ("py.typed", "nets/native.cpp", "sweep/view/report/page.html.j2"):
+    for file in ("py.typed", "nets/cpu.cpp", "sweep/view/report/page.html.j2"):
         assert f"idm_ray/{file}" in names
     configs = {file.relative_to(ROOT).as_posix() for file in (ROOT / "tune_configs").rglob("*.*")}
     assert {f"idm_ray/{file}" for file in configs} <= names

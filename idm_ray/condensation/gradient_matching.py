@@ -46,7 +46,7 @@ class GradientMatching(Condensation):
     def __init__(self, config: Config, data: Data, compute: Compute):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
-        compute = replace(compute, precision=compute.storage, compile=False, native=False)
+        compute = replace(compute, precision=compute.storage, compile=False, fused=False)
         self._config, self._data, self._settings = config, data.train, settings
         self._device = compute.device
         self._set = start_set(settings, data, config.seed, settings.momentum, compute.storage)

@@ -108,7 +108,7 @@ def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: i
     sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places]
     corners = [_corners(count, height, width, size, generator) for size in sizes] if init == "crops" else []
     images = torch.empty(count, channels, height, width, device=data.pixels.device)
-    # An image of S at a time: all that its cells are made from is l x l images, of every class a batch of them.
+    # One image of S after another, so that l x l real ones are in memory and not those of all.
     for number, of_image in enumerate(positions.view(count, partition**2)):
         sources = data.images(of_image)
         for part, ((rows, columns), size) in enumerate(zip(places, sizes, strict=True)):

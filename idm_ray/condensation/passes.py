@@ -31,7 +31,7 @@ def differentiate(
         judge: the losses of all that comes out, each [N * each, D_i].
         shell: of the net; says how much may go at once, and how much goes at a time where there is more.
     """
-    if len(images) * each <= shell.kept:
+    if len(images) * each <= shell.with_gradient:
         whole = images.clone().requires_grad_()
         losses = judge(run(prepare(whole, 0)))
         (gradient,) = torch.autograd.grad(losses.total, whole)

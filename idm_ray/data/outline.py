@@ -15,8 +15,10 @@ from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
 FEW, SHOWN = 100, 5
-BUILDS = "builds an image store first"
 """Validation images below which a sweep is warned, and classes that a line names."""
+
+BUILDS = "builds an image store first"
+"""What stands between an outline and a run where no more than the first images were opened."""
 
 
 @dataclass(frozen=True)

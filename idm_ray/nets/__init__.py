@@ -76,8 +76,8 @@ def build_shell(config: NetConfig, shape: Shape, num_classes: int, compute: Comp
         UserError: the image is too small for the net, or its width does not fit the norm.
     """
     height, width = shape[1:]
-    chunk, kept = compute.chunk(height, width), compute.kept(height, width)
-    return Shell(lambda: build_net(config, shape, num_classes), compute, chunk, kept)
+    chunk, with_gradient = compute.chunk(height, width), compute.with_gradient(height, width)
+    return Shell(lambda: build_net(config, shape, num_classes), compute, chunk, with_gradient)
 
 
 def stackable(config: NetConfig) -> bool:

@@ -38,6 +38,6 @@ class Net(nn.Module):
         features = self.features(images)
         return features, self.logits(features)
 
-    def use_native(self, device: torch.device) -> bool:
+    def use_fused(self, device: torch.device) -> bool:
         """From now on run operations of `idm_ray.nets.fused`; False, and no change, where there are none."""
         return False

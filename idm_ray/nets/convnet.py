@@ -32,18 +32,18 @@ class ConvNet(Net):
             builder.pooling()
             builder.finish_stage()
         super().__init__(builder.stages, builder.size, num_classes)
-        of_native = settings.norm, settings.activation, settings.pooling
-        self._fusible = of_native == ("instance", "relu", "average")
-        self._native = False
+        fusible = settings.norm, settings.activation, settings.pooling
+        self._fusible = fusible == ("instance", "relu", "average")
+        self._fused = False
 
-    def use_native(self, device: torch.device) -> bool:
+    def use_fused(self, device: torch.device) -> bool:
         """Norm, ReLU and pooling in one pass, where the norm is instance norm and the pooling average."""
-        self._native = self._fusible and fused.available(device)
-        return self._native
+        self._fused = self._fusible and fused.available(device)
+        return self._fused
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """The flattened output [N, D_i] of every block, see `Net`."""
-        if not self._native:
+        if not self._fused:
             return super().stages(images)
         outputs = []
         for block in self.body:

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from idm_ray.nets import native
+from idm_ray.nets import cpu
 
 
 def available(device: torch.device) -> bool:
     """Whether a device has these operations: both kinds take a compiler and a writable cache, and are tried once."""
-    return _run_on_gpu() if device.type == "cuda" else native.available()
+    return _run_on_gpu() if device.type == "cuda" else cpu.available()
 
 
 def norm_relu_pool(images: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
@@ -64,6 +64,8 @@ def _run_on_gpu() -> bool:
         one = torch.ones(1, device="cuda")
         norm_relu_pool(images, one, one).sum().backward()
         torch.cuda.synchronize()
+    except torch.cuda.OutOfMemoryError:
+        raise  # others fill the card; that says nothing of the kernels
     except Exception as error:  # Triton, its compiler, the driver and the card each raise their own
         reason = str(error).splitlines()[:1] or [type(error).__name__]
         warnings.warn(f"norm and pooling run unfused, which is slower: {reason[0]}", stacklevel=2)
@@ -73,7 +75,7 @@ def _run_on_gpu() -> bool:
 
 def _of(device: torch.device) -> ModuleType:
     if device.type != "cuda":
-        return native
+        return cpu
     from idm_ray.nets import gpu  # Triton, which machines without a CUDA device need not have
 
     return gpu

@@ -1,4 +1,4 @@
-"""Instance norm, ReLU and 2x2 average pooling in one pass on a CUDA device: the twin of `native.cpp`, in Triton.
+"""Instance norm, ReLU and 2x2 average pooling in one pass on a CUDA device: the twin of `cpu.cpp`, in Triton.
 
 These three are bound by memory. Nothing between the convolution and the pooled output is written, an image is read
 from memory once and then from the cache, and the backward pass computes again what it needs. A program works on some
@@ -110,6 +110,17 @@ def _forward(images, weight, bias, pooled, means, rstds, height, width, channels
     tl.store(rstds + image * channels + channel, rstd, mask=there)
 
 
+@triton.jit
+def _let_through(first, given, pixel, inside, scale, shift, height, width, channels):
+    """Pixels, and what the ReLU lets through of the gradient to each."""
+    row, column, rows, columns = pixel // width, pixel % width, height // 2, width // 2
+    pooled = ((row < 2 * rows) & (column < 2 * columns))[:, None] & inside
+    value = tl.load(first + pixel[:, None] * channels, mask=inside, other=0.0).to(tl.float32)
+    cell = (row // 2 * columns + column // 2)[:, None]
+    q = 0.25 * tl.load(given + cell * channels, mask=pooled, other=0.0).to(tl.float32)
+    return value, tl.where(value * scale[None, :] + shift[None, :] > 0, q, 0.0)
+
+
 # With h the normalised pixel and q what the ReLU lets through of the gradient:
 #   d pixel = weight * rstd * (q - mean(q) - h * mean(q * h)),  d weight = sum(q * h),  d bias = sum(q).
 # A last row or column that pooling leaves out gets no q, but has its part in mean and variance.
@@ -131,13 +142,8 @@ def _backward(images, gradient, weight, bias, means, rstds, d_images, d_weight, 
     products = tl.zeros([PIXELS, CHANNELS], tl.float32)
     for start in range(0, pixels, PIXELS):
         pixel = start + tl.arange(0, PIXELS)
-        row, column = pixel // width, pixel % width
         inside = (pixel < pixels)[:, None] & there[None, :]
-        pooled = ((row < 2 * rows) & (column < 2 * columns))[:, None] & inside
-        value = tl.load(first + pixel[:, None] * channels, mask=inside, other=0.0).to(tl.float32)
-        cell = (row // 2 * columns + column // 2)[:, None]
-        q = 0.25 * tl.load(given + cell * channels, mask=pooled, other=0.0).to(tl.float32)
-        q = tl.where(value * scale[None, :] + shift[None, :] > 0, q, 0.0)
+        value, q = _let_through(first, given, pixel, inside, scale, shift, height, width, channels)
         sums += q
         products += q * (value - mean[None, :])
     total, product = tl.sum(sums, 0), tl.sum(products, 0) * rstd
@@ -147,13 +153,8 @@ def _backward(images, gradient, weight, bias, means, rstds, d_images, d_weight, 
     out = d_images + image * pixels * channels + channel[None, :]
     for start in range(0, pixels, PIXELS):
         pixel = start + tl.arange(0, PIXELS)
-        row, column = pixel // width, pixel % width
         inside = (pixel < pixels)[:, None] & there[None, :]
-        pooled = ((row < 2 * rows) & (column < 2 * columns))[:, None] & inside
-        value = tl.load(first + pixel[:, None] * channels, mask=inside, other=0.0).to(tl.float32)
-        cell = (row // 2 * columns + column // 2)[:, None]
-        q = 0.25 * tl.load(given + cell * channels, mask=pooled, other=0.0).to(tl.float32)
-        q = tl.where(value * scale[None, :] + shift[None, :] > 0, q, 0.0)
+        value, q = _let_through(first, given, pixel, inside, scale, shift, height, width, channels)
         found = q * scale[None, :] + value * slope[None, :] + offset[None, :]
         tl.store(out + pixel[:, None] * channels, found.to(d_images.dtype.element_ty), mask=inside)
     tl.store(d_weight + image * channels + channel, product, mask=there)

@@ -25,11 +25,11 @@ class Shell:
         weights: [P] of the compute's `storage` type: all parameters, then the running statistics of batch norm.
         compute: where and how.
         chunk: images to run at a time when there are many.
-        kept: images to run at a time, at most, when their gradient is wanted.
+        with_gradient: images to run at a time, at most, when their gradient is wanted.
         compiled: by torch.compile; such a net is to be run by one thread at a time.
     """
 
-    def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int, kept: int):
+    def __init__(self, build: Callable[[], Net], compute: Compute, chunk: int, with_gradient: int):
         self._build = build
         net = self.draft()
         self._norms = [module for module in net.modules() if isinstance(module, BatchNorm)]
@@ -39,14 +39,13 @@ class Shell:
         self.net = net.eval()
         bind(net, self.weights)
         self._parameters = list(net.parameters())
-        self.chunk, self.kept = chunk, kept
-        native_ops = compute.native and net.use_native(compute.device)
-        self.compiled = compute.compile and not native_ops
-        self._run = net.forward if native_ops else compute.optimise(net.forward)
-        self._channels_last = native_ops or compute.device.type == "cuda"
+        self.chunk, self.with_gradient = chunk, with_gradient
+        fused = compute.fused and net.use_fused(compute.device)
+        self.compiled = compute.compile and not fused
+        self._run = net.forward if fused else compute.optimise(net.forward)
+        self._channels_last = fused or compute.device.type == "cuda"
         # Batch norm and compiled nets run as they come: they have not been seen to be captured rightly.
-        captured = compute.graphs and not self._norms and not self.compiled
-        self._replays = Replays() if captured else None
+        self._replays = Replays(compute.graphs and not self._norms and not self.compiled)
 
     def fresh_weights(self, generator: torch.Generator) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
@@ -114,9 +113,7 @@ class Shell:
         Returns:
             The mean loss and the logits [N, C] before the step.
         """
-        if self._replays:
-            return self._replays.take(self._take_step, images, labels, velocity, sgd)
-        return self._take_step(images, labels, velocity, sgd)
+        return self._replays.take(self._take_step, images, labels, velocity, sgd)
 
     def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         logits = self(images, training=True)[1]

@@ -37,8 +37,7 @@ class Stack:
         self.weights = shell.weights.new_zeros(nets, len(shell.weights))
         self._differentiated = self.weights.detach().requires_grad_()  # the same memory
         self._run = shell.compute.optimise(vmap(self._run_one))
-        captured = shell.compute.graphs and not shell.compute.compile  # as in a shell
-        self._replays = Replays() if captured else None
+        self._replays = Replays(shell.compute.graphs and not shell.compute.compile)  # as in a shell
 
     def start(self, generators: Sequence[torch.Generator]) -> None:
         """Draw fresh weights, a net's from each generator."""
@@ -53,9 +52,7 @@ class Stack:
 
     def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         """As `Shell.train_step`, with images and labels [R * n], a velocity [R, P] and the mean loss of all nets."""
-        if self._replays:
-            return self._replays.take(self._take_step, images, labels, velocity, sgd)
-        return self._take_step(images, labels, velocity, sgd)
+        return self._replays.take(self._take_step, images, labels, velocity, sgd)
 
     def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         logits = self(images, training=True)[1]

@@ -29,15 +29,21 @@ class Replays:
     """CUDA graphs of a net's steps, one for every kind, so that the processor starts one thing instead of hundreds.
 
     The first step of a kind runs as it is, which readies what it needs; the second is captured. Numbers are the same.
+
+    Args:
+        capture: whether anything is captured; else all steps run as they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, capture: bool) -> None:
+        self._capture = capture
         self._seen: set[object] = set()
         self._captured: dict[object, _Captured] = {}
         self._pool: Any = None
 
     def take(self, step: Step, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
         """Take a step, always the same: it works in place on memory that stays, and draws and waits for nothing."""
+        if not self._capture:
+            return step(images, labels, velocity, sgd)
         kind = images.shape, images.dtype, labels.shape, sgd
         captured = self._captured.get(kind)
         if captured is None and kind in self._seen and len(self._captured) < MOST_CAPTURED:

@@ -20,7 +20,7 @@ WORK_WORTH_COMPILING = {"cpu": 2e13, "cuda": 5e15}
 PIXELS_AT_ONCE = {"cpu": 256 * 32 * 32, "cuda": 8192 * 32 * 32}
 """Of images in one forward pass: 256 and 8192 images of CIFAR-10."""
 
-PIXELS_KEPT = {"cpu": 4096 * 32 * 32, "cuda": 8192 * 32 * 32}
+PIXELS_WITH_GRADIENT = {"cpu": 4096 * 32 * 32, "cuda": 8192 * 32 * 32}
 """Of images that go through a net for a gradient in them; a ConvNet of 128 channels keeps 0.6 kB a pixel in bf16."""
 
 FAST_BF16_UNITS = ("amx_bf16", "avx512_bf16")
@@ -37,7 +37,7 @@ class Compute:
         device: cpu or cuda.
         precision: of convolutions and matrix products; float64 is for checks.
         compile: by torch.compile.
-        native: with operations of our own, for nets that have them; these are not compiled.
+        fused: with operations of our own, for nets that have them; these are not compiled.
         tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
         graphs: whether training steps are replayed as CUDA graphs where a net allows it.
     """
@@ -45,7 +45,7 @@ class Compute:
     device: torch.device
     precision: torch.dtype
     compile: bool
-    native: bool = False
+    fused: bool = False
     tf32: bool = False
     graphs: bool = False
 
@@ -74,9 +74,9 @@ class Compute:
         pixels = PIXELS_AT_ONCE[self.device.type]
         return max(1, pixels // (height * width))
 
-    def kept(self, height: int, width: int) -> int:
+    def with_gradient(self, height: int, width: int) -> int:
         """Images of so many pixels that may go through a net at once with all that their gradient needs."""
-        return max(1, PIXELS_KEPT[self.device.type] // (height * width))
+        return max(1, PIXELS_WITH_GRADIENT[self.device.type] // (height * width))
 
 
 def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
@@ -110,7 +110,7 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
         device,
         precision,
         compile=compiled and has_compiler(device),
-        native=config.compile == "auto",
+        fused=config.compile == "auto",
         tf32=config.precision == "tf32",
         graphs=device.type == "cuda" and config.compile == "auto",
     )

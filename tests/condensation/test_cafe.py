@@ -102,9 +102,9 @@ def test_chunks_of_real_and_of_synthetic_images_change_nothing_but_rounding(smal
         "condense.method=cafe", "condense.ipc=3", "condense.batch_real=7", "cafe.most_steps=2", "cafe.query=4"
     )
     found = []
-    for kept, chunk in ((1000, 1000), (1, 4), (1, 7)):
+    for at_once, chunk in ((1000, 1000), (1, 4), (1, 7)):
         run = condense(config, small_data(), Compute(torch.device("cpu"), torch.float64, compile=False))
-        run._shell.kept, run._shell.chunk = kept, chunk
+        run._shell.with_gradient, run._shell.chunk = at_once, chunk
         found.append([run.advance().total, run.advance().matching, run.images])
     for chunked in found[1:]:
         for one, other in zip(found[0], chunked, strict=True):

@@ -29,8 +29,8 @@ def double_shell(small_config, small_data, cpu):
 class Double:
     """Runs a shell's net without casting to float32."""
 
-    def __init__(self, shell, kept):
-        self.net, self._shell, self.kept, self.chunk = shell.net, shell, kept, 5
+    def __init__(self, shell, at_once):
+        self.net, self._shell, self.with_gradient, self.chunk = shell.net, shell, at_once, 5
 
     def load(self, weights):
         self._shell.load(weights)
@@ -61,9 +61,9 @@ def slow_loss(net, images, draws, targets, accuracy, lambda_reg, partition):
 
 @pytest.mark.parametrize("partition", [1, 2, 3])
 @pytest.mark.parametrize("lambda_reg", [0.0, 50.0])
-@pytest.mark.parametrize(("seed", "kept"), [(0, 1000), (1, 1000), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("seed", "at_once"), [(0, 1000), (1, 1000), (2, 1), (3, 1)])
 def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
-    small_config, double_shell, partition, lambda_reg, seed, kept
+    small_config, double_shell, partition, lambda_reg, seed, at_once
 ):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(6, 3, 8, 8, dtype=torch.float64, generator=generator)
@@ -79,7 +79,7 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
     )
     settings = small_config(f"condense.partition={partition}", f"condense.lambda_reg={lambda_reg}").condense
     lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
-    side = SyntheticSide(settings, SyntheticSet(images, momentum), Double(double_shell, kept), lr)
+    side = SyntheticSide(settings, SyntheticSet(images, momentum), Double(double_shell, at_once), lr)
     ours, theirs = (images.clone().requires_grad_() for _ in range(2))
     loss = side.losses(ours, record).total
     slow = slow_loss(double_shell.net, theirs, record.draws, record.targets, 0.4, lambda_reg, partition)
@@ -93,14 +93,14 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
 
 @pytest.mark.parametrize("chunk", [5, 8])
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("net", ["{}", "{norm: batch}", "{norm: layer, pooling: max}", "{name: mlp}"])
-def test_two_passes_give_what_one_gives(small_config, small_data, chunk, precision, native, net):
+def test_two_passes_give_what_one_gives(small_config, small_data, chunk, precision, fused, net):
     config = small_config(f"net={net}", "net.width=8", "condense.ipc=2", "condense.partition=2")
     found = []
-    for kept in (1000, 1):
-        run = condense(config, small_data(), Compute(torch.device("cpu"), precision, False, native))
-        run._synthetic._shell.kept, run._synthetic._shell.chunk = kept, chunk
+    for at_once in (1000, 1):
+        run = condense(config, small_data(), Compute(torch.device("cpu"), precision, False, fused))
+        run._synthetic._shell.with_gradient, run._synthetic._shell.chunk = at_once, chunk
         losses = [run.advance().total for _ in range(3)]
         found.append([run.images, *losses])
     # Products in float32 are summed otherwise for other numbers of images; those in bf16 are not, on any CPU seen.

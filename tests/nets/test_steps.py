@@ -28,7 +28,7 @@ def test_the_second_step_of_a_kind_is_captured_and_no_more_than_there_is_room_fo
     monkeypatch.setattr(steps, "_Captured", Noted)
     monkeypatch.setattr(steps, "MOST_CAPTURED", 2)
     Noted.made, taken = 0, []
-    replays = steps.Replays()
+    replays = steps.Replays(capture=True)
 
     def step(images, *others):
         taken.append(len(images))
@@ -43,13 +43,13 @@ def test_the_second_step_of_a_kind_is_captured_and_no_more_than_there_is_room_fo
 
 @needs_cuda
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("settings", [{}, {"norm": "batch"}, {"name": "resnet18"}], ids=str)
-def test_replayed_steps_are_the_steps(precision, native, settings):
+def test_replayed_steps_are_the_steps(precision, fused, settings):
     torch.backends.cudnn.deterministic = True
     found = []
     for graphs in (False, True):
-        compute = Compute(torch.device("cuda"), precision, compile=False, native=native, graphs=graphs)
+        compute = Compute(torch.device("cuda"), precision, compile=False, fused=fused, graphs=graphs)
         shell = build_shell(NetConfig(width=16, **settings), (3, 32, 32), 5, compute)
         shell.load(shell.fresh_weights(torch.Generator().manual_seed(0)))
         velocity, results = torch.zeros_like(shell.weights), []

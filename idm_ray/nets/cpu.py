@@ -16,7 +16,7 @@ from torch import Tensor
 
 from idm_ray.runtime.files import default_cache
 
-SOURCE = Path(__file__).with_name("native.cpp")
+SOURCE = Path(__file__).with_name("cpu.cpp")
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math",
          "-fopenmp", "-shared", "-fPIC", "-std=c++17")  # fmt: skip
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
@@ -65,7 +65,7 @@ def _library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        file = default_cache() / "native" / f"{_identity(compiler)}.so"
+        file = default_cache() / "kernels" / f"{_identity(compiler)}.so"
         if not file.exists():
             _compile(compiler, file)
         return ctypes.CDLL(str(file))

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch.nn.functional import avg_pool2d, group_norm, relu
 
-from idm_ray.nets import build_shell, fused, native
+from idm_ray.nets import build_shell, cpu, fused
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import NetConfig
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="needs a C++ compiler")
+pytestmark = pytest.mark.skipif(not cpu.available(), reason="needs a C++ compiler")
 SHAPES = [(4, 16, 8, 8), (2, 128, 32, 32), (3, 8, 9, 7), (5, 3, 2, 2), (1, 1, 4, 6)]
 
 
@@ -84,8 +84,8 @@ def test_a_second_derivative_is_refused():
 def test_a_net_gives_the_same_with_and_without(shape, pooling):
     config, images = NetConfig(width=8, pooling=pooling), torch.randn(4, *shape)
     found = []
-    for native_ops in (False, True):
-        compute = Compute(torch.device("cpu"), torch.float32, compile=False, native=native_ops)
+    for own in (False, True):
+        compute = Compute(torch.device("cpu"), torch.float32, compile=False, fused=own)
         shell = build_shell(config, shape, 3, compute)
         shell.load(shell.fresh_weights(torch.Generator().manual_seed(0)))
         features, logits = shell(images)
@@ -101,30 +101,30 @@ def test_a_grey_image_gets_channels_last_strides():
 
 @pytest.fixture
 def forgotten(monkeypatch):
-    monkeypatch.setattr(native, "_library", functools.cache(native._library.__wrapped__))
+    monkeypatch.setattr(cpu, "_library", functools.cache(cpu._library.__wrapped__))
 
 
 @pytest.mark.usefixtures("forgotten")
 def test_without_a_compiler_there_is_none(monkeypatch):
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
-    assert not native.available()
+    assert not cpu.available()
 
 
 @pytest.mark.usefixtures("forgotten")
 def test_a_compiler_that_fails_is_done_without(monkeypatch, tmp_path):
     monkeypatch.setenv("IDM_RAY_CACHE", str(tmp_path))
     monkeypatch.setenv("CXX", "false")
-    assert not native.available()
+    assert not cpu.available()
     assert not list(tmp_path.rglob("*.so"))
 
 
 @pytest.mark.usefixtures("forgotten")
 def test_it_is_compiled_once(monkeypatch, tmp_path):
     monkeypatch.setenv("IDM_RAY_CACHE", str(tmp_path))
-    assert native.available()
+    assert cpu.available()
     (built,) = tmp_path.rglob("*.so")
     first = built.stat().st_mtime_ns
-    native._library.cache_clear()
-    assert native.available()
+    cpu._library.cache_clear()
+    assert cpu.available()
     assert built.stat().st_mtime_ns == first
