@@ -2,13 +2,14 @@
 
 import torch
 
-from idm_ray.runtime.memory import forget_peak, peak_bytes, resident
+from idm_ray.runtime.memory import forget_peak, held_bytes, peak_bytes
 
 
 class PeakMemory:
     """Bytes at the highest point since it was made, beyond what was held then.
 
-    On a CUDA device its allocated memory, else resident memory (on macOS: of the whole life of the process).
+    On a CUDA device its allocated memory, else its own resident memory, mapped files left out (on macOS: all, and of
+    the whole life of the process).
 
     Args:
         device: where nets run.
@@ -17,7 +18,7 @@ class PeakMemory:
     def __init__(self, device: torch.device):
         self._device = device
         forget_peak()
-        self._before = torch.cuda.memory_allocated() if device.type == "cuda" else resident("VmRSS")
+        self._before = torch.cuda.memory_allocated() if device.type == "cuda" else held_bytes()
 
     def read(self) -> int:
         """The peak until now, in bytes."""

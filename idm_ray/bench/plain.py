@@ -109,7 +109,7 @@ class PlainCondensation:
         settings = config.condense
         self._config, self._data, self._dtype = config, data, dtype
         self._train: ClassImages = data.train
-        self._device = data.train.pixels.device
+        self._device = data.train.device
         start = start_images(data.train, settings.ipc, settings.partition, settings.init, config.seed)
         self.images = start.to(dtype).requires_grad_()
         lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, data.num_classes)

@@ -62,8 +62,8 @@ def plain_training(images: Tensor, labels: Tensor, protocol: Protocol, repeat: i
 @torch.no_grad()
 def plain_accuracy(net: PlainNet, data: ClassImages) -> float:
     """Share of `data` classified rightly, in percent."""
-    correct = torch.zeros((), dtype=torch.int64, device=data.pixels.device)
-    for positions in torch.arange(len(data), device=data.pixels.device).split(JUDGED):
+    correct = torch.zeros((), dtype=torch.int64, device=data.device)
+    for positions in torch.arange(len(data), device=data.device).split(JUDGED):
         images = data.images(positions).to(net.classifier.weight.dtype)
         correct += (net(images)[1].argmax(dim=1) == data.labels[positions]).sum()
     return 100.0 * int(correct) / len(data)

@@ -69,7 +69,6 @@ class Subject:
             torch.compiler.reset()
         self._scene = scene
         self._data = data = scene_data(scene, self._variant.compute.device)
-        data.train.pixels.sum(dtype=torch.int64)  # pages of a mapped file count as memory once they are read
         self._peak = PeakMemory(self._variant.compute.device)
         return Images(data.name, data.shape, data.num_classes, len(data.train), len(data.test))
 

@@ -61,7 +61,7 @@ class Cafe(Condensation):
         seed, iteration, settings = self._config.seed, self.iteration, self._config.cafe
         load_fresh(self._shell, self._data, self._config, iteration)
         training = _Training(self._shell.weights, seed, iteration)
-        query = stream(seed, "query batches", iteration, device=self._compute.device)
+        query = stream(seed, "query batches", iteration, device=self._data.place)
         seen: list[Tensor] = []
         losses: list[Losses] = []
         for outer in range(settings.most_steps):
@@ -80,7 +80,7 @@ class Cafe(Condensation):
         """Step S once; returns the losses before."""
         seed, settings, device = self._config.seed, self._config.condense, self._compute.device
         position = self.iteration, outer
-        batches = stream(seed, "matching batches", *position, device=device)
+        batches = stream(seed, "matching batches", *position, device=self._data.place)
         drawn = draw_per_group(settings.augment, len(self._counts), stream(seed, "draws", *position), device)
         rows = self._data.sample_per_class(settings.batch_real, batches)
         real = self._real(rows, drawn)
@@ -111,7 +111,7 @@ class Cafe(Condensation):
             for total, stage in zip(sums, stages, strict=True):
                 total.index_add_(0, labels, stage)
             features.append(stages[-1])
-        of_class = torch.tensor(self._counts, device=rows.device)[:, None]
+        of_class = torch.tensor(self._counts, device=sums[0].device)[:, None]
         return RealStages([total / of_class for total in sums], torch.cat(features), self._data.labels[rows])
 
     def _train(self, training: "_Training", query: torch.Generator) -> None:

@@ -77,7 +77,7 @@ class GradientMatching(Condensation):
     def _match(self, outer: int) -> tuple[Tensor, Tensor]:
         """Step S once; returns the distance before, summed over classes, and the net's accuracy on real images."""
         seed, position, settings = self._config.seed, (self.iteration, outer), self._settings
-        batches = stream(seed, "matching batches", *position, device=self._device)
+        batches = stream(seed, "matching batches", *position, device=self._data.place)
         drawn = draw_per_group(
             settings.augment, len(self._counts), stream(seed, "draws", *position), self._device
         )

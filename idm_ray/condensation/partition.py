@@ -99,15 +99,15 @@ def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: i
     count = data.num_classes * ipc
     generator = stream(seed, "S init")
     if init == "noise":
-        return torch.randn(count, channels, height, width, generator=generator).to(data.pixels.device)
-    picks = stream(seed, "S init images", device=data.pixels.device)
+        return torch.randn(count, channels, height, width, generator=generator).to(data.device)
+    picks = stream(seed, "S init images", device=data.place)
     positions = data.sample_per_class(images_needed(ipc, partition, init), picks)
     if init == "real" or (init == "mosaic" and partition == 1):
         return data.images(positions)
     places = cells(height, width, partition)
     sizes = [(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in places]
     corners = [_corners(count, height, width, size, generator) for size in sizes] if init == "crops" else []
-    images = torch.empty(count, channels, height, width, device=data.pixels.device)
+    images = torch.empty(count, channels, height, width, device=data.device)
     # One image of S after another, so that l x l real ones are in memory and not those of all.
     for number, of_image in enumerate(positions.view(count, partition**2)):
         sources = data.images(of_image)

@@ -138,17 +138,17 @@ class RealSide:
             if net.born != self.position:
                 continue
             if self._shell.needs_statistics:
-                generator = stream(self._seed, "statistics batch", first + index, device=self._device)
+                generator = stream(self._seed, "statistics batch", first + index, device=self._data.place)
                 self._shell.load(net.weights)
                 self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
                 net.weights.copy_(self._shell.weights)
             if steps:
-                generator = stream(self._seed, "pretraining batches", first + index, device=self._device)
+                generator = stream(self._seed, "pretraining batches", first + index, device=self._data.place)
                 drawn = (self._data.sample(self._config.batch, generator) for _ in range(steps))
                 self._train_net(index, steps, drawn, self._shell)
 
     def _train(self, sampled: int) -> None:
-        generator = stream(self._seed, "training batches", self.position, device=self._device)
+        generator = stream(self._seed, "training batches", self.position, device=self._data.place)
         indices = self.queue.to_train(self.position, sampled)
         size, steps = self._config.batch, self._config.train_steps
         drawn = [iter([self._data.sample(size, generator) for _ in range(steps)]) for _ in indices]
@@ -181,7 +181,7 @@ class RealSide:
     @torch.no_grad()
     def _match(self, draws: Draws, iteration: int) -> tuple[Tensor, Tensor]:
         """Class means of real features [C, D], and the net's accuracy on these (augmented) images."""
-        generator = stream(self._seed, "matching batches", iteration, device=self._device)
+        generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
         positions = self._data.sample_per_class(self._batch_real, generator)
         totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
         for first in range(0, len(positions), self._shell.chunk):

@@ -45,7 +45,7 @@ def load_fresh(shell: Shell, data: ClassImages, config: Config, iteration: int) 
     """Give a shell the new net of an iteration; its batch norm, if any, has seen one batch of real images."""
     shell.load(shell.fresh_weights(stream(config.seed, "matched net", iteration)))
     if shell.needs_statistics:
-        generator = stream(config.seed, "statistics batch", iteration, device=shell.weights.device)
+        generator = stream(config.seed, "statistics batch", iteration, device=data.place)
         shell.gather_statistics(data.images(data.sample(config.queue.batch, generator)))
 
 

@@ -1,6 +1,7 @@
 """From a dataset's settings to its images on the device."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from idm_ray.data.outline import Outline
 from idm_ray.data.raw import Shape, check_classes
-from idm_ray.data.sampling import ClassImages, resident
+from idm_ray.data.sampling import ClassImages, pixel_bytes, split_images
 from idm_ray.data.sources import SOURCES, find_images
 from idm_ray.data.split import split_rows
 from idm_ray.data.store import StoredSplit, cached_store
@@ -80,16 +81,21 @@ def load_data(
     cache: Path | None = None,
     progress: Progress | None = None,
     verify: bool = False,
+    room: float = math.inf,
+    train_at_hand: bool = True,
 ) -> Data:
     """Open a data set, building its image store on first use.
 
     Args:
         dataset: which images, and the share of them held out for validation.
         seed: root seed of the run; the validation split follows from it.
-        device: where images are kept, sampled and normalised.
+        device: where images are wanted.
         cache: folder of the stores and downloads; None takes `default_cache`.
         progress: told about hashing, building and verifying.
         verify: compare the store's files with their SHA-256 first.
+        room: bytes on the device that images may take, see `split_images`: first those of training, then validation,
+            then test.
+        train_at_hand: whether training images may take room there, too; they need none where few of them are seen.
 
     Raises:
         UserError: the files are missing or unreadable, a class is too small, the cache cannot be written.
@@ -102,12 +108,17 @@ def load_data(
     train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed, store.class_names)
     mean, std = _normalisation(dataset, store.train, train_rows, store.shape)
 
-    def images(split: StoredSplit, rows: Tensor) -> ClassImages:
-        return resident(split.images, rows, split.offsets, mean, std, device)
+    left = room
+
+    def images(split: StoredSplit, rows: Tensor, at_hand: bool = True) -> ClassImages:
+        nonlocal left
+        own = split_images(split.images, rows, split.offsets, mean, std, device, left if at_hand else 0)
+        left -= pixel_bytes(split.images, len(rows)) if own.place == device else 0
+        return own
 
     return Data(
         name=dataset.name,
-        train=images(store.train, train_rows),
+        train=images(store.train, train_rows, train_at_hand),
         validation=images(store.train, validation_rows),
         test=images(store.test, torch.arange(store.test.offsets[-1])),
         class_names=store.class_names,

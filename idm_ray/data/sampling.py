@@ -1,17 +1,21 @@
-"""Images of one split, kept as uint8 on the device and drawn there."""
+"""Images of one split, kept as uint8 and drawn where they are kept."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from idm_ray.data.ferry import Ferry
 
 CHUNK = 4096
 
 
 class ClassImages:
-    """The uint8 images of one split, sorted by class and resident on the device.
+    """The uint8 images of one split, sorted by class, on the device that computes or mapped into the host's memory.
 
     A position, 0 to N - 1, counts the images of this split; `rows` says where its pixels are.
 
@@ -22,6 +26,11 @@ class ClassImages:
         mean: per-channel mean in 0..1.
         std: per-channel standard deviation in 0..1, above 0.
         identity: says which images of the data set these are; None takes a digest of `rows`.
+        device: where images are wanted; None: where `pixels` are.
+
+    Attributes:
+        place: where positions are drawn and looked up: where `pixels` are.
+        labels: int64 [N], on `device`.
     """
 
     def __init__(
@@ -32,23 +41,22 @@ class ClassImages:
         mean: Sequence[float],
         std: Sequence[float],
         identity: str | None = None,
+        device: torch.device | None = None,
     ) -> None:
         self.pixels = pixels
         self.rows = rows
         self.identity = _digest(rows) if identity is None else identity
         self.offsets = tuple(offsets)
         self.counts = tuple(end - start for start, end in pairwise(offsets))
-        device = pixels.device
-        self._starts = torch.tensor(self.offsets[:-1], device=device)
-        self._sizes = torch.tensor(self.counts, device=device)
-        self.labels = torch.arange(self.num_classes, device=device).repeat_interleave(self._sizes)
-        columns = torch.arange(max(self.counts), device=device)
-        self._beyond = columns >= self._sizes[:, None]
-        self._kept: dict[int, Tensor] = {}
+        self.place, self.device = pixels.device, device or pixels.device
+        self._ferry = None if self.place == self.device else Ferry(self.device)
+        sizes = torch.tensor(self.counts, device=self.device)
+        self.labels = torch.arange(self.num_classes, device=self.device).repeat_interleave(sizes)
+        self._orders: dict[int, _Order] = {}
         self.mean, self.std = tuple(mean), tuple(std)
         means, stds = torch.tensor([mean, std], dtype=torch.float64)[..., None, None]
-        self._scale = (1 / (255 * stds)).to(device, torch.float32)
-        self._shift = (-means / stds).to(device, torch.float32)
+        self._scale = (1 / (255 * stds)).to(self.device, torch.float32)
+        self._shift = (-means / stds).to(self.device, torch.float32)
 
     @property
     def num_classes(self) -> int:
@@ -59,31 +67,35 @@ class ClassImages:
         return self.offsets[-1]
 
     def images(self, positions: Tensor) -> Tensor:
-        """Normalised images, float32 [n, ch, H, W], at the int64 positions [n] on the device."""
-        pixels = self.pixels.index_select(0, self.rows.index_select(0, positions))
+        """Normalised images, float32 [n, ch, H, W] on `device`, at int64 positions [n].
+
+        Positions that are elsewhere than `place` are waited for.
+        """
+        rows = self.rows.index_select(0, positions.to(self.place))
+        pixels = self._ferry.bring(self.pixels, rows) if self._ferry else self.pixels.index_select(0, rows)
         return pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
 
     def sample_per_class(self, per_class: int, generator: torch.Generator) -> Tensor:
         """Positions of `per_class` images of every class, without replacement.
 
-        A class with fewer images gives all it has. Nothing is moved between host and device.
+        A class with fewer images gives all it has. Every image gets a key, and the highest keys of a class are taken;
+        nothing is moved between host and device.
 
         Args:
             per_class: images per class, at least 1.
-            generator: of this device.
+            generator: of `place`.
 
         Returns:
             int64 [sum of min(per_class, n_c)], sorted by class, in random order within a class.
         """
-        width = min(per_class, self._beyond.shape[1])
-        keys = torch.empty(self._beyond.shape, dtype=torch.int32, device=self.rows.device)
-        keys.random_(generator=generator).masked_fill_(self._beyond, -1)
-        positions = keys.topk(width, dim=1).indices + self._starts[:, None]
-        return positions.flatten().index_select(0, self._kept_of(width))
+        keys = torch.empty(len(self), dtype=torch.int32, device=self.place).random_(generator=generator)
+        if per_class not in self._orders:
+            self._orders[per_class] = _Order(self.offsets, self.counts, per_class, self.place)
+        return self._orders[per_class].of(keys)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Positions [n], int64, uniform over the whole split and with replacement."""
-        return torch.randint(len(self), (n,), generator=generator, device=self.rows.device)
+        """Positions [n], int64 on `place`, uniform over the whole split and with replacement."""
+        return torch.randint(len(self), (n,), generator=generator, device=self.place)
 
     def of_classes(self, classes: Sequence[int]) -> "ClassImages":
         """The images of some classes, which are numbered 0, 1, ... in the given order; pixels are shared.
@@ -94,28 +106,56 @@ class ClassImages:
         rows = torch.cat([self.rows[self.offsets[label] : self.offsets[label + 1]] for label in classes])
         offsets = list(accumulate((self.counts[label] for label in classes), initial=0))
         identity = hashlib.sha256(repr((self.identity, tuple(classes))).encode()).hexdigest()
-        return ClassImages(self.pixels, rows, offsets, self.mean, self.std, identity)
-
-    def _kept_of(self, width: int) -> Tensor:
-        # Keys of -1 sort last, so a class fills the first min(width, n_c) of its columns.
-        if width not in self._kept:
-            kept = torch.arange(width, device=self.rows.device) < self._sizes[:, None]
-            self._kept[width] = kept.flatten().nonzero().flatten()
-        return self._kept[width]
+        return ClassImages(self.pixels, rows, offsets, self.mean, self.std, identity, self.device)
 
 
-def resident(
+class _Order:
+    """Takes the highest keys of every class, for all classes of one size at a time.
+
+    Attributes:
+        members: of each size, the positions [classes, size] of its classes.
+    """
+
+    def __init__(self, offsets: Sequence[int], counts: Sequence[int], per_class: int, place: torch.device):
+        self._per_class = per_class
+        sizes = sorted({count for count in counts if count})
+        of_size = [[label for label, count in enumerate(counts) if count == size] for size in sizes]
+        firsts = [torch.tensor([offsets[label] for label in labels], device=place) for labels in of_size]
+        self.members = [
+            first[:, None] + torch.arange(size, device=place)
+            for first, size in zip(firsts, sizes, strict=True)
+        ]
+        taken = [min(per_class, size) for size in sizes]
+        labels = [
+            label for group, take in zip(of_size, taken, strict=True) for label in np.repeat(group, take)
+        ]
+        # Sizes come one after another; sorted by class is what is wanted.
+        self._back = torch.from_numpy(np.argsort(labels, kind="stable")).to(place)
+
+    def of(self, keys: Tensor) -> Tensor:
+        """Positions int64 [n], sorted by class, by int32 keys [N] of all images."""
+        chosen = []
+        for members in self.members:
+            highest = keys[members].topk(min(self._per_class, members.shape[1]), dim=1).indices
+            chosen.append(members.gather(1, highest).flatten())
+        return (
+            torch.cat(chosen).index_select(0, self._back) if chosen else keys.new_empty(0, dtype=torch.int64)
+        )
+
+
+def split_images(
     images: Tensor,
     rows: Tensor,
     class_offsets: Sequence[int],
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device,
+    room: float = math.inf,
 ) -> ClassImages:
-    """The images at `rows` of a store, on the device.
+    """The images at `rows` of a store, for a device.
 
-    On the CPU nothing is copied: `pixels` is the memory map itself. Elsewhere `pixels` holds only the
-    rows of this split.
+    Where they stay in the host's memory nothing is copied: `pixels` is the memory map itself. Else `pixels` holds only
+    the rows of this split.
 
     Args:
         images: uint8 [M, ch, H, W], sorted by class.
@@ -123,16 +163,22 @@ def resident(
         class_offsets: first row of every class in `images` and M, C + 1 numbers.
         mean: per-channel mean in 0..1.
         std: per-channel standard deviation in 0..1.
-        device: where to sample and normalise.
+        device: where images are wanted.
+        room: bytes that they may take there. What is larger stays on the host, from where batches are brought.
     """
     offsets = torch.searchsorted(rows, torch.tensor(class_offsets)).tolist()
-    if device.type == "cpu":
-        return ClassImages(images, rows, offsets, mean, std)
+    if device.type == "cpu" or pixel_bytes(images, len(rows)) > room:
+        return ClassImages(images, rows, offsets, mean, std, device=device)
     pixels = torch.empty((len(rows), *images.shape[1:]), dtype=torch.uint8, device=device)
     for start in range(0, len(rows), CHUNK):
         pixels[start : start + CHUNK] = images.index_select(0, rows[start : start + CHUNK])
     own_rows = torch.arange(len(rows), device=device)
     return ClassImages(pixels, own_rows, offsets, mean, std, _digest(rows))
+
+
+def pixel_bytes(images: Tensor, count: int) -> int:
+    """Bytes of so many of uint8 images [M, ch, H, W]."""
+    return count * math.prod(images.shape[1:])
 
 
 def _digest(rows: Tensor) -> str:

@@ -138,6 +138,6 @@ def _synthetic_features(shell: Shell, images: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _real_features(shell: Shell, data: ClassImages) -> Iterator[tuple[Tensor, Tensor]]:
-    positions = torch.arange(len(data), device=data.labels.device)
+    positions = torch.arange(len(data), device=data.place)
     for part in positions.split(shell.chunk):
         yield shell(data.images(part))[0], data.labels[part]

@@ -59,7 +59,7 @@ def train(
 def accuracy(shell: Shell, data: ClassImages) -> float:
     """Share of `data` that the shell's net classifies rightly, in percent."""
     correct = torch.zeros((), dtype=torch.int64, device=shell.weights.device)
-    positions = torch.arange(len(data), device=shell.weights.device)
+    positions = torch.arange(len(data), device=data.place)
     for part in positions.split(shell.chunk):
         correct += (shell(data.images(part))[1].argmax(1) == data.labels[part]).sum()
     return 100.0 * int(correct) / len(data)

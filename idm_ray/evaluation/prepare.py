@@ -7,24 +7,29 @@ from idm_ray.condensation import condensation_flops, has_real_side, real_flops, 
 from idm_ray.data import Data, load_data
 from idm_ray.evaluation import evaluation_flops
 from idm_ray.runtime.compute import WORK_WORTH_COMPILING, Compute, choose_compute, ready_process
+from idm_ray.runtime.memory import pixel_room
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import Config
 
 
-def prepare(config: Config, progress: Progress | None = None, verify: bool = False) -> tuple[Data, Compute]:
+def prepare(
+    config: Config, progress: Progress | None = None, verify: bool = False, train_at_hand: bool = True
+) -> tuple[Data, Compute]:
     """Load the data and choose device, precision and compilation for a condensation and its evaluations.
 
     Args:
         config: all settings.
         progress: told about the building of an image store.
         verify: check the store's checksum.
+        train_at_hand: whether training images are seen often, see `load_data`.
 
     Raises:
         UserError: the data cannot be read, or the device is not there.
     """
     compute = choose_compute(config.compute)
     ready_process(compute)
-    data = load_data(config.dataset, config.seed, compute.device, progress=progress, verify=verify)
+    room = pixel_room(compute.device, config.sweep.gpus_per_trial)
+    data = load_data(config.dataset, config.seed, compute.device, None, progress, verify, room, train_at_hand)
     work = looks_flops(config, data.shape, data.num_classes)
     if has_real_side(config.condense.method):
         work += condensation_flops(config, data.shape, data.num_classes)

@@ -195,7 +195,7 @@ def _random_images(protocol: Protocol, ipc: int, partition: int, repeat: int) ->
     """float32 [C * ipc * l * l, channels, H, W], sorted by class."""
     data, seed = protocol.data.train, protocol.config.seed
     if partition == 1:
-        picks = stream(seed, "random reference", repeat, device=protocol.compute.device)
+        picks = stream(seed, "random reference", repeat, device=data.place)
         return data.images(data.sample_per_class(ipc, picks))
     own_seed = int(torch.randint(2**62, (), generator=stream(seed, "random mosaics", repeat)))
     return expand(start_images(data, ipc, partition, "mosaic", own_seed), partition)

@@ -83,7 +83,7 @@ class TrialRun:
         on_iteration: Callable[[int], None] = lambda done: None,
     ):
         self._config, self._folder, self._on_iteration = config, folder, on_iteration
-        self._data, self._compute = prepare(config)
+        self._data, self._compute = prepare(config, train_at_hand=shared is None)
         self._shared: SharedRealSide | None = None
         self._turnstile = Turnstile()
         if shared is not None:

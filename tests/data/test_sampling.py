@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from idm_ray.data.sampling import ClassImages, resident
+from idm_ray.data.sampling import ClassImages, split_images
 
 OFFSETS = (0, 5, 7, 17)
 CPU = torch.device("cpu")
@@ -38,7 +38,7 @@ def test_images_are_normalised_per_channel():
 
 def test_a_position_counts_the_images_of_the_split_only():
     rows = torch.tensor([1, 4, 6, 9, 16])
-    images = resident(pixels(), rows, OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU)
+    images = split_images(pixels(), rows, OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU)
     assert images.offsets == (0, 2, 3, 5)
     np.testing.assert_allclose(images.images(torch.tensor([3]))[0] * 255, pixels()[9].float(), atol=1e-4)
 
@@ -83,7 +83,7 @@ def test_a_generator_repeats_its_draws(draw):
 
 
 def test_a_split_without_images_gives_none():
-    images = resident(pixels(), torch.arange(0), OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU)
+    images = split_images(pixels(), torch.arange(0), OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU)
     assert len(images) == 0
     assert images.sample_per_class(4, generator()).shape == (0,)
     assert images.images(torch.arange(0)).shape == (0, 3, 4, 2)
@@ -91,7 +91,7 @@ def test_a_split_without_images_gives_none():
 
 def test_splits_of_equal_size_are_told_apart():
     rows = [torch.tensor(each) for each in ([1, 4, 6], [0, 5, 6], [1, 4, 6])]
-    one, other, again = (resident(pixels(), each, OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU) for each in rows)
+    one, other, again = (split_images(pixels(), each, OFFSETS, (0.0,) * 3, (1.0,) * 3, CPU) for each in rows)
     assert one.identity == again.identity
     part, same, turned = one.of_classes([0, 1]), again.of_classes([0, 1]), one.of_classes([1, 0])
     assert part.identity == same.identity
@@ -99,10 +99,10 @@ def test_splits_of_equal_size_are_told_apart():
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_on_a_gpu_only_the_rows_of_the_split_are_resident():
+def test_on_a_gpu_only_the_rows_of_the_split_are_split_images():
     rows, device = torch.tensor([1, 4, 6, 9, 16]), torch.device("cuda")
-    images = resident(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, device)
-    here = resident(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, CPU)
+    images = split_images(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, device)
+    here = split_images(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, CPU)
     assert images.pixels.shape == (5, 3, 4, 2)
     assert images.identity == here.identity
     positions = images.sample_per_class(2, torch.Generator(device).manual_seed(0))
@@ -118,3 +118,25 @@ def test_some_classes_are_numbered_anew_and_share_the_pixels():
     rows = torch.tensor([*range(7, 17), *range(5)])
     assert torch.equal(part.images(torch.arange(15)), images.images(rows))
     assert part.labels.tolist() == [0] * 10 + [1] * 5
+
+
+def test_classes_of_one_size_are_sampled_by_the_same_keys_as_a_table_of_them():
+    images = ClassImages(pixels(15), torch.arange(15), (0, 5, 10, 15), (0.5,) * 3, (0.2,) * 3)
+    keys = torch.empty(3, 5, dtype=torch.int32).random_(generator=generator())
+    expected = keys.topk(2, dim=1).indices + torch.tensor([[0], [5], [10]])
+    assert torch.equal(images.sample_per_class(2, generator()), expected.flatten())
+
+
+def test_keys_are_drawn_for_the_images_there_are_and_not_for_classes_times_the_largest():
+    counts = [50_000, *[2] * 2_000]
+    offsets = [0, *np.cumsum(counts).tolist()]
+    images = ClassImages(
+        torch.zeros(1, 1, 1, 1, dtype=torch.uint8),
+        torch.zeros(offsets[-1], dtype=torch.int64),
+        offsets,
+        [0.5],
+        [1.0],
+    )
+    positions = images.sample_per_class(3, generator())
+    assert images.labels[positions].bincount().tolist() == [min(3, count) for count in counts]
+    assert sum(members.numel() for members in images._orders[3].members) == len(images)

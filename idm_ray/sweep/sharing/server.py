@@ -14,7 +14,7 @@ from idm_ray.condensation import RealSide, real_side
 from idm_ray.data import load_data
 from idm_ray.evaluation.prepare import real_compute
 from idm_ray.runtime.compute import choose_compute, ready_process
-from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes
+from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes, pixel_room
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
@@ -50,7 +50,8 @@ class RealServer:
         self._config = Config.model_validate(raw)
         compute = choose_compute(self._config.compute)
         ready_process(compute)
-        self._data = load_data(self._config.dataset, self._config.seed, compute.device)
+        room = pixel_room(compute.device, gpu_share)
+        self._data = load_data(self._config.dataset, self._config.seed, compute.device, room=room)
         self._compute = real_compute(self._config, self._data)
         self._folder = Path(folder)
         self._snapshots = Snapshots(self._folder, fingerprint)
