@@ -3,6 +3,7 @@
 import csv
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -45,27 +46,28 @@ def find_imagenet(dataset: DatasetConfig, cache: Path, progress: Progress | None
     named = "ImageNet" if dataset.subset is None else f"ImageNet ({Path(dataset.subset).name})"
     if parquet_folder(dataset.root):
         return _find_parquet(dataset.root, ids, size, named)
-    base = next((place for level in LEVELS if (place := dataset.root / level / "train").is_dir()), None)
+    base = next((place for level in LEVELS if ((place := dataset.root / level) / "train").is_dir()), None)
     if base is None:
         raise UserError(
             "dataset.root of imagenet must hold train/<wnid> and val, Kaggle's ILSVRC/Data/CLS-LOC, or "
             f"data/train-*.parquet; {dataset.root} does not; set dataset.root=FOLDER"
         )
-    base = base.parent
     index = {wnid: label for label, wnid in enumerate(ids)}
     _check_folders(base / "train", ids)
     listings = [list_classes(base / "train", index), _list_val(dataset.root, base, index)]
-    return found_files(base, listings, class_words(ids), size, named, ids)
+    found = found_files(base, listings, ids, size, named, ids)
+    # Names take a second to load and are in the store once it is built.
+    return replace(found, read=lambda: replace(found.read(), class_names=class_words(ids)))
 
 
 def _check_folders(folder: Path, ids: Sequence[str]) -> None:
-    held = class_folders(folder)
-    refuse_missing(sorted(set(ids) - set(held), key=ids.index), len(ids), str(folder), held)
+    held = dict.fromkeys(class_folders(folder))
+    refuse_missing([wnid for wnid in ids if wnid not in held], len(ids), str(folder), list(held))
 
 
 def _list_val(root: Path, base: Path, index: Mapping[str, int]) -> Listing:
     val, ids = base / "val", list(index)
-    if set(class_folders(val)) & set(index):
+    if any((val / wnid).is_dir() for wnid in ids):
         _check_folders(val, ids)
         return list_classes(val, index)
     truth = _kaggle_truth(root, base) or _devkit_truth(root, base)

@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -229,6 +230,13 @@ def test_the_order_of_a_list_is_that_of_the_labels_and_makes_a_store_of_its_own(
 def test_some_classes_keep_their_ids(tmp_path, images, load):
     data = load(plain(tmp_path / "imagenet", images)).of_classes([2, 0])
     assert (data.class_ids, data.class_names) == ((OURS[2], OURS[0]), ("crane", "Old English sheepdog"))
+
+
+def test_a_known_store_is_opened_without_loading_names(tmp_path, images, load, monkeypatch):
+    root = plain(tmp_path / "imagenet", images)
+    names = load(root).class_names
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    assert load(root).class_names == names
 
 
 def test_an_outline_is_that_of_the_subset(tmp_path, images, subset, cache):
