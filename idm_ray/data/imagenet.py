@@ -82,7 +82,7 @@ def _list_val(root: Path, base: Path, index: Mapping[str, int]) -> Listing:
 
 
 def _places(root: Path, base: Path) -> list[Path]:
-    above = [base.parents[2]] if base.name == "CLS-LOC" else []  # the top of Kaggle's tree
+    above = base.parents[2:3] if base.name == "CLS-LOC" else ()  # the top of Kaggle's tree
     return list(dict.fromkeys([root, base, root.parent, *above]))
 
 
@@ -111,7 +111,7 @@ def _devkit_truth(root: Path, base: Path) -> dict[str, str] | None:
         return None
     ids = _devkit_ids(path.with_name(META))
     truth = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split(), start=1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split(), start=1):
         if line not in ids:
             raise UserError(f"{path} must hold a number of {META} a line; line {number} has {line!r}")
         truth[f"ILSVRC2012_val_{number:08d}"] = ids[line]
@@ -120,11 +120,12 @@ def _devkit_truth(root: Path, base: Path) -> dict[str, str] | None:
 
 def _devkit_ids(path: Path) -> dict[str, str]:
     from scipy.io import loadmat  # takes a second to load
+    from scipy.io.matlab import MatReadError
 
     try:
         synsets = np.atleast_1d(loadmat(path, squeeze_me=True)["synsets"])
         return {str(int(row["ILSVRC2012_ID"])): str(row["WNID"]) for row in synsets}
-    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, IndexError, NotImplementedError, MatReadError) as error:
         raise UserError(
             f"{TRUTH} needs {path}, which says which class a number is ({error}); fetch the development kit again"
         ) from None

@@ -332,6 +332,7 @@ def test_a_bad_solution_is_told_in_a_line(tmp_path, images, load, lines, message
     [
         ("meta.mat", None, r"needs .*meta.mat, which says which class a number is"),
         ("meta.mat", "nothing at all, and that for more than 128 bytes" * 4, r"needs .*meta.mat, which says"),
+        ("meta.mat", "", r"needs .*meta.mat, which says which class a number is"),
         ("ILSVRC2012_validation_ground_truth.txt", "7\n", r"a number of meta.mat a line; line 1 has '7'"),
         (
             "ILSVRC2012_validation_ground_truth.txt",
