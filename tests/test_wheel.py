@@ -70,6 +70,8 @@ def test_wheel_and_sdist_hold_what_they_should(built):
         assert f"idm_ray/{file}" in names
     configs = {file.relative_to(ROOT).as_posix() for file in (ROOT / "tune_configs").rglob("*.*")}
     assert {f"idm_ray/{file}" for file in configs} <= names
+    lists = {file.relative_to(ROOT).as_posix() for file in (ROOT / "idm_ray/data/classlists").iterdir()}
+    assert "idm_ray/data/classlists/imagenette.txt" in lists <= names
     assert not [name for name in names if name.startswith(("tests", "scripts"))]
     with tarfile.open(sdist) as archive:
         inside = {name.partition("/")[2] for name in archive.getnames()}

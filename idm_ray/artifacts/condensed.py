@@ -44,6 +44,7 @@ class CondensedSet:
         config: settings that made it, as plain data.
         checksum: of the data set it was condensed from.
         iteration: steps that S has taken.
+        class_ids: WordNet id of each label; empty where the data set has none.
     """
 
     images: Tensor
@@ -54,6 +55,7 @@ class CondensedSet:
     config: dict[str, Any]
     checksum: str
     iteration: int
+    class_ids: tuple[str, ...] = ()
 
     @property
     def settings(self) -> Config:
@@ -83,6 +85,7 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
         config.to_raw(),
         data.checksum,
         iteration,
+        data.class_ids,
     )
 
 
@@ -113,6 +116,7 @@ def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
             "format": FORMAT,
             "shape": list(condensed.images.shape),
             "class_names": list(condensed.class_names),
+            "class_ids": list(condensed.class_ids),
             "mean": list(condensed.mean),
             "std": list(condensed.std),
             "iteration": condensed.iteration,
@@ -149,6 +153,7 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         manifest.config,
         manifest.checksum,
         manifest.iteration,
+        manifest.class_ids,
     )
     if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
         raise UserError(

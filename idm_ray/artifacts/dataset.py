@@ -36,6 +36,7 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
     Attributes:
         labels: int64 [N].
         class_names, classes: of each label, as a tuple and, as torchvision has it, as a list.
+        class_ids: WordNet id of each label; empty where the data set has none.
         mean, std: per channel, in 0..1; pixel = normalised value * std + mean.
         ipc: images per class that are stored.
         partition: l; 1 without `expand`.
@@ -64,6 +65,7 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
         self._transform = transform
         self.labels = condensed.labels
         self.class_names, self.classes = condensed.class_names, list(condensed.class_names)
+        self.class_ids = condensed.class_ids
         self.mean, self.std = condensed.mean, condensed.std
         self.ipc = settings.condense.ipc
         self.partition = settings.condense.partition if expand else 1

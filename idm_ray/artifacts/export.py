@@ -58,7 +58,12 @@ def write_image_folder(condensed: CondensedSet, out: Path) -> None:
             (draft / folder).mkdir()
             for number, row in enumerate(np.flatnonzero(condensed.labels.numpy() == label)):
                 (draft / folder / f"{number:05d}.png").write_bytes(png_bytes(pixels[row]))
-        facts = {"class_names": condensed.class_names, "mean": condensed.mean, "std": condensed.std}
+        facts = {
+            "class_names": condensed.class_names,
+            "class_ids": condensed.class_ids,
+            "mean": condensed.mean,
+            "std": condensed.std,
+        }
         (draft / "set.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 

@@ -22,6 +22,7 @@ class Manifest:
         checksum: of the data set it was condensed from.
         config: settings that made it, as plain data.
         sha256: of the files, by name.
+        class_ids: WordNet id of each label; empty where the data set has none.
     """
 
     shape: list[int]
@@ -32,6 +33,7 @@ class Manifest:
     checksum: str
     config: dict[str, Any]
     sha256: dict[str, str]
+    class_ids: tuple[str, ...] = ()
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -52,6 +54,7 @@ def read_manifest(folder: Path) -> Manifest:
             raw["data_checksum"],
             raw["config"],
             raw["sha256"],
+            tuple(raw.get("class_ids", ())),
         )
     except OSError as error:
         near = [*folder.glob(f"condensed/{MANIFEST}"), *folder.parent.glob(MANIFEST)]

@@ -34,22 +34,22 @@ def find_folder(dataset: DatasetConfig, cache: Path, progress: Progress | None) 
     root, size = dataset.root, dataset.image_size
     if size is None:
         raise UserError("dataset.image_size is needed by the source folder; got null; set it, such as 64")
-    names = _class_folders(root / "train")
-    test = next((root / name for name in TEST_NAMES if _class_folders(root / name)), None)
+    names = class_folders(root / "train")
+    test = next((root / name for name in TEST_NAMES if class_folders(root / name)), None)
     if not names or test is None:
         missing = "train" if not names else " or ".join(TEST_NAMES)
         raise UserError(
             f"dataset.root of folder must hold {missing} with a folder per class; {root} does not; "
-            f"set dataset.root={root.parent if _class_folders(root.parent / 'train') else 'FOLDER'}"
+            f"set dataset.root={root.parent if class_folders(root.parent / 'train') else 'FOLDER'}"
         )
-    unknown = sorted(set(_class_folders(test)) - set(names))
+    unknown = sorted(set(class_folders(test)) - set(names))
     if unknown:
         raise UserError(
             f"every class of {test} must be in {root / 'train'}; {unknown[0]} is not; rename or remove it"
         )
     index = {name: label for label, name in enumerate(names)}
-    listings = [_list_classes(root / "train", index), _list_classes(test, index)]
-    return _found(root, listings, tuple(names), size, "images in class folders")
+    listings = [list_classes(root / "train", index), list_classes(test, index)]
+    return found_files(root, listings, tuple(names), size, "images in class folders")
 
 
 def find_tiny_imagenet(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
@@ -73,20 +73,31 @@ def find_tiny_imagenet(dataset: DatasetConfig, cache: Path, progress: Progress |
             f"every class of wnids.txt needs a folder; {root / 'train' / missing[0] / 'images'} is missing; "
             "unpack the set again"
         )
-    train = _list_classes(root / "train", index)
+    train = list_classes(root / "train", index)
     names = tuple(words.get(wnid, wnid).split(",")[0] for wnid in wnids)
-    return _found(root, [train, _list_annotated(root / "val", index)], names, TINY_SIZE, "Tiny ImageNet")
+    test = _list_annotated(root / "val", index)
+    return found_files(root, [train, test], names, TINY_SIZE, "Tiny ImageNet", tuple(wnids))
 
 
-def _class_folders(folder: Path) -> list[str]:
+def class_folders(folder: Path) -> list[str]:
+    """Names of the folders in a folder, sorted, without hidden ones; none where it does not exist."""
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _list_classes(folder: Path, index: Mapping[str, int]) -> Listing:
+def list_classes(folder: Path, index: Mapping[str, int]) -> Listing:
+    """The images in the folders of some classes; other folders are not looked into.
+
+    Args:
+        folder: holds a folder per class.
+        index: label of each class.
+
+    Raises:
+        UserError: the folder of a class holds no image.
+    """
     listing: Listing = []
-    for name in filter(index.__contains__, _class_folders(folder)):
+    for name in filter(index.__contains__, class_folders(folder)):
         paths = sorted(path for path in (folder / name).rglob("*") if _is_image(path))
         if not paths:
             raise UserError(
@@ -122,9 +133,27 @@ def _read_lines(path: Path) -> list[str]:
         ) from None
 
 
-def _found(
-    root: Path, listings: Sequence[Listing], class_names: tuple[str, ...], size: int, description: str
+def found_files(
+    root: Path,
+    listings: Sequence[Listing],
+    class_names: tuple[str, ...],
+    size: int,
+    description: str,
+    class_ids: tuple[str, ...] = (),
 ) -> Found:
+    """A data set of listed image files, which become RGB squares.
+
+    Args:
+        root: all of them lie below it.
+        listings: of training and test.
+        class_names: of each label.
+        size: side in pixels.
+        description: what the images are.
+        class_ids: WordNet id of each label; empty where there are none.
+
+    Raises:
+        UserError: a file is not there.
+    """
     digest = hashlib.sha256(repr(class_names).encode())
     for path, label in (entry for listing in listings for entry in listing):
         try:
@@ -138,15 +167,16 @@ def _found(
     def split(listing: Listing) -> RawSplit:
         labels = np.array([label for _, label in listing], dtype=np.int64)
         items = [Encoded(str(path), path) for path, _ in listing]
-        return RawSplit(labels, lambda: decode_blocks(items, partial(_decode, size=size)))
+        return RawSplit(labels, lambda: decode_blocks(items, partial(decode_square, size=size)))
 
     def read() -> RawImages:
         return RawImages((3, size, size), class_names, split(listings[0]), split(listings[1]))
 
-    return Found(digest.hexdigest(), description, read)
+    return Found(digest.hexdigest(), description, read, class_ids=class_ids)
 
 
-def _decode(item: Encoded, size: int) -> Pixels:
+def decode_square(item: Encoded, size: int) -> Pixels:
+    """An image as RGB [3, size, size], see `fit_square`. Raises UserError as `load_image`."""
     return to_pixels(fit_square(load_image(item, "RGB"), size))
 
 

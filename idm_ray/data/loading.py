@@ -46,6 +46,8 @@ class Data:
     """Hex digest of all images and labels."""
     source: str
     """What the images are, and the folder where that was given."""
+    class_ids: tuple[str, ...] = ()
+    """WordNet id of each label; empty where the source has none."""
 
     @property
     def num_classes(self) -> int:
@@ -70,6 +72,7 @@ class Data:
             validation=self.validation.of_classes(classes),
             test=self.test.of_classes(classes),
             class_names=tuple(self.class_names[label] for label in classes),
+            class_ids=tuple(self.class_ids[label] for label in classes) if self.class_ids else (),
             checksum=hashlib.sha256(repr((self.checksum, tuple(classes))).encode()).hexdigest(),
         )
 
@@ -102,7 +105,7 @@ def load_data(
     """
     cache = cache or default_cache()
     found = find_images(dataset, cache, progress)
-    store = cached_store(cache, dataset.name, found, dataset.image_size, progress, verify)
+    store = cached_store(cache, dataset.name, found, dataset.side, progress, verify)
     counts = tuple(after - before for before, after in pairwise(store.train.offsets))
     check_classes(store.class_names, counts, store.test.offsets[-1])
     train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed, store.class_names)
@@ -127,6 +130,7 @@ def load_data(
         shape=store.shape,
         checksum=store.checksum,
         source=store.description if dataset.root is None else f"{store.description} in {dataset.root}",
+        class_ids=found.class_ids,
     )
 
 

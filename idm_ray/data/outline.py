@@ -92,7 +92,7 @@ def outline_data(
     """
     cache = cache or default_cache()
     found = find_images(dataset, cache, progress)
-    store = known_store(cache, dataset.name, found, dataset.image_size)
+    store = known_store(cache, dataset.name, found, dataset.side)
     if store is not None:
         counts = [tuple(map(int, np.diff(split.offsets))) for split in (store.train, store.test)]
         return _outline(store.shape, store.class_names, counts[0], counts[1], dataset.validation), ""

@@ -1,7 +1,7 @@
 """Images in Parquet files, laid out as on the Hugging Face hub."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -31,18 +31,38 @@ def find_parquet(dataset: DatasetConfig, cache: Path, progress: Progress | None)
         UserError: a split has no files, or a file lacks the columns `image` and `label`.
     """
     assert dataset.root is not None
-    root = dataset.root
-    folder = root if any(root.glob("train-*.parquet")) else root / "data"
-    train = sorted(folder.glob("train-*.parquet"))
-    test = next((f for name in TEST_NAMES if (f := sorted(folder.glob(f"{name}-*.parquet")))), [])
-    for files, pattern in ((train, "train-*.parquet"), (test, "test-*.parquet or validation-*.parquet")):
-        if not files:
-            raise UserError(f"dataset.root of parquet must hold {pattern}; {root} holds {_listing(root)}")
-    for path in (*train, *test):
-        _check_columns(path)
+    train, test = split_files(dataset.root, "parquet", TEST_NAMES)
     digest = content_digest([*train, *test], cache, progress)
     description = f"parquet files {', '.join(path.name for path in (*train, *test))}"
     return Found(digest, description, lambda: _read(train, test))
+
+
+def split_files(root: Path, source: str, test_names: Sequence[str]) -> tuple[list[Path], list[Path]]:
+    """The files of training and test, in the root or in its folder ``data``, sorted by name.
+
+    Args:
+        root: the folder that was given.
+        source: its name, for messages.
+        test_names: what files of the test split may begin with; the first that there are is it.
+
+    Raises:
+        UserError: a split has no files, or a file lacks the columns `image` and `label`.
+    """
+    folder = parquet_folder(root) or root
+    train = sorted(folder.glob("train-*.parquet"))
+    test = next((f for name in test_names if (f := sorted(folder.glob(f"{name}-*.parquet")))), [])
+    wanted = " or ".join(f"{name}-*.parquet" for name in test_names[:2])
+    for files, pattern in ((train, "train-*.parquet"), (test, wanted)):
+        if not files:
+            raise UserError(f"dataset.root of {source} must hold {pattern}; {root} holds {_listing(root)}")
+    for path in (*train, *test):
+        _check_columns(path)
+    return train, test
+
+
+def parquet_folder(root: Path) -> Path | None:
+    """The root or its folder ``data``, whichever has ``train-*.parquet``; None where neither has."""
+    return next((folder for folder in (root, root / "data") if any(folder.glob("train-*.parquet"))), None)
 
 
 def _listing(folder: Path) -> str:
@@ -73,24 +93,28 @@ def _check_columns(path: Path) -> None:
 
 
 def _read(train: Sequence[Path], test: Sequence[Path]) -> RawImages:
-    train_labels, test_labels = ([_read_labels(path) for path in files] for files in (train, test))
+    train_labels, test_labels = ([read_labels(path) for path in files] for files in (train, test))
     if not sum(map(len, train_labels)) or not sum(map(len, test_labels)):
         raise UserError(f"{train[0].parent} must hold training and test images; one of them has no rows")
     highest = max(int(labels.max(initial=0)) for labels in (*train_labels, *test_labels))
-    names = _class_names(train[0]) or tuple(str(label) for label in range(highest + 1))
+    names = schema_names(train[0]) or tuple(str(label) for label in range(highest + 1))
     for path, labels in zip((*train, *test), (*train_labels, *test_labels), strict=True):
         _check_labels(path, labels, len(names))
-    first = next(_encoded(train))
+    train_rows, test_rows = (
+        [(path, np.arange(len(labels))) for path, labels in zip(files, known, strict=True)]
+        for files, known in ((train, train_labels), (test, test_labels))
+    )
+    first = next(encoded(train_rows))
     # A colour set may open with a grey image, a grey set never holds a colour one.
-    grey = all(map(is_grey, _encoded((*train, *test))))
+    grey = all(map(is_grey, encoded((*train_rows, *test_rows))))
     mode = "L" if grey else "RGB"
     channels, height, width = to_pixels(load_image(first, mode)).shape
     decode = partial(_decode, mode=mode, shape=(channels, height, width))
     return RawImages(
         (channels, height, width),
         names,
-        RawSplit(np.concatenate(train_labels), lambda: decode_blocks(_encoded(train), decode)),
-        RawSplit(np.concatenate(test_labels), lambda: decode_blocks(_encoded(test), decode)),
+        RawSplit(np.concatenate(train_labels), lambda: decode_blocks(encoded(train_rows), decode)),
+        RawSplit(np.concatenate(test_labels), lambda: decode_blocks(encoded(test_rows), decode)),
     )
 
 
@@ -104,7 +128,12 @@ def _decode(item: Encoded, mode: str, shape: Shape) -> Pixels:
     return pixels
 
 
-def _read_labels(path: Path) -> NDArray[np.int64]:
+def read_labels(path: Path) -> NDArray[np.int64]:
+    """Label of every row of a file, -1 where there is none.
+
+    Raises:
+        UserError: they cannot be read.
+    """
     try:
         column = pq.ParquetFile(path).read(columns=["label"]).column("label")
     except (OSError, pa.ArrowException) as error:
@@ -120,8 +149,8 @@ def _check_labels(path: Path, labels: NDArray[np.int64], classes: int) -> None:
         raise UserError(f"labels must be in 0..{classes - 1}; row {row} of {path} has {value}; correct it")
 
 
-def _class_names(path: Path) -> tuple[str, ...] | None:
-    """Names that the schema tells, or None."""
+def schema_names(path: Path) -> tuple[str, ...] | None:
+    """Names of the labels that the schema of a file tells, or None."""
     metadata = _opened(path).schema_arrow.metadata or {}
     try:
         names = json.loads(metadata[b"huggingface"])["info"]["features"]["label"]["names"]
@@ -130,19 +159,39 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) and names else None
 
 
-def _encoded(files: Sequence[Path]) -> Iterator[Encoded]:
-    for path in files:
-        row = 0
+def encoded(rows: Iterable[tuple[Path, NDArray[np.int64]]]) -> Iterator[Encoded]:
+    """The images of some rows of files, in their order; row groups that have none of them are not read.
+
+    Args:
+        rows: files, and ascending numbers of rows of each.
+
+    Raises:
+        UserError: a file cannot be read, or a row has no image.
+    """
+    for path, wanted in rows:
         with _opened(path) as file:
-            for batch in _batches(file, path):
-                for data in pc.struct_field(batch.column("image"), "bytes"):
-                    yield _item(data.as_py(), row, path)
-                    row += 1
+            start = 0
+            for group in range(file.num_row_groups):
+                end = start + file.metadata.row_group(group).num_rows
+                if np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
+                    yield from _of_group(file, path, group, start, wanted)
+                start = end
 
 
-def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+def _of_group(
+    file: pq.ParquetFile, path: Path, group: int, start: int, wanted: NDArray[np.int64]
+) -> Iterator[Encoded]:
+    for batch in _batches(file, path, group):
+        end = start + len(batch)
+        images = pc.struct_field(batch.column("image"), "bytes")
+        for row in wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, end)].tolist():
+            yield _item(images[row - start].as_py(), row, path)
+        start = end
+
+
+def _batches(file: pq.ParquetFile, path: Path, group: int) -> Iterator[pa.RecordBatch]:
     try:
-        yield from file.iter_batches(batch_size=ROWS, columns=["image"])
+        yield from file.iter_batches(batch_size=ROWS, row_groups=[group], columns=["image"])
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"the images of {path} cannot be read ({error}); fetch it again") from None
 

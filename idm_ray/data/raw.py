@@ -47,6 +47,8 @@ class Found:
     """Reads them; downloads them first where that is due. Raises UserError."""
     download: str = ""
     """What `read` would download; empty when all is here."""
+    class_ids: tuple[str, ...] = ()
+    """WordNet id of every class in label order; empty where the source has none."""
 
 
 def array_split(images: Pixels, labels: NDArray[np.int64]) -> RawSplit:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idm_ray.data.folders import find_folder, find_tiny_imagenet
+from idm_ray.data.imagenet import find_imagenet
 from idm_ray.data.packaged import find_digits, find_torchvision, find_ubyte
 from idm_ray.data.parquet import find_parquet
 from idm_ray.data.raw import Found
@@ -26,7 +27,11 @@ class Source:
     """Published per-channel mean in 0..1; None computes it on the training split."""
     std: tuple[float, ...] | None = None
     """Published per-channel standard deviation in 0..1, like `mean`."""
+    resized: bool = False
+    """Whether it takes `dataset.image_size`."""
 
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 SOURCES: dict[str, Source] = {
     "digits": Source(find_digits, False),
@@ -36,8 +41,9 @@ SOURCES: dict[str, Source] = {
     "cifar10": Source(find_torchvision, None, (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "cifar100": Source(find_torchvision, None, (0.5071, 0.4866, 0.4409), (0.2673, 0.2564, 0.2762)),
     "parquet": Source(find_parquet, True),
-    "folder": Source(find_folder, True),
-    "tiny_imagenet": Source(find_tiny_imagenet, True, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    "folder": Source(find_folder, True, resized=True),
+    "tiny_imagenet": Source(find_tiny_imagenet, True, *IMAGENET),
+    "imagenet": Source(find_imagenet, True, *IMAGENET, resized=True),
 }
 
 
@@ -58,9 +64,10 @@ def find_images(dataset: DatasetConfig, cache: Path, progress: Progress | None =
     if source.root is False and root is not None:
         raise UserError(f"dataset.root must be null for {dataset.name}, which reads no files; got {root}")
     check_root(root)
-    if dataset.image_size is not None and dataset.name != "folder":
+    if dataset.image_size is not None and not source.resized:
+        resized = " and ".join(name for name, each in SOURCES.items() if each.resized)
         raise UserError(
-            f"dataset.image_size is for the source folder, {dataset.name} has its own size; "
+            f"dataset.image_size is for the sources {resized}, {dataset.name} has its own size; "
             f"got {dataset.image_size}; set dataset.image_size=null"
         )
     try:

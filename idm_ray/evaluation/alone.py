@@ -1,6 +1,7 @@
 """Condensing and evaluating from settings and folders alone: what `import idm_ray` gives."""
 
 from collections.abc import Iterator
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -15,6 +16,9 @@ from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.protocol import Evaluation, evaluate, full_protocol
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.sections import Config, Raw
+
+SHOWN = 3
+"""Classes that a line names."""
 
 
 class Run:
@@ -94,10 +98,25 @@ def as_these_data(condensed: CondensedSet, data: Data, name: str) -> Tensor:
         name: of the set, for messages.
 
     Raises:
-        UserError: they are of another shape or have other classes.
+        UserError: they are of another shape, or have other classes or these in another order.
     """
-    if data.shape != tuple(condensed.images.shape[1:]) or data.class_names != condensed.class_names:
-        raise UserError(f"{name} does not fit {data.name}: its shape or class names differ")
+    shapes = ["x".join(map(str, shape)) for shape in (condensed.images.shape[1:], data.shape)]
+    if shapes[0] != shapes[1]:
+        raise UserError(
+            f"{name} does not fit {data.name}: its images are {shapes[0]}, those of the data {shapes[1]}"
+        )
+    ids = bool(condensed.class_ids and data.class_ids)
+    both = zip_longest(_classes(condensed, ids), _classes(data, ids), fillvalue="nothing")
+    differ = [
+        f"{label} is {own} in the set and {other} in the data"
+        for label, (own, other) in enumerate(both)
+        if own != other
+    ]
+    if differ:
+        raise UserError(
+            f"{name} does not fit {data.name}: labels must mean the same classes, {len(differ)} differ: "
+            f"{', '.join(differ[:SHOWN])}{', ...' * (len(differ) > SHOWN)}"
+        )
     if (condensed.mean, condensed.std) == (data.mean, data.std):
         return condensed.images
     before, after = (
@@ -105,3 +124,9 @@ def as_these_data(condensed: CondensedSet, data: Data, name: str) -> Tensor:
         for constants in ((condensed.mean, condensed.std), (data.mean, data.std))
     )
     return (condensed.images * before[1] + before[0] - after[0]) / after[1]
+
+
+def _classes(of: CondensedSet | Data, ids: bool) -> list[str]:
+    if not ids:
+        return list(of.class_names)
+    return [f"{name} ({wnid})" for name, wnid in zip(of.class_names, of.class_ids, strict=False)]

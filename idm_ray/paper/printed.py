@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from idm_ray.paper.experiments import Experiment
 from idm_ray.paper.result import Key
-from idm_ray.settings.published import Published, published, table1
+from idm_ray.settings.published import Published, column, place_of, published
 from idm_ray.settings.sections import Config
 
 OTHERS: dict[tuple[str, str, int], dict[Key, str]] = {
@@ -60,8 +60,11 @@ def published_for(experiment: Experiment, dataset: str, ipc: int, config: Config
         dataset: as `--dataset` names it.
         ipc: images per class.
         config: what the authors ran on the data set: where a setting is varied, table 1 has the figure at theirs.
+            Figures of other classes or another size than its own do not belong.
     """
-    of_methods = table1(dataset, ipc)
+    if config.dataset.name == "imagenet" and place_of(config.dataset) != dataset:
+        return {}  # the command line has named other classes, or another size
+    of_methods = column(dataset, ipc)
     if experiment.name == "table1":
         return {(row, ""): figure for row, figure in of_methods.items()}
     if experiment.name in ("fig5", "fig6", "fig7"):

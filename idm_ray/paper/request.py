@@ -98,9 +98,10 @@ class Request:
         return {name: self._config(name, settings) for name, settings in variants.items()}
 
     def authors_config(self) -> Config:
-        """What the authors ran on this data set."""
+        """What the authors ran on this data set, with the images that the command line names."""
         file = dataset_file(*self.place)
-        return build_config((file.name, read_yaml(file)))
+        images = {key: value for key, value in self.command_line.items() if key == "dataset"}
+        return build_config((file.name, read_yaml(file)), ("command line", images))
 
     def _config(self, variant: str, settings: Raw) -> Config:
         layers = [*self._file_layers(), (f"variant {variant}", settings)]
@@ -145,14 +146,15 @@ def dataset_file(dataset: str, ipc: int) -> Path:
     Raises:
         UserError: there is none.
     """
-    authors = CONFIGS / "authors"
-    by_ipc = {int(file.stem.rpartition("_ipc")[2]): file for file in authors.glob(f"{dataset}_ipc*.yaml")}
-    if by_ipc:
-        return by_ipc[min(by_ipc, key=lambda known: (abs(known - ipc), known))]
     if dataset not in dataset_names():
         raise UserError(f"--dataset must be one of {', '.join(dataset_names())}; got {dataset!r}")
-    own = authors / f"{dataset}.yaml"
-    return own if own.exists() else CONFIGS / f"{dataset}.yaml"
+    for folder in (CONFIGS / "authors", CONFIGS):
+        by_ipc = {int(file.stem.rpartition("_ipc")[2]): file for file in folder.glob(f"{dataset}_ipc*.yaml")}
+        if by_ipc:
+            return by_ipc[min(by_ipc, key=lambda known: (abs(known - ipc), known))]
+        if (own := folder / f"{dataset}.yaml").exists():
+            return own
+    raise AssertionError(f"{dataset} is named after a config")
 
 
 def dataset_names() -> list[str]:
@@ -160,7 +162,7 @@ def dataset_names() -> list[str]:
     named = {
         file.stem.partition("_ipc")[0]: read_yaml(file)["dataset"]["name"] for file in CONFIGS.glob("*.yaml")
     }
-    return sorted(name for name, source in named.items() if source in (name, "folder"))
+    return sorted(name for name, source in named.items() if source in (name, "folder", "imagenet"))
 
 
 def _without_own_data(raw: Raw) -> Raw:

@@ -1,7 +1,9 @@
-"""The paper's table 1: what each method is worth by data set and images per class."""
+"""What each method is worth by data set and images per class: the paper's table 1, and others' at 128 pixels."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from idm_ray.settings.sections import DatasetConfig
 
 WHOLE = "Whole dataset"
 METHODS: dict[str, str] = {
@@ -20,7 +22,7 @@ METHODS: dict[str, str] = {
 
 @dataclass(frozen=True)
 class Published:
-    """A figure that the paper prints, in percent; it gives no deviation for some."""
+    """A figure as printed, in percent; some have no deviation."""
 
     mean: float
     std: float | None = None
@@ -91,12 +93,78 @@ TABLE1: dict[str, dict[str, str]] = {
 """For 1, 10 and 50 images per class. Figures without a deviation are from later surveys, not from the paper."""
 
 
-def table1(dataset: str, ipc: int) -> Mapping[str, Published]:
-    """The column of a data set and a number of images per class, by row; empty where the paper has none."""
+HIGH_RESOLUTION: dict[str, dict[str, str]] = {
+    "imagenette": {
+        "Random": "23.5+-4.8 47.7+-2.4 -",
+        "DM": "32.8+-0.5 58.1+-0.3 -",
+        "DataDAM": "34.7+-0.9 59.4+-0.4 -",
+        "MTT": "47.7+-0.9 63.0+-1.3 -",
+        "RDED": "33.8+-0.8 63.2+-0.7 -",
+        "NCFM": "53.4+-1.6 77.6+-1.0 -",
+        "DANCE": "57.2+-0.5 80.2+-0.7 -",
+        WHOLE: "87.4+-1.0 87.4+-1.0 87.4+-1.0",
+    },
+    "imagewoof": {
+        "Random": "14.2+-0.9 27.0+-1.9 -",
+        "DM": "21.1+-1.2 31.4+-0.5 -",
+        "DataDAM": "24.2+-0.5 34.4+-0.4 -",
+        "MTT": "28.6+-0.8 35.8+-1.8 -",
+        "RDED": "18.5+-0.9 40.6+-2.0 -",
+        "NCFM": "27.2+-1.1 48.4+-1.3 -",
+        "DANCE": "30.6+-0.3 57.8+-1.1 -",
+        WHOLE: "67.0+-1.3 67.0+-1.3 67.0+-1.3",
+    },
+    "imagemeow": {
+        "Random": "13.8+-0.6 29.0+-1.1 -",
+        "MTT": "30.7+-1.6 40.4+-2.2 -",
+        "NCFM": "34.6+-0.7 58.2+-1.2 -",
+        "DANCE": "39.4+-0.8 60.4+-1.1 -",
+        WHOLE: "66.7+-1.1 66.7+-1.1 66.7+-1.1",
+    },
+    "imagesquawk": {
+        "Random": "21.8+-0.5 40.2+-0.4 -",
+        "DM": "31.2+-0.7 50.4+-1.2 -",
+        "DataDAM": "36.4+-0.8 55.4+-0.9 -",
+        "MTT": "39.4+-1.5 52.3+-1.0 -",
+        "NCFM": "41.6+-1.2 72.8+-0.9 -",
+        "DANCE": "52.0+-0.5 77.2+-0.3 -",
+        WHOLE: "87.5+-0.3 87.5+-0.3 87.5+-0.3",
+    },
+    "imagefruit": {"MTT": "26.6+-0.8 40.3+-1.3 -", WHOLE: "63.9+-2.0 63.9+-2.0 63.9+-2.0"},
+    "imagefruit-ncfm": {"NCFM": "29.2+-0.7 44.8+-1.5 -", "DANCE": "30.6+-0.8 52.8+-0.7 -"},
+    "imageyellow": {"MTT": "45.2+-0.8 60.0+-1.5 -", WHOLE: "84.4+-0.6 84.4+-0.6 84.4+-0.6"},
+    "imageyellow-ncfm": {"NCFM": "46.6+-1.5 74.2+-1.4 -", "DANCE": "51.8+-1.1 78.8+-0.7 -"},
+}
+"""Ten classes of ImageNet at 128 pixels, ConvNet-5, by the list of classes: table 2 of NCFM (CVPR 2025), and DANCE
+(IJCAI 2024) for its own row and DataDAM's. Random images are left out where it is not told of which list they are."""
+
+PLACES: dict[tuple[str | None, int | None], str] = {
+    ("imagenet100-idm", 224): "imagenet_subset",
+    **{(subset, 128): subset for subset in HIGH_RESOLUTION},
+}
+"""The names of ImageNet's subsets in the tables, by the list of classes and the side in pixels."""
+
+
+def place_of(dataset: DatasetConfig) -> str:
+    """The name of these images in the tables. Of ImageNet it is that of the list and size: figures of another do not
+    compare, and it is empty where there are none."""
+    return PLACES.get((dataset.subset, dataset.side), "") if dataset.name == "imagenet" else dataset.name
+
+
+def source_of(place: str) -> str:
+    """Where the figures of a place were printed, in words."""
+    if place in HIGH_RESOLUTION:
+        return "table 2 of NCFM and the paper of DANCE (ConvNet-5, 128 pixels; both report their best look at test)"
+    return "table 1 of the paper and the surveys it cites"
+
+
+def column(place: str, ipc: int) -> Mapping[str, Published]:
+    """The figures of a place and a number of images per class, by row; empty where there are none."""
     if ipc not in IPC:
         return {}
-    columns = {row: figures.split()[IPC.index(ipc)] for row, figures in TABLE1.get(dataset, {}).items()}
-    return {row: published(figure) for row, figure in columns.items() if figure != "-"}
+    rows = TABLE1.get(place) or HIGH_RESOLUTION.get(place, {})
+    figures = {row: each.split()[IPC.index(ipc)] for row, each in rows.items()}
+    return {row: published(figure) for row, figure in figures.items() if figure != "-"}
 
 
 def row_of(method: str, preset: str) -> str:

@@ -7,8 +7,10 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
+from idm_ray.settings.subsets import check_subset
 
 OPERATIONS = tuple(DSA.split("_"))
+IMAGENET_SIZE = 224
 Raw = dict[str, Any]
 
 
@@ -31,14 +33,19 @@ class DatasetConfig(Section):
         "parquet",
         "folder",
         "tiny_imagenet",
+        "imagenet",
     ] = "digits"
     """Where the images come from; docs/data.md describes each source."""
     root: Path | None = None
     """Folder that holds the files; null lets torchvision's sets be downloaded into the cache."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of each class that is held out of training to select on."""
+    subset: str | None = None
+    """Which classes of `imagenet`, in which order: the name of a list in docs/data.md, such as imagenette, or a file
+    of WordNet ids, one a line; null: all."""
     image_size: int | None = Field(None, ge=4)
-    """Side in pixels to which `folder` images are resized and centre-cropped; other sources have their own."""
+    """Side in pixels to which images of `folder` and `imagenet` (null: 224) are resized and centre-cropped; other
+    sources have their own."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean in 0..1; null takes the published constant or computes it on the training part."""
     std: tuple[float, ...] | None = None
@@ -52,6 +59,25 @@ class DatasetConfig(Section):
             return None if root is None else root.expanduser().absolute()
         except RuntimeError as error:  # ~ and a name that nobody here has
             raise ValueError(str(error)) from None
+
+    @field_validator("subset")
+    @classmethod
+    def _known(cls, subset: str | None) -> str | None:
+        return None if subset is None else check_subset(subset)
+
+    @model_validator(mode="after")
+    def _of_imagenet(self) -> "DatasetConfig":
+        if self.subset is not None and self.name != "imagenet":
+            raise ValueError(
+                f"dataset.subset is for the source imagenet, {self.name} has no subsets; got {self.subset}; "
+                "set dataset.name=imagenet or dataset.subset=null"
+            )
+        return self
+
+    @property
+    def side(self) -> int | None:
+        """`image_size`, or what the source takes without one; None where the files decide."""
+        return IMAGENET_SIZE if self.name == "imagenet" and self.image_size is None else self.image_size
 
 
 class NetConfig(Section):

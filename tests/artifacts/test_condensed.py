@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def test_a_set_comes_back_exactly(saved):
     again = load_condensed(folder)
     assert torch.equal(again.images, condensed.images)
     assert torch.equal(again.labels, condensed.labels)
-    facts = ("class_names", "mean", "std", "config", "checksum", "iteration")
+    facts = ("class_names", "class_ids", "mean", "std", "config", "checksum", "iteration")
     assert all(getattr(again, name) == getattr(condensed, name) for name in facts)
 
 
@@ -178,3 +179,14 @@ def test_a_state_comes_back_with_its_note_and_only_to_its_own_settings(tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         read_state(tmp_path / "state", "mine")
     assert read_state(tmp_path / "none", "mine") is None
+
+
+def test_ids_of_classes_are_kept_and_a_set_from_before_them_has_none(saved):
+    condensed, folder = saved
+    ids = ("n01", "n02", "n03")
+    save_condensed(folder, replace(condensed, class_ids=ids))
+    assert load_condensed(folder).class_ids == ids
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest.pop("class_ids") == list(ids)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    assert load_condensed(folder).class_ids == ()

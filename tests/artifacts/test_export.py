@@ -32,7 +32,7 @@ def test_torchvision_reads_the_folder_with_its_labels_and_pixels(store, tmp_path
     pixels = torch.stack([image for image, _ in found]).permute(0, 2, 3, 1)
     np.testing.assert_array_equal(pixels.numpy(), eight_bits(expected.images))
     facts = json.loads((tmp_path / "out" / "set.json").read_text())
-    assert facts == {"class_names": list(names), "mean": [0.5] * 3, "std": [0.25] * 3}
+    assert facts == {"class_names": list(names), "class_ids": [], "mean": [0.5] * 3, "std": [0.25] * 3}
 
 
 def test_images_with_one_channel_stay_so(store, tmp_path):

@@ -54,7 +54,7 @@ def line(refused, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["dataset.name=imagenet"], ["dataset.name", "cifar10", "imagenet"]),
+        (["dataset.name=imagenett"], ["dataset.name", "cifar10", "imagenett"]),
         (["dataset.name=parquet"], ["dataset.root"]),
         (["dataset.name=parquet", "dataset.root=nowhere"], ["nowhere"]),
         (["condense.lamda_reg=1"], ["condense.lamda_reg", "did you mean condense.lambda_reg"]),

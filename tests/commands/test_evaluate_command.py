@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-from itertools import chain
+from itertools import chain, product
+from pathlib import Path
 
+import numpy as np
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 SMALL = (
     "net.width=4", "net.depth=1", "condense.batch_real=8", "queue.batch=8", "condense.iterations=2",
@@ -87,6 +90,51 @@ def test_everything_about_a_set_in_one_call(started, sets, folder):
 def test_what_cannot_be_evaluated_is_refused(refused, sets, folder, monkeypatch, arguments, said):
     monkeypatch.chdir(folder)
     assert said in refused("evaluate", sets[0], *arguments)
+
+
+IMAGENET = ("n01440764", "n02102040", "n02979186")
+
+
+@pytest.fixture
+def imagenet(tmp_path, monkeypatch):
+    """A tree of three classes in the current folder, and a list of them that counts backwards."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for split, wnid, number in product(("train", "val"), IMAGENET, range(3)):
+        folder = tmp_path / "imagenet" / split / wnid
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), dtype=np.uint8)).save(folder / f"{number}.JPEG")
+    (tmp_path / "mine.txt").write_text("\n".join(IMAGENET))
+    (tmp_path / "backwards.txt").write_text("\n".join(IMAGENET[::-1]))
+    return "dataset.name=imagenet", "dataset.root=imagenet", "dataset.image_size=16"
+
+
+def test_a_set_is_refused_where_labels_mean_other_classes(call, refused, imagenet):
+    done = call(
+        "condense", "own_images", *imagenet, "dataset.subset=mine.txt", *SMALL, "condense.partition=1",
+        "search={}", "--out", "s", "--no-evaluation",
+    )  # fmt: skip
+    assert done.code == 0, done.errors
+    kept = json.loads(Path("s/condensed/manifest.json").read_text())
+    assert (kept["class_ids"], kept["class_names"][0]) == (list(IMAGENET), "tench")
+    said = refused("evaluate", "s/condensed", "dataset.subset=backwards.txt")
+    assert "2 differ: 0 is tench (n01440764) in the set and cassette player (n02979186) in the data" in said
+    assert call("evaluate", "s/condensed", "--json").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["dataset.subset=imagenette"], "train lacks n03000684, n03028079, n03394916, ... (7 of 10)"),
+        (["dataset.root=."], "must hold train/<wnid> and val"),
+        (["dataset.subset=imagnette"], "did you mean imagenette?"),
+    ],
+)
+def test_classes_that_are_not_there_are_refused_before_anything_is_computed(
+    refused, imagenet, arguments, said
+):
+    assert said in refused("condense", "own_images", *imagenet, *arguments, "--out", "s")
+    assert not Path("s").exists()
 
 
 def test_a_net_that_is_too_large_for_the_images_has_a_row_that_says_so(call, sets, folder, monkeypatch):

@@ -76,5 +76,22 @@ def test_table_1_has_the_published_column_of_another_place(request_for):
     published = published_for(request.experiment, *request.place, request.authors_config())
     assert published["DM", ""].mean == 43.6
     assert ("DC", "") not in published
+    request = request_for("table1", dataset="imagenette", ipc=10)
+    published = published_for(request.experiment, *request.place, request.authors_config())
+    assert (published["DM", ""].mean, published["MTT", ""].mean) == (58.1, 63.0)
     request = request_for("table1", dataset="digits", ipc=50)
     assert not published_for(request.experiment, *request.place, request.authors_config())
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "kept"),
+    [
+        ("table1", "dataset.root=elsewhere", True),
+        ("table1", "dataset.subset=imagenet100-cmc", False),
+        ("table2", "dataset.subset=imagenet100-cmc", False),
+        ("table2", "dataset.image_size=128", False),
+    ],
+)
+def test_figures_of_one_list_of_classes_are_not_shown_beside_another(name, override, kept, request_for):
+    request = request_for(name, override, dataset="imagenet_subset", ipc=10)
+    assert bool(published_for(request.experiment, *request.place, request.authors_config())) == kept

@@ -160,9 +160,10 @@ class _Work:
 
 
 def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:
+    images = as_these_data(condensed, data, str(folder))
     if condensed.checksum != data.checksum:
         say(console, f"note: the data differ from those that {folder} was condensed from", "yellow")
-    return as_these_data(condensed, data, str(folder))
+    return images
 
 
 def _in_words(evaluation: Evaluation) -> str:

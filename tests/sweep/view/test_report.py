@@ -9,7 +9,7 @@ import pytest
 from optuna.trial import TrialState
 from PIL import Image
 
-from idm_ray.settings.published import table1
+from idm_ray.settings.published import column
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.view.report import charts as figures
 from idm_ray.sweep.view.report import write_report
@@ -135,11 +135,32 @@ def test_published_figures_stand_beside_ours_where_there_are_any(sweep):
         [50.0], "dataset.name=cifar10", "condense.method=dm", "queue.train_steps=0", search, test=test
     )
     rows = {row[0]: row[1:] for row in page_of(folder).rows}
-    published = table1("cifar10", 1)
+    published = column("cifar10", 1)
     assert rows["DM"] == ["26.0 +- 0.8", "41.00 +- 1.00", "+15.00"]
     assert rows["Random"] == ["14.4 +- 2.0", "15.00 +- 0.00", "+0.60"]
     assert rows["IDM"] == [published["IDM"].text, "", ""]
     assert len(published) == 11
+
+
+@pytest.mark.parametrize(
+    ("subset", "size", "rows"),
+    [
+        ("imagenette", 128, {"DM": "32.8 +- 0.5", "NCFM": "53.4 +- 1.6"}),
+        ("imagefruit", 128, {"MTT": "26.6 +- 0.8"}),
+        ("imagefruit-ncfm", 128, {"NCFM": "29.2 +- 0.7"}),
+        ("imagenet100-idm", 224, {"IDM": "11.2 +- 0.5"}),
+        ("imagenet100-idm", 128, {}),
+        ("imagenet100-cmc", 224, {}),
+    ],
+)
+def test_published_figures_are_those_of_the_same_list_of_classes(sweep, subset, size, rows):
+    images = ("dataset.name=imagenet", f"dataset.subset={subset}", f"dataset.image_size={size}")
+    page = page_of(sweep([50.0], *images, "search={condense.lr: {uniform: [0.1, 1]}}"))
+    shown = {row[0]: row[1] for row in page.rows}
+    assert shown.items() >= rows.items()
+    assert ("Published figures" in page.text) == bool(rows)
+    others = {"imagefruit": "NCFM", "imagefruit-ncfm": "MTT"}
+    assert others.get(subset) not in shown
 
 
 def test_the_same_sweep_gives_the_same_figures(sweep):

@@ -19,7 +19,7 @@ from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.invocation import NAME
 from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config, with_point
-from idm_ray.settings.published import WHOLE, Published, row_of, table1
+from idm_ray.settings.published import WHOLE, Published, column, place_of, row_of, source_of
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
@@ -130,7 +130,8 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "counts": f"{len(complete)} complete, {len(study.in_state(TrialState.PRUNED))} pruned, "
         f"{len(study.in_state(TrialState.FAIL))} failed",
         "published": _published(sweep),
-        "published_where": f"{config.dataset.name}, ipc {config.condense.ipc}",
+        "published_where": f"{config.dataset.subset or config.dataset.name}, ipc {config.condense.ipc}",
+        "published_source": source_of(place_of(config.dataset)),
         "commands": _commands(sweep, "NUMBER" if number is None else f"{number:04d}", tracking_uri),
         "config": yaml.safe_dump(config.to_raw(), sort_keys=False),
         "facts": {
@@ -236,9 +237,9 @@ def _row(sweep: _Sweep, trial: FrozenTrial) -> dict[str, str]:
 
 
 def _published(sweep: _Sweep) -> list[tuple[str, str, str, str]]:
-    """Row, published figure, ours and the difference; empty where the paper has no such column."""
+    """Row, published figure, ours and the difference; empty where there is no such column."""
     config = sweep.config
-    known = table1(config.dataset.name, config.condense.ipc)
+    known = column(place_of(config.dataset), config.condense.ipc)
     if not known or "condense.ipc" in config.search:
         return []
     ours = _ours(sweep)
