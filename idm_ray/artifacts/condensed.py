@@ -27,6 +27,8 @@ from idm_ray.settings.sections import Config
 
 FORMAT = 1
 TENSORS, TABLE = "images.safetensors", "images.parquet"
+PIXELS_OF = 64
+"""Images that are turned into pixels at a time."""
 GRID_COLUMNS = 10
 TILE, GAP, LABEL, FONT = 84, 3, 20, 13
 """Pixels in the picture of S: the least side of an image, between two, and the height of a name."""
@@ -70,8 +72,10 @@ class CondensedSet:
     def pixels(self) -> np.ndarray:
         """uint8 [N, H, W, channels], clipped to what an image file can hold."""
         mean, std = (torch.tensor(value)[:, None, None] for value in (self.mean, self.std))
-        scaled = ((self.images * std + mean) * 255).round().clamp(0, 255)
-        return scaled.to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        finished = torch.empty(self.images.shape, dtype=torch.uint8)
+        for pixels, images in zip(finished.split(PIXELS_OF), self.images.split(PIXELS_OF), strict=True):
+            pixels.copy_(((images * std + mean) * 255).round().clamp(0, 255))
+        return finished.permute(0, 2, 3, 1).numpy()
 
 
 def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int) -> CondensedSet:

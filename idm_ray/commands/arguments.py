@@ -22,7 +22,7 @@ OUTPUT_DIR = Path("runs")
 SWEEP_FLAGS: dict[str, tuple[type, str]] = {
     "trials": (int, "how many settings are tried"),
     "max_concurrent": (int, "trials at a time (default: as many as fit)"),
-    "gpus_per_trial": (float, "share of a GPU, such as 0.25"),
+    "gpus_per_trial": (str, "share of a GPU, such as 0.25, or auto"),
     "cpus_per_trial": (float, "CPUs, and torch threads, of a trial"),
     "time_budget": (float, "seconds after which the sweep stops; it can be resumed"),
     "address": (str, "of a Ray cluster, host:port"),

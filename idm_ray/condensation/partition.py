@@ -38,12 +38,13 @@ def expand(images: Tensor, partition: int) -> Tensor:
     """
     if partition == 1:
         return images
-    size = images.shape[-2:]
-    parts = [
-        interpolate(images[..., rows, columns], size=size, mode="bilinear", align_corners=False)
-        for rows, columns in cells(size[0], size[1], partition)
-    ]
+    parts = [enlarge(images, cell) for cell in cells(images.shape[-2], images.shape[-1], partition)]
     return torch.stack(parts, dim=1).flatten(0, 1)
+
+
+def enlarge(images: Tensor, cell: tuple[slice, slice]) -> Tensor:
+    """One cell of images [N, channels, H, W], enlarged to their size. Bilinear, corners not aligned."""
+    return interpolate(images[(..., *cell)], size=images.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def check_partition(partition: int, shape: tuple[int, int, int]) -> None:

@@ -28,7 +28,7 @@ def prepare(
     """
     compute = choose_compute(config.compute)
     ready_process(compute)
-    room = pixel_room(compute.device, config.sweep.gpus_per_trial)
+    room = pixel_room(compute.device, config.sweep.gpu_share)
     data = load_data(config.dataset, config.seed, compute.device, None, progress, verify, room, train_at_hand)
     work = looks_flops(config, data.shape, data.num_classes)
     if has_real_side(config.condense.method):

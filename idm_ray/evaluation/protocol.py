@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.objective import class_labels
-from idm_ray.condensation.partition import expand, start_images
+from idm_ray.condensation.partition import cells, enlarge, expand, start_images
 from idm_ray.condensation.training import Fetch
 from idm_ray.data import ClassImages, Data, Outline
+from idm_ray.data.sampling import pixel_bytes
 from idm_ray.errors import UserError
 from idm_ray.evaluation.comparison import half_width
 from idm_ray.evaluation.from_scratch import accuracy, train
@@ -24,6 +25,9 @@ from idm_ray.settings.sections import Config
 
 CHUNKS_OF_SETS = 16
 """Images of all sets that nets are trained on side by side, in what a device runs at a time: 1.6 GB of CIFAR-10's."""
+
+PARTS_BYTES = 1 << 30
+"""Of images that a net is trained on and that are kept as they are; more are made whenever a batch needs them."""
 
 OnEpoch = Callable[[int, int], None]
 """Called with (repeat, epoch) after each epoch, for progress."""
@@ -122,17 +126,43 @@ def evaluate(
         protocol: how.
         on_epoch: for progress.
     """
-    images, labels = as_trained(images, labels, partition, protocol)
-    return _train_and_judge(lambda part: images.__getitem__, labels, protocol, on_epoch)
+    device, parts = protocol.compute.device, _parts_of(partition, protocol)
+    fetch = fetch_parts(images.detach().to(device), parts)
+    return _train_and_judge(
+        lambda part: fetch, labels.to(device).repeat_interleave(parts**2), protocol, on_epoch
+    )
 
 
 def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Tensor, Tensor]:
     """Images and labels as nets are trained on them: on the device, expanded where the settings say so."""
     device = protocol.compute.device
     images, labels = images.detach().to(device), labels.to(device)
-    if protocol.config.evaluate.expand and partition > 1:
-        return expand(images, partition), labels.repeat_interleave(partition**2)
-    return images, labels
+    parts = _parts_of(partition, protocol)
+    return expand(images, parts), labels.repeat_interleave(parts**2)
+
+
+def _parts_of(partition: int, protocol: Protocol) -> int:
+    """l of the parts that nets are trained on."""
+    return partition if protocol.config.evaluate.expand else 1
+
+
+def fetch_parts(images: Tensor, partition: int) -> Fetch:
+    """Gives the parts [n, channels, H, W] of images [N, channels, H, W] at positions [n] among all N * l * l of them.
+
+    They are enlarged once, or, where all of them would take more than `PARTS_BYTES`, whenever they are asked for.
+    """
+    each = partition**2
+    if each == 1 or each * images.nbytes <= PARTS_BYTES:
+        return expand(images, partition).__getitem__
+
+    def fetch(positions: Tensor) -> Tensor:
+        parts = torch.empty(len(positions), *images.shape[1:], dtype=images.dtype, device=images.device)
+        for number, cell in enumerate(cells(images.shape[2], images.shape[3], partition)):
+            rows = (positions % each == number).nonzero().flatten()
+            parts[rows] = enlarge(images[positions[rows] // each], cell)
+        return parts
+
+    return fetch
 
 
 def evaluate_random(
@@ -159,11 +189,10 @@ def evaluate_random(
     labels = class_labels(classes, ipc * partition**2, device)
 
     def fetch_of(part: Protocol) -> Fetch:
-        sets = torch.empty(len(part.repeats), len(labels), *part.data.shape, device=device)
-        for images, repeat in zip(sets, part.repeats, strict=True):
-            images.copy_(_random_images(part, ipc, partition, repeat))
-        of_net = torch.arange(len(sets), device=device)[:, None]
-        return lambda positions: sets[of_net, positions.view(len(sets), -1)].flatten(0, 1)
+        of_nets = [_random_fetch(part, ipc, partition, repeat) for repeat in part.repeats]
+        return lambda positions: torch.cat(
+            [fetch(own) for fetch, own in zip(of_nets, positions.chunk(len(of_nets)), strict=True)]
+        )
 
     return _train_and_judge(fetch_of, labels, protocol, on_epoch)
 
@@ -191,14 +220,16 @@ def check_random(outline: Outline, ipc: int, partition: int) -> None:
         )
 
 
-def _random_images(protocol: Protocol, ipc: int, partition: int, repeat: int) -> Tensor:
-    """float32 [C * ipc * l * l, channels, H, W], sorted by class."""
+def _random_fetch(protocol: Protocol, ipc: int, partition: int, repeat: int) -> Fetch:
+    """Of C * ipc * l * l images, sorted by class."""
     data, seed = protocol.data.train, protocol.config.seed
-    if partition == 1:
-        picks = stream(seed, "random reference", repeat, device=data.place)
-        return data.images(data.sample_per_class(ipc, picks))
-    own_seed = int(torch.randint(2**62, (), generator=stream(seed, "random mosaics", repeat)))
-    return expand(start_images(data, ipc, partition, "mosaic", own_seed), partition)
+    if partition > 1:
+        own_seed = int(torch.randint(2**62, (), generator=stream(seed, "random mosaics", repeat)))
+        return fetch_parts(start_images(data, ipc, partition, "mosaic", own_seed), partition)
+    chosen = data.sample_per_class(ipc, stream(seed, "random reference", repeat, device=data.place))
+    if pixel_bytes(data.pixels, len(chosen)) * 4 <= PARTS_BYTES:
+        return data.images(chosen).__getitem__
+    return lambda positions: data.images(chosen[positions.to(data.place)])
 
 
 def join(evaluations: Sequence[Evaluation]) -> Evaluation:

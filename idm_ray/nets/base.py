@@ -21,13 +21,19 @@ class Net(nn.Module):
         """The flattened output [N, D_i] of every stage, from images [N, channels, H, W]; the last are the features."""
         outputs = []
         for stage in self.body:
-            images = stage(images)
+            images = self.apply_stage(stage, images)
             outputs.append(images.flatten(1))
         return outputs
 
     def features(self, images: Tensor) -> Tensor:
-        """[N, channels, H, W] -> [N, D]."""
-        return self.stages(images)[-1]
+        """[N, channels, H, W] -> [N, D]; of the stages' outputs none is copied."""
+        for stage in self.body:
+            images = self.apply_stage(stage, images)
+        return images.flatten(1)
+
+    def apply_stage(self, stage: nn.Module, images: Tensor) -> Tensor:
+        """The output [N, C_i, H_i, W_i] of a stage of the body, from that of the one before."""
+        return stage(images)  # type: ignore[no-any-return]
 
     def logits(self, features: Tensor) -> Tensor:
         """[N, D] -> [N, num_classes]."""

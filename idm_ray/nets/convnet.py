@@ -41,22 +41,18 @@ class ConvNet(Net):
         self._fused = self._fusible and fused.available(device)
         return self._fused
 
-    def stages(self, images: Tensor) -> list[Tensor]:
-        """The flattened output [N, D_i] of every block, see `Net`."""
+    def apply_stage(self, stage: nn.Module, images: Tensor) -> Tensor:
+        """A block, see `Net`."""
         if not self._fused:
-            return super().stages(images)
-        outputs = []
-        for block in self.body:
-            assert isinstance(block, nn.Sequential), "a stage is a convolution, its norm, ReLU and pooling"
-            convolution, norm = block[0], block[1]
-            assert isinstance(convolution, nn.Conv2d)
-            assert isinstance(norm, nn.GroupNorm), "instance norm is a GroupNorm with a group per channel"
-            # The norm takes any bias away again; on a CUDA device to add it would cost a pass over memory.
-            bias = None if images.is_cuda else convolution.bias
-            images = convolution._conv_forward(images, convolution.weight, bias)
-            images = fused.norm_relu_pool(images, norm.weight, norm.bias)
-            outputs.append(images.flatten(1))
-        return outputs
+            return super().apply_stage(stage, images)
+        assert isinstance(stage, nn.Sequential), "a stage is a convolution, its norm, ReLU and pooling"
+        convolution, norm = stage[0], stage[1]
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(norm, nn.GroupNorm), "instance norm is a GroupNorm with a group per channel"
+        # The norm takes any bias away again; on a CUDA device to add it would cost a pass over memory.
+        bias = None if images.is_cuda else convolution.bias
+        images = convolution._conv_forward(images, convolution.weight, bias)
+        return fused.norm_relu_pool(images, norm.weight, norm.bias)
 
 
 def default_depth(height: int, width: int) -> int:

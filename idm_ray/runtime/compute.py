@@ -21,7 +21,11 @@ PIXELS_AT_ONCE = {"cpu": 256 * 32 * 32, "cuda": 8192 * 32 * 32}
 """Of images in one forward pass: 256 and 8192 images of CIFAR-10."""
 
 PIXELS_WITH_GRADIENT = {"cpu": 4096 * 32 * 32, "cuda": 8192 * 32 * 32}
-"""Of images that go through a net for a gradient in them; a ConvNet of 128 channels keeps 0.6 kB a pixel in bf16."""
+"""Of images that go through a net for a gradient in them, where memory allows it; a ConvNet of 128 channels keeps
+0.6 kB a pixel in bf16."""
+
+APART_BYTES = 1 << 28
+"""Of tensors that the C library gives back to the kernel; smaller ones, whose time counts, leave holes in a heap."""
 
 FAST_BF16_UNITS = ("amx_bf16", "avx512_bf16")
 """Of CPUs, as torch names them: an iteration in bf16 takes a third (AMX) or half (AVX-512) of one in float32."""
@@ -40,6 +44,8 @@ class Compute:
         fused: with operations of our own, for nets that have them; these are not compiled.
         tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
         graphs: whether training steps are replayed as CUDA graphs where a net allows it.
+        most: images that go through a net at a time, at most, with what their gradient needs; None: as many as are
+            worth it, see `PIXELS_WITH_GRADIENT`.
     """
 
     device: torch.device
@@ -48,6 +54,7 @@ class Compute:
     fused: bool = False
     tf32: bool = False
     graphs: bool = False
+    most: int | None = None
 
     @property
     def numbers(self) -> str:
@@ -71,12 +78,13 @@ class Compute:
 
     def chunk(self, height: int, width: int) -> int:
         """Images of so many pixels in one forward pass of a long list."""
-        pixels = PIXELS_AT_ONCE[self.device.type]
-        return max(1, pixels // (height * width))
+        images = max(1, PIXELS_AT_ONCE[self.device.type] // (height * width))
+        return images if self.most is None else min(images, self.most)
 
     def with_gradient(self, height: int, width: int) -> int:
         """Images of so many pixels that may go through a net at once with all that their gradient needs."""
-        return max(1, PIXELS_WITH_GRADIENT[self.device.type] // (height * width))
+        worthwhile = max(1, PIXELS_WITH_GRADIENT[self.device.type] // (height * width))
+        return worthwhile if self.most is None else self.most
 
 
 def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
@@ -113,6 +121,7 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
         fused=config.compile == "auto",
         tf32=config.precision == "tf32",
         graphs=device.type == "cuda" and config.compile == "auto",
+        most=None if config.chunk == "auto" else config.chunk,
     )
 
 
@@ -131,12 +140,13 @@ def keep_freed_memory() -> None:
     """Let this process keep what it frees for its next use, instead of returning it to the kernel.
 
     Activations are hundreds of megabytes that come and go many times a second; with glibc's defaults a
-    third of an iteration on the CPU is spent in page faults. Does nothing where the C library is another.
+    third of an iteration on the CPU is spent in page faults. Those of `APART_BYTES` and more are given back, since the
+    holes that they would leave can double what a process holds. Does nothing where the C library is another.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         if any(
-            mallopt(M_MMAP_THRESHOLD, size) for size in (1 << 30, 1 << 25)
+            mallopt(M_MMAP_THRESHOLD, size) for size in (APART_BYTES, 1 << 25)
         ):  # older ones take 32 MiB at most
             mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 

@@ -17,6 +17,8 @@ MEMINFO = Path("/proc/meminfo")
 
 CUDA_CONTEXT_BYTES = 600 * 10**6
 """Of a card's memory that every process on it takes beside its tensors, and that no share counts."""
+FREE_SHARE = 0.85
+"""Of the memory that is free before work begins; the rest is for other processes and the page cache."""
 PIXELS_SHARE = 0.25
 """Of a process's memory on a card that an image store may fill; a larger one stays on the host."""
 
@@ -90,6 +92,11 @@ def free_bytes() -> int:
         line = next(line for line in MEMINFO.read_text().splitlines() if line.startswith("MemAvailable"))
         return min(int(line.split()[1]) * 1024, machine_bytes())
     return machine_bytes()
+
+
+def room(device: torch.device, share: float) -> float:
+    """Bytes that this process may come to hold: of its share of the card, or of what nothing holds here now."""
+    return card_bytes(share) if device.type == "cuda" else FREE_SHARE * free_bytes() + held_bytes()
 
 
 def resident(field: str) -> int:

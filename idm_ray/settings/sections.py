@@ -276,6 +276,9 @@ class ComputeConfig(Section):
     """on: torch.compile; off: neither that nor anything of our own; auto: our own operations where the net has them
     (instance norm, average pooling), else torch.compile where the run is long enough to earn it back; on CUDA, training
     steps of nets that are not compiled are replayed as CUDA graphs."""
+    chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Images that go through a net at a time, at most, with what their gradient needs; of one image of S always all
+    parts. auto: as many as memory allows and time rewards, decided before a run begins and kept when it is resumed."""
 
 
 class SweepConfig(Section):
@@ -285,8 +288,9 @@ class SweepConfig(Section):
     """How many settings are tried."""
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; null: as many as the resources hold."""
-    gpus_per_trial: float = Field(0.0, ge=0)
-    """0.25 packs four trials on a GPU, each kept to a quarter of its memory."""
+    gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
+    """0.25 packs four trials on a GPU, each kept to a quarter of its memory; auto: as many as the forecast of their
+    memory allows, decided before a sweep begins."""
     cpus_per_trial: float = Field(1.0, gt=0)
     """Also the number of torch threads of a trial (at least one)."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
@@ -315,6 +319,11 @@ class SweepConfig(Section):
     """Must be shared by all nodes of a cluster."""
     tracking_uri: str | None = None
     """MLflow tracking URI; null: sqlite in the output folder."""
+
+    @property
+    def gpu_share(self) -> float:
+        """`gpus_per_trial` as a number; nobody asks before `auto` is decided."""
+        return 1.0 if self.gpus_per_trial == "auto" else self.gpus_per_trial
 
 
 class Uniform(Section):

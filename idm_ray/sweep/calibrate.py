@@ -124,7 +124,7 @@ def forecast(
     test *= statistics.fmean(
         evaluation_flops(trial, *shape, epochs=config.evaluate.epochs) for trial in trials
     )
-    held = plan.concurrent * sweep.gpus_per_trial + (plan.sides or 0) * sweep.gpus_per_trial * plan.shared
+    held = plan.concurrent * sweep.gpu_share + (plan.sides or 0) * sweep.gpu_share * plan.shared
     return Forecast(seconds, test, held * (seconds + test) / 3600)
 
 

@@ -41,7 +41,7 @@ def real_threads(config: Config) -> int:
 def capacity(config: Config, resources: dict[str, float], sides: int = 0) -> int:
     """Trials that fit beside so many shared real sides, each of which takes a trial's share of a GPU."""
     sweep = config.sweep
-    cpus, share = resources.get("CPU", 0) - sides * real_threads(config), sweep.gpus_per_trial
+    cpus, share = resources.get("CPU", 0) - sides * real_threads(config), sweep.gpu_share
     fits = int(cpus / sweep.cpus_per_trial + 1e-9)
     if share:
         gpus = resources.get("GPU", 0)
@@ -50,16 +50,23 @@ def capacity(config: Config, resources: dict[str, float], sides: int = 0) -> int
     return fits
 
 
-def concurrency(config: Config, resources: dict[str, float], sides: int = 0) -> int:
+def concurrency(config: Config, resources: dict[str, float], sides: int = 0, most: int | None = None) -> int:
     """Trials that run at a time on so many CPUs and GPUs, beside so many shared real sides.
+
+    Args:
+        config: of the sweep.
+        resources: of Ray, "CPU" and "GPU".
+        sides: shared real sides.
+        most: trials and real sides that there is memory for; None: enough.
 
     Raises:
         UserError: not even one fits.
     """
     sweep, fits = config.sweep, capacity(config, resources, sides)
+    fits = fits if most is None else min(fits, most - sides)
     if fits < 1:
         raise UserError(
-            f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs, but Ray has "
+            f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpu_share:g} GPUs, but Ray has "
             f"{resources.get('CPU', 0):g} and {resources.get('GPU', 0):g}; lower cpus_per_trial or gpus_per_trial"
         )
     return min(fits, sweep.max_concurrent or fits, sweep.trials)

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial, TrialState
 from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep.folders import trial_folder
+from idm_ray.sweep.folders import TRIAL_FILE, trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
@@ -79,16 +79,25 @@ class Conductor:
         asked = self._study.ask()
         if asked is None:
             return None
-        config = self.trial_config(asked.point)
-        raw = config.to_raw()
         folder = self.trial_folder(asked.number)
-        write_bytes(folder / "trial.yaml", yaml.safe_dump(raw, sort_keys=False).encode())
+        config = self._with_chunk_of(folder, self.trial_config(asked.point))
+        raw = config.to_raw()
+        write_bytes(folder / TRIAL_FILE, yaml.safe_dump(raw, sort_keys=False).encode())
         (folder / "error.txt").unlink(missing_ok=True)
         tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         return NextTrial(asked.number, folder.resolve(), raw, real, self._pulse)
+
+    def _with_chunk_of(self, folder: Path, config: Config) -> Config:
+        """With the chunk that the trial had before, which may have been halved; unless the sweep was given another."""
+        before = folder / TRIAL_FILE
+        kept = yaml.safe_load(before.read_text())["compute"].get("chunk") if before.exists() else None
+        chunk = config.compute.chunk
+        if not isinstance(kept, int) or not isinstance(chunk, int) or kept > chunk:
+            return config
+        return config.model_copy(update={"compute": config.compute.model_copy(update={"chunk": kept})})
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point; without a share of a GPU the device is the CPU."""
@@ -172,6 +181,8 @@ class Conductor:
             "val_accuracy": report.val_accuracy,
             "seconds": report.seconds,
             "shared_seconds": report.shared_seconds,
+            "peak_bytes": report.peak_bytes,
+            "chunk": report.chunk,
         }
         self._study.set_trial_attribute(number, REPORT, {**facts, "device": report.device})
 

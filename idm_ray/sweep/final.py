@@ -42,7 +42,7 @@ def evaluate_on_test(
         evaluations by "0007", "random", "whole"; None when it was stopped.
     """
     sweep = config.sweep
-    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpus_per_trial)(evaluate_nets)
+    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpu_share)(evaluate_nets)
     folders = {f"{number:04d}": str(trial_folder(sweep_folder, number).resolve()) for number in trials}
     subjects = [(name, folder, CONDENSED) for name, folder in folders.items()]
     subjects += [(kind, next(iter(folders.values())), kind) for kind in config.evaluate.references]
@@ -112,7 +112,7 @@ def in_the_end(config: Config, outline: Outline) -> str:
 def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:
     """All where they are stacked, else each alone, so that they can run beside each other."""
     nets, stack = tuple(range(config.evaluate.repeats)), config.evaluate.stack
-    cuda = config.sweep.gpus_per_trial > 0 and config.compute.device != "cpu"
+    cuda = config.sweep.gpu_share > 0 and config.compute.device != "cpu"
     alone = config.compute.compile == "auto"  # see `evaluate.stack`
     stacked = stackable(config.net) and (stack == "on" or (stack == "auto" and cuda and not alone))
     return [nets] if stacked else [(net,) for net in nets]

@@ -39,7 +39,7 @@ def evaluate_nets(
         {**raw, **{name: {**raw[name], **section} for name, section in here.items()}}
     )
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
-    keep_to_share(config.sweep.gpus_per_trial)
+    keep_to_share(config.sweep.gpu_share)
     data, compute = prepare(config)
     protocol = replace(full_protocol(config, data, compute), repeats=nets)
     tick = _Tick(Beats(pulse, f"test {what} {folder.name} {nets[0]}"))

@@ -40,13 +40,13 @@ def check_resources(config: Config) -> None:
     if sweep.address is not None:
         return
     gpus = torch.cuda.device_count()
-    if sweep.gpus_per_trial > gpus:
+    if sweep.gpu_share > gpus:
         raise UserError(
-            f"sweep.gpus_per_trial is {sweep.gpus_per_trial:g}, but this machine has {gpus} GPUs; "
+            f"sweep.gpus_per_trial is {sweep.gpu_share:g}, but this machine has {gpus} GPUs; "
             "use --gpus-per-trial 0 for the CPU, or --address for a cluster"
         )
     check_processors(config)
-    if config.compute.device == "cuda" and not sweep.gpus_per_trial:
+    if config.compute.device == "cuda" and not sweep.gpu_share:
         raise UserError(
             "compute.device is cuda, but sweep.gpus_per_trial is 0; give trials a share, such as 0.25"
         )

@@ -5,7 +5,7 @@ from pathlib import Path
 from idm_ray.errors import UserError
 from idm_ray.runtime.invocation import command_line
 
-DATABASE, SETTINGS_FILE = "study.db", "sweep.yaml"
+DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID = ".lock", ".uid"
 LATEST = "latest"

@@ -13,6 +13,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.calibrate import calibrate
 from idm_ray.sweep.final import in_the_end
 from idm_ray.sweep.fit import check_points, check_resources
+from idm_ray.sweep.room import make_room, this_host
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.search.study import SweepStudy
@@ -70,13 +71,17 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
     where = (
         f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
     )
-    yield f"resources: {sweep.cpus_per_trial:g} CPUs and {sweep.gpus_per_trial:g} GPUs a trial, {where}"
+    share = sweep.gpus_per_trial if sweep.gpus_per_trial == "auto" else f"{sweep.gpus_per_trial:g}"
+    yield f"resources: {sweep.cpus_per_trial:g} CPUs and {share} GPUs a trial, {where}"
     try:
         check_resources(config)
         if sweep.address:
             yield f"{in_words(count_sides(config))} for {sweep.trials} trials"
         else:
-            plan = plan_sharing(config, outline, here)
+            room = make_room(config, outline, [this_host()], always=True)
+            if room.text:
+                yield room.text
+            plan = plan_sharing(room.config, outline, here, room.trials)
             yield f"{plan.concurrent} at a time; work that trials can have in common: {plan.text}"
     except UserError as error:
         yield f"it would not start here: {error}"

@@ -20,6 +20,7 @@ from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Pulse
+from idm_ray.sweep.room import Room, hosts_of_ray, make_room
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
 from idm_ray.sweep.search.study import SweepStudy
@@ -40,6 +41,7 @@ def run_sweep(
     console: Console,
     verbosity: int,
     notes: Sequence[str] = (),
+    room: Room | None = None,
 ) -> Outcome:
     """Run or resume the sweep in `folder`.
 
@@ -51,6 +53,7 @@ def run_sweep(
         console: for the table and messages.
         verbosity: -1, 0 or 1.
         notes: said before the first trial.
+        room: of this machine, by which `config` is settled; None looks at the machines of the cluster.
 
     Raises:
         UserError: MLflow's store cannot be used, Ray does not start, or the sweep runs elsewhere or had other images.
@@ -61,7 +64,11 @@ def run_sweep(
         reach(config.sweep.tracking_uri)
     with stop.on_signals():
         try:
-            plan = plan_sharing(config, data.outline, start_ray(config))
+            resources = start_ray(config)
+            if room is None:
+                room = make_room(config, data.outline, hosts_of_ray())
+            config = room.config
+            plan = plan_sharing(config, data.outline, resources, room.trials)
             stop.listen()
             with claimed(folder):
                 tracker = open_tracker(config, folder)
@@ -74,7 +81,8 @@ def run_sweep(
                     console,
                     verbosity,
                 )
-                return _Run(config, folder, data, study, tracker, stop, closing, display).go(plan, notes)
+                run = _Run(config, folder, data, study, tracker, stop, closing, display)
+                return run.go(plan, [*notes, *filter(None, [room.text])])
         finally:
             ray.shutdown()
 
@@ -153,7 +161,7 @@ class _Run:
     def _tune(self, conductor: Conductor, most: int) -> None:
         sweep = self._config.sweep
         pruned: set[int] = set()
-        resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpus_per_trial}
+        resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpu_share}
         scratch = self._folder / ".tune"
         tuner = tune.Tuner(
             tune.with_resources(CondensationTrial, resources),

@@ -1,5 +1,6 @@
 """One trial, in its own process: condense, look at validation accuracy, save, report, go on."""
 
+import gc
 import json
 import math
 import time
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from ray import tune
 
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, IterationRecord, condense, has_real_side, real_side
 from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
+from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import write_bytes
@@ -23,6 +26,7 @@ from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_
 from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.cluster import real_threads
+from idm_ray.sweep.folders import TRIAL_FILE
 from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
@@ -50,6 +54,7 @@ class Report:
         peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
         state: RUNNING, COMPLETE or FAIL.
         reason: of a FAIL, one line.
+        chunk: images with their gradient at a time, see `compute.chunk`.
         device: where it computed.
         history: rows of (iteration, *HISTORY) since the last report.
     """
@@ -61,6 +66,7 @@ class Report:
     shared_seconds: float = 0.0
     peak_bytes: int = 0
     reason: str = ""
+    chunk: int = 0
     device: str = ""
     history: list[list[float]] = field(default_factory=list)
 
@@ -115,6 +121,23 @@ class TrialRun:
             self._seconds, self._shared_before = self._repeat.seconds, self._repeat.shared_seconds
 
     @property
+    def chunk(self) -> int:
+        """Images whose gradient it takes at a time, at most: what is set, or less where S has fewer parts."""
+        settings, outline = self._config.condense, self._data.outline
+        most = max(settings.batch_real, outline.num_classes * settings.ipc * settings.partition**2)
+        return min(most, self._compute.with_gradient(*outline.shape[1:]))
+
+    @property
+    def peak(self) -> int:
+        """Bytes at the highest point until now."""
+        return peak_bytes(self._compute.device)
+
+    @property
+    def forecast(self) -> Forecast:
+        """Of the memory that it takes."""
+        return forecast(self._config, self._data.outline, self._compute)
+
+    @property
     def _checkpoint(self) -> Path:
         return self._folder / "checkpoint" / "state.safetensors"
 
@@ -141,7 +164,8 @@ class TrialRun:
             val_accuracy=evaluation.mean,
             seconds=self._seconds,
             shared_seconds=shared_seconds,
-            peak_bytes=peak_bytes(self._compute.device),
+            peak_bytes=self.peak,
+            chunk=self._compute.with_gradient(*self._data.shape[1:]),
             state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
             device=describe(self._compute),
             history=history,
@@ -205,6 +229,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
         self._beats = Beats(config["pulse"], f"trial {config['number']}")
         self._trial: TrialRun | None = None
+        self._halved = False
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         keep_to_share(self._raw["sweep"]["gpus_per_trial"])
         give_back_freed_memory()  # of an earlier trial
@@ -213,15 +238,33 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         """Run to the next report."""
         began = time.perf_counter()
-        try:
-            if self._trial is None:
-                config = Config.model_validate(self._raw)
-                self._trial = TrialRun(config, self._folder, self._shared, self._beats)
-            report = self._trial.advance()
-        except Exception as error:
-            (self._folder / "error.txt").write_text(traceback.format_exc())
-            report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=explain(error))
+        report = None
+        while report is None:
+            try:
+                if self._trial is None:
+                    config = Config.model_validate(self._raw)
+                    self._trial = TrialRun(config, self._folder, self._shared, self._beats)
+                report = self._trial.advance()
+            except Exception as error:
+                if not self._halve(error):
+                    (self._folder / "error.txt").write_text(traceback.format_exc())
+                    reason = explain(error, self._trial)
+                    report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=reason)
         return {**asdict(report), "done": report.state != "RUNNING"}
+
+    def _halve(self, error: Exception) -> bool:
+        """Once, where memory ran out: go on from the checkpoint with half the chunk, which its settings keep."""
+        chunk = self._trial.chunk if self._trial and out_of_memory(error) and not self._halved else 1
+        if chunk == 1:
+            return False
+        self._halved = True
+        self._raw = {**self._raw, "compute": {**self._raw["compute"], "chunk": chunk // 2}}
+        write_bytes(self._folder / TRIAL_FILE, yaml.safe_dump(self._raw, sort_keys=False).encode())
+        error.__traceback__ = None  # its frames hold tensors
+        self.cleanup()
+        gc.collect()
+        give_back_freed_memory()
+        return True
 
     def cleanup(self) -> None:
         """Give the memory of the finished trial back to those that share the device."""
@@ -230,11 +273,21 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
             torch.cuda.empty_cache()
 
 
-def explain(error: BaseException) -> str:
+def out_of_memory(error: BaseException) -> bool:
+    """Whether memory ran out, of the machine or of a card."""
+    return isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(
+        error
+    )
+
+
+def explain(error: BaseException, trial: TrialRun | None = None) -> str:
     """One line that says why a trial failed."""
     text = " ".join(str(error).split())
-    if isinstance(error, torch.cuda.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        return "out of memory; lower condense.batch_real or queue.batch, or give the trial a larger share"
+    if out_of_memory(error):
+        if trial is None:
+            return "out of memory while it was started; give the trial a larger share, or run fewer at a time"
+        found, held = trial.forecast, gigabytes(trial.peak)
+        return f"out of memory at {held}, where {found.text} were forecast; {found.advice}"
     return text if isinstance(error, Diverged) else f"{type(error).__name__}: {text}"
 
 

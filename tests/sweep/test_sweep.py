@@ -41,7 +41,7 @@ def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch)
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # only --address joins a cluster
     sweep = start(
         "--name", "mixed", "sweep.sampler=grid", "sweep.pruner=none", "--json",
-        "search={condense.lr: {choice: [0.1, 1.0e+30]}, queue.batch: {choice: [16, 10000000000000]}}",
+        "search={condense.lr: {choice: [0.1, 1.0e+30]}, queue.lr: {choice: [0.01, 1.0e+30]}}",
         "evaluate.references=[random, whole]", "evaluate.whole_epochs=1",
     )  # fmt: skip
     assert sweep.finish() == 3, sweep.output

@@ -1,7 +1,9 @@
 import json
+import re
 
 import pytest
 import torch
+import yaml
 
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.errors import UserError
@@ -100,9 +102,52 @@ def test_a_trial_in_a_used_process_does_not_report_the_peak_of_the_last_one(tiny
     assert trial.step()["peak_bytes"] < before - 2**28
 
 
-@pytest.mark.parametrize("error", [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")])
-def test_out_of_memory_says_what_to_lower(error):
-    assert explain(error).startswith("out of memory; lower")
+OUT_OF_MEMORY = [MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_out_of_memory_tells_the_peak_the_forecast_and_what_to_lower(error, tiny_config, tmp_path):
+    assert explain(error).startswith("out of memory while it was started; give the trial")
+    told = explain(error, TrialRun(tiny_config(), tmp_path))
+    assert re.search(
+        r"out of memory at .* [MG]B, where .* [MG]B at most \(.*\) were forecast; lower .*", told
+    )
+
+
+@pytest.mark.parametrize("failures", [1, 2])
+def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_chunk_once(
+    failures, tiny_config, tmp_path, monkeypatch
+):
+    config = tiny_config("compute.chunk=16", "evaluate.every=2")
+    undisturbed, left = TrialRun(config, tmp_path / "quiet"), failures
+    while undisturbed.advance().state == "RUNNING":
+        pass
+    trial = CondensationTrial.__new__(CondensationTrial)
+    folder = tmp_path / "trial"
+    folder.mkdir()
+    trial.reset_config(
+        {"number": 0, "folder": str(folder), "config": config.to_raw(), "real": None, "pulse": "gone"}
+    )
+    trial.step()
+    condense = TrialRun._condense
+
+    def fail(self):
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise MemoryError
+        return condense(self)
+
+    monkeypatch.setattr(TrialRun, "_condense", fail)
+    result = trial.step()
+    while not result["done"]:
+        result = trial.step()
+    assert result["state"] == ("COMPLETE" if failures == 1 else "FAIL")
+    assert yaml.safe_load((folder / "trial.yaml").read_text())["compute"]["chunk"] == 8
+    if failures == 1:
+        assert result["chunk"] == 8
+        found, expected = (load_condensed(path / "condensed").images for path in (folder, tmp_path / "quiet"))
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_reason_is_one_line():

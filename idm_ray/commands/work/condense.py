@@ -17,10 +17,12 @@ from idm_ray.commands.terminal import EXIT_DIVERGED, deferred_interrupt, resumin
 from idm_ray.condensation import Condensation, condense
 from idm_ray.data import Data
 from idm_ray.evaluation import Protocol, check_random, counted, evaluate, full_protocol
+from idm_ray.evaluation.forecast import settled
 from idm_ray.evaluation.prepare import fingerprint, prepare
 from idm_ray.evaluation.references import reference
-from idm_ray.runtime.compute import describe
+from idm_ray.runtime.compute import Compute, describe
 from idm_ray.runtime.files import write_json
+from idm_ray.runtime.memory import room
 from idm_ray.runtime.progress import Progress
 from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config
@@ -48,9 +50,11 @@ def run(
     with shown(console) as progress:
         data, compute = prepare(config, progress, verify=True)
         _check(config, data, evaluation)
-        condensation = condense(config, data, compute, keep=KeptTrainings())
         mark = fingerprint(config, data)
-        if resume and (saved := read_state(out / CHECKPOINT, mark)):
+        saved = read_state(out / CHECKPOINT, mark) if resume else None
+        compute = _settled(config, data, compute, saved[1] if saved else "")
+        condensation = condense(config, data, compute, keep=KeptTrainings())
+        if saved:
             condensation.load_state(saved[0])
             say(console, f"going on after iteration {condensation.iteration}")
         say(console, f"{config.condense.method} on {data.name}, {describe(compute)}")
@@ -58,7 +62,8 @@ def run(
             say(console, note)
         began = time.monotonic()
         try:
-            lost = _condense(config, condensation, out / CHECKPOINT, mark, progress)
+            note = json.dumps({"chunk": compute.most})
+            lost = _condense(config, condensation, out / CHECKPOINT, mark, note, progress)
         except KeyboardInterrupt:
             say(console, f"stopped after iteration {condensation.iteration}; go on with: {resuming(given)}")
             raise
@@ -69,6 +74,7 @@ def run(
             "iterations": condensation.iteration,
             "seconds": round(time.monotonic() - began, 3),
             "device": describe(compute),
+            "chunk": compute.most,
         }
         condensed = condensed_set(
             condensation.images, condensation.labels, config, data, condensation.iteration
@@ -83,6 +89,14 @@ def run(
     return 0
 
 
+def _settled(config: Config, data: Data, compute: Compute, kept: str) -> Compute:
+    """With the chunk that the settings name, else that of the checkpoint that is gone on from, else what fits."""
+    before = json.loads(kept or "{}").get("chunk")
+    if compute.most is None and before is not None:
+        return replace(compute, most=before)
+    return settled(config, data.outline, compute, room(compute.device, config.sweep.gpu_share))
+
+
 def _check(config: Config, data: Data, evaluation: bool) -> None:
     """Refuse references that cannot be drawn, while nothing is lost by it."""
     if evaluation and "random" in config.evaluate.references:
@@ -90,9 +104,9 @@ def _check(config: Config, data: Data, evaluation: bool) -> None:
 
 
 def _condense(
-    config: Config, condensation: Condensation, checkpoint: Path, mark: str, progress: Progress
+    config: Config, condensation: Condensation, checkpoint: Path, mark: str, kept: str, progress: Progress
 ) -> str:
-    """Run to the end, saving now and then; returns why it is lost, if it is.
+    """Run to the end, saving now and then, with a text to keep; returns why it is lost, if it is.
 
     Raises:
         KeyboardInterrupt: on Ctrl-C, between two iterations and saved.
@@ -111,12 +125,12 @@ def _condense(
             if stop or record.iteration % config.evaluate.every == 0:
                 if lost := _lost(condensation):
                     return lost
-                write_state(checkpoint, condensation.state(), mark)
+                write_state(checkpoint, condensation.state(), mark, kept)
             if stop:
                 raise KeyboardInterrupt
     if lost := _lost(condensation):
         return lost
-    write_state(checkpoint, condensation.state(), mark)
+    write_state(checkpoint, condensation.state(), mark, kept)
     return ""
 
 

@@ -23,9 +23,13 @@ def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
     check_resources(resolved.config)
     with shown(console, quiet=verbosity < 0) as progress:
         data = check_data(resolved.config, progress)
+    from idm_ray.sweep.room import make_room, this_host
     from idm_ray.sweep.run import run_sweep
 
-    outcome = run_sweep(resolved.config, folder, data, console, verbosity, resolved.notes)
+    config = resolved.config
+    room = None if config.sweep.address else make_room(config, data.outline, [this_host()])
+    settled = config if room is None else room.config
+    outcome = run_sweep(settled, folder, data, console, verbosity, resolved.notes, room)
     for problem in outcome.problems:
         say(console, problem, "yellow")
     _sum_up(console, outcome.summary, folder, outcome.tracking_uri, as_json)

@@ -42,19 +42,22 @@ class Plan:
     text: str
 
 
-def plan_sharing(config: Config, outline: Outline, resources: dict[str, float]) -> Plan:
+def plan_sharing(
+    config: Config, outline: Outline, resources: dict[str, float], most: int | None = None
+) -> Plan:
     """Decide `sweep.share: auto`.
 
     Args:
         config: of the sweep.
         outline: of the data; its shape and classes are read.
         resources: of Ray, "CPU" and "GPU".
+        most: trials and real sides that there is memory for; None: enough.
 
     Raises:
         UserError: not even one trial fits.
     """
     sweep = config.sweep
-    alone = concurrency(config, resources)
+    alone = concurrency(config, resources, most=most)
     sides = count_sides(config)
     needs = in_words(sides)
     prefix = f"{needs} for {sweep.trials} trials"
@@ -74,10 +77,10 @@ def plan_sharing(config: Config, outline: Outline, resources: dict[str, float]) 
         return unshared("hardly two trials would have the same")
     left = {
         "CPU": resources.get("CPU", 0) - sides * real_threads(config),
-        "GPU": resources.get("GPU", 0) - sides * sweep.gpus_per_trial,
+        "GPU": resources.get("GPU", 0) - sides * sweep.gpu_share,
     }
     try:
-        together = concurrency(config, resources, sides)
+        together = concurrency(config, resources, sides, most)
     except UserError:
         return unshared("they do not fit beside trials here, so each trial computes its own")
     lanes = _lanes(config, together, left)
@@ -112,7 +115,7 @@ def count_sides(config: Config) -> int | None:
 
 def _lanes(config: Config, trials: int, resources: dict[str, float]) -> float:
     """Trials that compute at full speed at a time: processors bound it, also where trials hold fractions."""
-    if config.sweep.gpus_per_trial:
+    if config.sweep.gpu_share:
         return min(trials, resources["GPU"])
     return min(trials, resources["CPU"] / real_threads(config))
 

@@ -67,7 +67,7 @@ class RealSides:
         shutil.rmtree(turnstile_folder(self._folder.resolve()), ignore_errors=True)
 
     def _start(self, name: str, fingerprint: str, config: Config) -> Any:
-        threads, share = real_threads(config), config.sweep.gpus_per_trial
+        threads, share = real_threads(config), config.sweep.gpu_share
         actor = ray.remote(RealServer).options(
             name=name,
             num_cpus=threads,

@@ -1,0 +1,282 @@
+"""What a condensation and its evaluations will take of memory, from shapes alone, and the chunk that fits."""
+
+import functools
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from idm_ray.condensation import has_real_side
+from idm_ray.condensation.selection import training_epochs
+from idm_ray.data import Outline
+from idm_ray.data.raw import Shape
+from idm_ray.errors import UserError
+from idm_ray.evaluation.rehearsals import REHEARSALS
+from idm_ray.nets import Shell, build_shell
+from idm_ray.nets.footprint import Footprint, footprint
+from idm_ray.runtime.compute import APART_BYTES, Compute
+from idm_ray.settings.sections import Config, NetConfig
+
+HOLES_FORWARD, HOLES_FUSED, HOLES = 1.2, 1.4, 1.6
+"""What a process holds for a byte of a footprint's heap on the CPU, in a pass without a gradient, and in one with: by
+operations of our own, or not. As seen after some iterations; the C library's holes grow with the first of them."""
+CUDA_HOLES = 1.1
+"""The same of CUDA's allocator; not seen yet."""
+PROCESS_BYTES = 420 * 10**6
+"""Of a trial's process before it has any data; 380 to 480 MB were seen with torch, Ray and MLflow loaded."""
+FLOAT = 4
+QUICK_BYTES_A_PIXEL, QUICK_BYTES = 10_000, 10**9
+"""More than any net keeps of an image's pixel, and than a process holds beside: where this fits, all fits."""
+PARTS = {
+    "evaluation": ("to train a net on S and judge it", "lower evaluate.batch or set compute.precision=bf16"),
+    "saving": ("to save S", "lower condense.ipc"),
+    "real": ("to match real images", "lower compute.chunk or set compute.precision=bf16"),
+    "training": ("to train nets of the queue", "lower queue.batch or set compute.precision=bf16"),
+    "synthetic": ("for the gradient in S", "lower condense.ipc, condense.partition or compute.chunk"),
+    "gradients": ("to match gradients", "lower condense.ipc or compute.chunk"),
+    "choosing": ("to train the net that chooses", "lower queue.batch or set compute.precision=bf16"),
+}
+"""What memory is for while it is held, in words, and what would lower it."""
+ADVICE = dict(PARTS.values())
+WIDEST = 256
+"""Channels of the first layer for which that was seen."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Bytes on the device that computes; on the CPU of the process's own memory.
+
+    Attributes:
+        process: before there is any data; 0 on a CUDA device, whose context is counted elsewhere.
+        kept: all the time: S with its velocity, the queue of nets and, on a CUDA device, pixels.
+        parts: for a while, on top, by what they are for.
+        chunk: images with their gradient at a time.
+    """
+
+    process: float
+    kept: float
+    parts: dict[str, float]
+    chunk: int
+
+    @property
+    def peak(self) -> float:
+        """The highest point."""
+        return self.process + self.kept + max(self.parts.values())
+
+    @property
+    def largest(self) -> str:
+        """What the highest point is for."""
+        return max(self.parts, key=self.parts.__getitem__)
+
+    @property
+    def text(self) -> str:
+        """``2.3 GB at most (for the gradient in S; compute.chunk 40)``."""
+        return f"{gigabytes(self.peak)} at most ({self.largest}; compute.chunk {self.chunk})"
+
+    @property
+    def advice(self) -> str:
+        """What would lower the highest point."""
+        helps = ADVICE[self.largest]
+        if self.kept > max(self.parts.values()):
+            helps = "lower condense.ipc or queue.max_nets"
+        return f"{helps}, or give it more memory (fewer trials at a time, a larger share of a GPU)"
+
+
+def gigabytes(size: float) -> str:
+    """``2.3 GB``."""
+    return f"{size / 1e9:.1f} GB" if size >= 5e7 else f"{size / 1e6:.0f} MB"
+
+
+def forecast(config: Config, outline: Outline, compute: Compute, pixels: float = 0.0) -> Forecast:
+    """What a process that condenses by a config and looks at its validation accuracy holds at its highest point.
+
+    The net runs forwards and backwards over two and over four images of noise, by the same functions as in earnest;
+    what tensors take in between grows with the number of images, so it is known for any. The rest is arithmetic.
+
+    Args:
+        config: nothing is searched.
+        outline: of the data.
+        compute: where and how.
+        pixels: bytes of images that are kept on a CUDA device.
+    """
+    cuda = compute.device.type == "cuda"
+    prints = _Prints(config, outline, compute)
+    return Forecast(
+        0.0 if cuda else PROCESS_BYTES,
+        pixels * cuda + prints.kept,
+        prints.parts,
+        prints.with_gradient,
+    )
+
+
+def fit(config: Config, outline: Outline, compute: Compute, room: float, pixels: float = 0.0) -> Forecast:
+    """The forecast with the largest chunk that keeps to `room` bytes; with a chunk of 1 where none does.
+
+    A chunk that the settings name stays. Else it is halved until it fits, from what is worth its time.
+    """
+    most = compute.most or compute.with_gradient(*outline.shape[1:])
+    while True:
+        found = forecast(config, outline, replace(compute, most=most), pixels)
+        if found.peak <= room or most == 1 or compute.most:
+            return found
+        most = max(1, min(most, _images_at_once(config, outline)) // 2)
+
+
+def plenty(config: Config, outline: Outline, room: float) -> bool:
+    """Whether memory is so ample that no forecast is needed to know it."""
+    pixels = math.prod(outline.shape[1:])
+    most = max(_images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
+    ample = pixels * most * QUICK_BYTES_A_PIXEL + QUICK_BYTES <= room
+    return ample and (config.net.width or 0) <= WIDEST
+
+
+def _images_at_once(config: Config, outline: Outline) -> int:
+    """Images whose gradient is wanted together, at most."""
+    settings = config.condense
+    parts = outline.num_classes * settings.ipc * settings.partition**2
+    return max(settings.batch_real, parts)
+
+
+def settled(config: Config, outline: Outline, compute: Compute, room: float) -> Compute:
+    """The compute with a number of images for `compute.chunk: auto`; others keep theirs.
+
+    Raises:
+        UserError: it would not fit into `room` bytes with the smallest chunk, or with the one that is set.
+    """
+    worth = compute.most or compute.with_gradient(*outline.shape[1:])
+    if plenty(config, outline, room):
+        return replace(compute, most=worth)
+    found = fit(config, outline, compute, room)
+    if found.peak > room:
+        raise refused(found, room, "free here")
+    return replace(compute, most=found.chunk)
+
+
+def refused(found: Forecast, room: float, where: str) -> UserError:
+    """What cannot fit, and what would help."""
+    return UserError(
+        f"a condensation takes {gigabytes(found.peak)} at most ({found.largest}, with compute.chunk "
+        f"{found.chunk}), but {gigabytes(room)} are {where}; {found.advice}"
+    )
+
+
+class _Prints:
+    """The arithmetic of a forecast.
+
+    Attributes:
+        parts: bytes on top of what is kept, by what they are for.
+    """
+
+    def __init__(self, config: Config, outline: Outline, compute: Compute):
+        self._config, self._outline = config, outline
+        self._shape, self._classes = outline.shape, outline.num_classes
+        self._image = math.prod(outline.shape) * (8 if compute.storage == torch.float64 else FLOAT)
+        self.set_bytes = outline.num_classes * config.condense.ipc * self._image
+        self.chunk = compute.chunk(*outline.shape[1:])
+        self.with_gradient = compute.with_gradient(*outline.shape[1:])
+        self._compute = replace(compute, most=None)
+        method = config.condense.method
+        sizes = {"evaluation": self._evaluation, "saving": self._saving}
+        if has_real_side(method):
+            sizes |= {"real": self._real, "training": self._training, "synthetic": self._synthetic}
+        elif method == "cafe":
+            sizes |= {"real": self._real, "synthetic": self._synthetic}
+        elif method in ("dc", "dsa"):
+            sizes |= {"gradients": self._gradients}
+        elif training_epochs(config):
+            sizes |= {"choosing": self._training}
+        self.parts = {PARTS[name][0]: size() for name, size in sizes.items()}
+
+    @functools.cached_property
+    def kept(self) -> float:
+        """S, its velocity, and nets with theirs."""
+        return 2 * self.set_bytes + 2 * self._queue + 6 * self._shell.weights.nbytes
+
+    @functools.cached_property
+    def _queue(self) -> float:
+        """The weights of the nets that are kept."""
+        queue, iterations = self._config.queue, self._config.condense.iterations
+        nets = min(queue.max_nets, queue.initial + 1 + iterations // queue.push_every)
+        return (nets if has_real_side(self._config.condense.method) else 1) * self._shell.weights.nbytes
+
+    @functools.cached_property
+    def _fused(self) -> bool:
+        net = self._shell.draft()
+        return self._compute.fused and net.use_fused(torch.device("cpu"))
+
+    def _saving(self) -> float:
+        """The state once more, as bytes, and the nets of it twice, since they are joined first."""
+        return 3 * self.set_bytes + 4 * self._queue
+
+    @functools.cached_property
+    def _shell(self) -> Shell:
+        return _shell(self._config.net, self._shape, self._classes, self._compute)
+
+    def _of(self, what: str, images: float) -> float:
+        """Bytes of a run over so many images."""
+        partition = self._config.condense.partition
+        found = _footprint(
+            what,
+            self._config.net,
+            self._shape,
+            self._classes,
+            self._compute,
+            partition if what == "slope" else 1,
+            self._config.condense.augment,
+        )
+        if self._compute.device.type == "cuda":
+            return CUDA_HOLES * found.peak(images)
+        with_gradient = HOLES_FUSED if self._fused and what in ("step", "slope") else HOLES
+        holes = HOLES_FORWARD if what in ("look", "judge") else with_gradient
+        return holes * found.peak(images, APART_BYTES)
+
+    def _real(self) -> float:
+        most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
+        return self._of("look", min(self.chunk, most))
+
+    def _training(self) -> float:
+        return self._of("step", self._config.queue.batch)
+
+    def _synthetic(self) -> float:
+        settings = self._config.condense
+        each = settings.partition**2
+        images = self._classes * settings.ipc
+        if images * each <= self.with_gradient:
+            return 2 * self.set_bytes + self._of("slope", images)
+        outputs = 2 * images * each * self._features * FLOAT
+        at_once = max(1, self.chunk // each)
+        return self.set_bytes + 2 * outputs + self._of("slope", min(at_once, images))
+
+    def _gradients(self) -> float:
+        settings = self._config.condense
+        real = self._of("gradient", min(settings.batch_real, self.with_gradient))
+        return self.set_bytes + max(real, self._of("second", settings.ipc))
+
+    def _evaluation(self) -> float:
+        settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))
+        each = self._config.condense.partition**2 if settings.expand else 1
+        parts = self._classes * self._config.condense.ipc * each
+        kept = parts * self._image if each > 1 and parts * self._image <= 1 << 30 else 0
+        steps = self._of("step", min(settings.batch, parts))
+        return self.set_bytes + 2 * kept + max(steps, self._of("judge", min(self.chunk, judge)))
+
+    @property
+    def _features(self) -> int:
+        return self._shell.net.classifier.in_features + self._classes
+
+
+@functools.lru_cache(maxsize=8)
+def _shell(net: NetConfig, shape: Shape, classes: int, compute: Compute) -> Shell:
+    shell = build_shell(net, shape, classes, replace(compute, device=torch.device("cpu"), graphs=False))
+    shell.load(shell.fresh_weights(torch.Generator().manual_seed(0)))
+    return shell
+
+
+@functools.lru_cache(maxsize=64)
+def _footprint(
+    what: str, net: NetConfig, shape: Shape, classes: int, compute: Compute, partition: int, strategy: str
+) -> Footprint:
+    if what in ("gradient", "second"):
+        compute = replace(compute, precision=compute.storage, compile=False, fused=False)
+    shell = _shell(net, shape, classes, replace(compute, compile=False))
+    return footprint(functools.partial(REHEARSALS[what], shell, shape, partition, strategy))

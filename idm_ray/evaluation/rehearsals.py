@@ -1,0 +1,82 @@
+"""What nets do in a condensation and its evaluations, rehearsed on images of noise."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from idm_ray.condensation.augment import Draws, augment
+from idm_ray.condensation.gradient_matching import layerwise_cosine
+from idm_ray.condensation.partition import expand
+from idm_ray.data.raw import Shape
+from idm_ray.nets import Sgd, Shell
+
+
+def _noise(images: int, shape: Shape, dtype: torch.dtype) -> Tensor:
+    pixels = torch.zeros(images, *shape, dtype=torch.uint8)
+    return pixels.to(torch.float32).mul_(1.0).to(dtype)
+
+
+def _augmented(images: Tensor, strategy: str) -> Tensor:
+    """By two operations, half of the images each, as the classes of a chunk have several."""
+    names = [] if strategy == "none" else sorted(strategy.split("_"))[:2]
+    if not names:
+        return images
+    half = len(images) // 2
+    return augment(images, Draws((names[0], names[-1]), torch.full((2, 3), 0.25)), [half, len(images) - half])
+
+
+def _look(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    with torch.no_grad():
+        return shell(_augmented(_noise(images, shape, shell.weights.dtype), strategy))
+
+
+def _judge(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    with torch.no_grad():
+        return shell(_noise(images, shape, shell.weights.dtype))
+
+
+def _slope(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    noise = torch.zeros(images, *shape, dtype=shell.weights.dtype).requires_grad_()
+    for parameter in shell.net.parameters():
+        parameter.requires_grad_(False)
+    try:
+        seen = shell(_augmented(expand(noise, partition), strategy))
+        return torch.autograd.grad([output.sum() for output in seen], noise)
+    finally:
+        for parameter in shell.net.parameters():
+            parameter.requires_grad_(True)
+
+
+def _step(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    noise = _augmented(_noise(images, shape, shell.weights.dtype), strategy)
+    labels = torch.zeros(images, dtype=torch.int64)
+    return shell.train_step(noise, labels, torch.zeros_like(shell.weights), Sgd(0.0, 0.9, 5e-4))
+
+
+def _gradient(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    return _slopes(shell, _augmented(_noise(images, shape, shell.weights.dtype), strategy), False)
+
+
+def _second(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    wanted = [torch.ones_like(parameter) for parameter in shell.net.parameters()]
+    noise = torch.randn(images, *shape, dtype=shell.weights.dtype).requires_grad_()
+    had = _slopes(shell, _augmented(noise, strategy), True)
+    return torch.autograd.grad(layerwise_cosine(wanted, had), noise)
+
+
+def _slopes(shell: Shell, images: Tensor, create_graph: bool) -> Sequence[Tensor]:
+    loss = cross_entropy(shell(images)[1], torch.zeros(len(images), dtype=torch.int64))
+    return torch.autograd.grad(loss, list(shell.net.parameters()), create_graph=create_graph)
+
+
+REHEARSALS: dict[str, Callable[[Shell, Shape, int, str, int], object]] = {
+    "look": _look,
+    "judge": _judge,
+    "slope": _slope,
+    "step": _step,
+    "gradient": _gradient,
+    "second": _second,
+}
+"""What nets do, by name: over real images without a gradient, with one in S, a step of training, and DC's."""

@@ -1,0 +1,177 @@
+"""How many trials there is memory for, and the chunk with which they keep to it."""
+
+import itertools
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import ray
+import torch
+
+from idm_ray.data import Outline
+from idm_ray.errors import UserError
+from idm_ray.evaluation.forecast import Forecast, fit, gigabytes, plenty, refused
+from idm_ray.runtime.compute import choose_compute
+from idm_ray.runtime.memory import FREE_SHARE, card_bytes, free_bytes, pixel_room
+from idm_ray.runtime.words import plural
+from idm_ray.settings.layers import domain_corners, with_point
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.cluster import capacity
+from idm_ray.sweep.search import space
+
+MEMORY_KEYS = (
+    "condense.",
+    "net.",
+    "queue.batch",
+    "queue.max_nets",
+    "evaluate.batch",
+    "evaluate.expand",
+    "compute.",
+)
+CORNERS = 100
+MOST_ON_A_CARD = 8
+
+
+@dataclass(frozen=True)
+class Host:
+    """A machine that trials run on.
+
+    Attributes:
+        cpus, gpus: that Ray counts.
+        memory: bytes for trials.
+    """
+
+    cpus: float
+    gpus: float
+    memory: float
+
+
+@dataclass(frozen=True)
+class Room:
+    """What memory allows.
+
+    Attributes:
+        config: the sweep's, with a chunk and a share of a GPU in numbers.
+        trials: processes at a time, real sides included; None: memory does not bound them.
+        text: a line for people; empty where there is more than enough.
+    """
+
+    config: Config
+    trials: int | None
+    text: str
+
+
+def this_host() -> Host:
+    """This machine, as it is now."""
+    return Host(float(os.cpu_count() or 1), float(torch.cuda.device_count()), FREE_SHARE * free_bytes())
+
+
+def hosts_of_ray() -> list[Host]:
+    """The machines of the cluster that this process has joined."""
+    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return [Host(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", 0)) for each in found]
+
+
+def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool = False) -> Room:
+    """Decide `compute.chunk: auto` and `sweep.gpus_per_trial: auto`, for the points of a search that take most.
+
+    Args:
+        config: of the sweep.
+        outline: of the data.
+        hosts: that trials may run on.
+        always: forecast also where there is more than enough.
+
+    Raises:
+        UserError: not even one trial fits, with the smallest chunk.
+    """
+    if config.sweep.gpus_per_trial == 0:
+        return _on_processors(config, outline, hosts, always)
+    if not torch.cuda.is_available():
+        if config.sweep.gpus_per_trial == "auto":
+            raise UserError(
+                "sweep.gpus_per_trial auto measures the GPU here, and there is none; set a share, such as 0.25, "
+                "or 0 for the CPU"
+            )
+        return Room(config, None, "the memory of GPUs elsewhere is not known here")
+    return _on_cards(config, outline)
+
+
+def _on_processors(config: Config, outline: Outline, hosts: list[Host], always: bool) -> Room:
+    worst = _worst(config, outline)
+    compute = replace(choose_compute(config.trial_compute), device=torch.device("cpu"))
+    slots = [_slots(config, host) for host in hosts]
+    if not always and all(
+        plenty(worst, outline, host.memory / max(1, count)) for host, count in zip(hosts, slots, strict=True)
+    ):
+        return Room(_with(config, compute.most or compute.with_gradient(*outline.shape[1:]), 0), None, "")
+    fitting = []
+    for host, count in zip(hosts, slots, strict=True):
+        for trials in range(count, 0, -1):
+            found = fit(worst, outline, compute, host.memory / trials)
+            if found.peak <= host.memory / trials:
+                fitting.append((trials, found))
+                break
+    if not fitting:
+        most = max((host.memory for host in hosts), default=0)
+        raise refused(fit(worst, outline, compute, 0), most, "free here" if len(hosts) == 1 else "on a node")
+    smallest = min((found for _, found in fitting), key=lambda found: found.chunk)
+    trials = sum(count for count, _ in fitting)
+    text = f"memory: a trial takes {smallest.text}; {plural(trials, 'trial')} fit at a time"
+    return Room(_with(config, smallest.chunk, 0), trials, text)
+
+
+def _slots(config: Config, host: Host) -> int:
+    """Processes that a host's processors hold, as far as there is use for them."""
+    fits = max(1, capacity(config, {"CPU": host.cpus, "GPU": host.gpus}))
+    return min(fits, config.sweep.max_concurrent or fits, config.sweep.trials + 1)
+
+
+def _on_cards(config: Config, outline: Outline) -> Room:
+    worst, share = _worst(config, outline), config.sweep.gpu_share
+    compute = choose_compute(config.compute)
+    images = sum(outline.train) + sum(outline.validation) + sum(outline.test)
+    size = images * outline.shape[0] * outline.shape[1] * outline.shape[2]
+
+    def fitted(of_card: float) -> Forecast:
+        pixels = min(size, pixel_room(compute.device, of_card))
+        return fit(worst, outline, compute, card_bytes(of_card), pixels)
+
+    if config.sweep.gpus_per_trial == "auto":
+        alone = fitted(1.0)
+        shares = (1 / count for count in range(MOST_ON_A_CARD, 1, -1))
+        share = next((each for each in shares if _serves(fitted(each), alone, card_bytes(each))), 1.0)
+    found = fitted(share)
+    if found.peak > card_bytes(share):
+        raise refused(found, card_bytes(share), "in a trial's share of the GPU")
+    text = f"memory: a trial takes {found.text}, of {gigabytes(card_bytes(share))} in its share of a GPU ({share:g})"
+    return Room(_with(config, found.chunk, share), None, text)
+
+
+def _serves(found: Forecast, alone: Forecast, room: float) -> bool:
+    """Whether a trial fits into a share with the chunk that it would have on a card of its own."""
+    return found.peak <= room and found.chunk == alone.chunk
+
+
+def _with(config: Config, chunk: int, share: float) -> Config:
+    compute = config.compute.model_copy(update={"chunk": chunk})
+    sweep = config.sweep.model_copy(update={"gpus_per_trial": float(share)})
+    return config.model_copy(update={"compute": compute, "sweep": sweep})
+
+
+def _worst(config: Config, outline: Outline) -> Config:
+    """The settings of the search with which a trial sees most pixels; nothing is searched in them."""
+    return max(_corners(config), key=lambda point: _pixels(point, outline))
+
+
+def _corners(config: Config) -> Iterator[Config]:
+    keys = [key for key in config.search if key.startswith(MEMORY_KEYS)]
+    corners = itertools.product(*(domain_corners(config.search[key]) for key in keys))
+    for corner in itertools.islice(corners, CORNERS):
+        point = space.active(dict(zip(keys, corner, strict=True)))
+        yield with_point(config, point)
+
+
+def _pixels(point: Config, outline: Outline) -> tuple[float, ...]:
+    settings = point.condense
+    on_s = outline.num_classes * settings.ipc * settings.partition**2
+    return max(on_s, point.queue.batch, point.evaluate.batch), point.net.width or 0, point.queue.max_nets

@@ -1,0 +1,91 @@
+import pytest
+
+from idm_ray.data import Outline
+from idm_ray.errors import UserError
+from idm_ray.evaluation.forecast import fit, forecast
+from idm_ray.runtime.compute import choose_compute
+from idm_ray.sweep.room import Host, make_room
+
+GIGABYTE = 10**9
+
+
+def outline(size=64, classes=20, each=40):
+    names = tuple(map(str, range(classes)))
+    return Outline((3, size, size), names, (each,) * classes, (4,) * classes, (4,) * classes)
+
+
+@pytest.fixture
+def config(small_config):
+    return small_config(
+        "net.width=128", "net.depth=null", "condense.ipc=10", "condense.batch_real=8", "compute.device=cpu",
+        "evaluate.batch=32", "queue.batch=32", "sweep.trials=8", "compute.precision=bf16",
+    )  # fmt: skip
+
+
+def test_a_small_sweep_needs_no_forecast_and_gets_the_chunk_of_always(small_config):
+    room = make_room(small_config(), outline(8), [Host(2, 0, 20 * GIGABYTE)])
+    assert (room.trials, room.text) == (None, "")
+    assert room.config.compute.chunk == 4096 * 16
+
+
+@pytest.mark.parametrize(
+    ("memory", "trials", "halved"),
+    [(20 * GIGABYTE, 4, False), (4 * GIGABYTE, 4, True), (1.6 * GIGABYTE, 2, True)],
+)
+def test_a_smaller_chunk_comes_before_fewer_trials(config, memory, trials, halved):
+    room = make_room(config, outline(), [Host(4, 0, memory)])
+    assert room.trials == trials
+    assert (room.config.compute.chunk < 800) == halved
+    compute = choose_compute(room.config.compute)
+    assert forecast(config, outline(), compute).peak <= memory / trials
+    assert f"{trials} trials fit at a time" in room.text
+
+
+def test_a_chunk_that_is_set_stays(config):
+    chosen = config.model_copy(update={"compute": config.compute.model_copy(update={"chunk": 100})})
+    room = make_room(chosen, outline(), [Host(4, 0, 4 * GIGABYTE)], always=True)
+    assert room.config.compute.chunk == 100
+
+
+def test_hosts_hold_what_each_has_room_for_with_one_chunk_for_all(config):
+    room = make_room(config, outline(), [Host(2, 0, 1.7 * GIGABYTE), Host(2, 0, 20 * GIGABYTE)])
+    small = make_room(config, outline(), [Host(2, 0, 1.7 * GIGABYTE)])
+    assert (room.trials, room.config.compute.chunk) == (4, small.config.compute.chunk)
+
+
+@pytest.mark.parametrize(
+    ("setting", "advice"), [("queue.batch=100000", "queue.batch"),
+                            ("condense.ipc=40000", "condense.ipc")]
+)  # fmt: skip
+def test_what_fits_with_no_chunk_is_refused_with_what_helps(config, small_config, setting, advice):
+    key, value = setting.split("=")
+    section, name = key.split(".")
+    part = getattr(config, section).model_copy(update={name: int(value)})
+    with pytest.raises(UserError, match=rf"takes .* GB at most .* 8.0 GB are free here; lower .*{advice}"):
+        make_room(config.model_copy(update={section: part}), outline(), [Host(2, 0, 8 * GIGABYTE)])
+
+
+def test_the_worst_point_of_a_search_decides(small_config):
+    searched = small_config(
+        "search={condense.ipc: {choice: [1, 50]}, condense.partition: {choice: [3, 1]}}",
+        "net.width=128",
+        "net.depth=3",
+    )
+    fixed = small_config("condense.ipc=50", "condense.partition=3", "net.width=128", "net.depth=3")
+    rooms = [
+        make_room(each, outline(), [Host(2, 0, 5 * GIGABYTE)], always=True) for each in (searched, fixed)
+    ]
+    assert rooms[0].config.compute.chunk == rooms[1].config.compute.chunk
+    assert rooms[0].text == rooms[1].text
+
+
+def test_a_share_of_a_gpu_cannot_be_measured_without_one(small_config):
+    with pytest.raises(UserError, match="auto measures the GPU here, and there is none"):
+        make_room(small_config("sweep.gpus_per_trial=auto"), outline(8), [])
+
+
+def test_memory_is_a_step_function_of_the_chunk(config):
+    compute = choose_compute(config.compute)
+    peaks = [fit(config, outline(), compute, room).peak for room in (GIGABYTE, 2 * GIGABYTE, 50 * GIGABYTE)]
+    assert peaks == sorted(peaks)
+    assert peaks[0] <= GIGABYTE < peaks[2]
