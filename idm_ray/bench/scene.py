@@ -92,6 +92,7 @@ def scene_data(scene: Scene, device: torch.device) -> Data:
         shape=(3, scene.size, scene.size),
         checksum="",
         source="random pixels",
+        left_out=0,
     )
 
 

@@ -45,6 +45,8 @@ class Data:
     """Hex digest of all images and labels."""
     source: str
     """What the images are, and the folder where that was given."""
+    left_out: int = 0
+    """Images of the source that cannot be decoded and are missing, see `dataset.broken`."""
 
     @property
     def num_classes(self) -> int:
@@ -96,7 +98,7 @@ def load_data(
     """
     cache = cache or default_cache()
     found = find_images(dataset, cache, progress)
-    store = cached_store(cache, dataset.name, found, dataset.image_size, progress, verify)
+    store = cached_store(cache, dataset, found, progress, verify)
     counts = tuple(after - before for before, after in pairwise(store.train.offsets))
     check_classes(store.class_names, counts, store.test.offsets[-1])
     train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed, store.class_names)
@@ -116,6 +118,7 @@ def load_data(
         shape=store.shape,
         checksum=store.checksum,
         source=store.description if dataset.root is None else f"{store.description} in {dataset.root}",
+        left_out=store.left_out,
     )
 
 

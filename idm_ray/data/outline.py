@@ -1,24 +1,32 @@
 """What a data set is, without its pixels."""
 
+import contextlib
+import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
+from idm_ray.data.build import store_bytes
 from idm_ray.data.packaged import KNOWN
-from idm_ray.data.raw import RawImages, Shape, check_classes
+from idm_ray.data.raw import BrokenImage, EncodedImages, RawImages, Shape, check_classes
 from idm_ray.data.sources import find_images
 from idm_ray.data.split import held_out
 from idm_ray.data.store import known_store
+from idm_ray.runtime.cores import usable_cores
 from idm_ray.runtime.files import default_cache
-from idm_ray.runtime.progress import Progress
+from idm_ray.runtime.progress import Progress, duration
+from idm_ray.runtime.words import size_text
 from idm_ray.settings.sections import DatasetConfig
 
 FEW, SHOWN = 100, 5
 """Validation images below which a sweep is warned, and classes that a line names."""
 
 BUILDS = "builds an image store first"
-"""What stands between an outline and a run where no more than the first images were opened."""
+"""How that begins which stands between an outline and a run where no more than the first images were opened."""
+FIRST = 64
+"""Images that are opened then."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +100,7 @@ def outline_data(
     """
     cache = cache or default_cache()
     found = find_images(dataset, cache, progress)
-    store = known_store(cache, dataset.name, found, dataset.image_size)
+    store = known_store(cache, dataset, found)
     if store is not None:
         counts = [tuple(map(int, np.diff(split.offsets))) for split in (store.train, store.test)]
         return _outline(store.shape, store.class_names, counts[0], counts[1], dataset.validation), ""
@@ -101,8 +109,24 @@ def outline_data(
         names = tuple(map(str, range(len(train))))
         return _outline(shape, names, train, test, dataset.validation), f"downloads {found.download} first"
     raw = found.read()
-    next(raw.train.blocks(), None)
-    return _of_raw(raw, dataset.validation), BUILDS
+    seconds = _build_seconds(raw)
+    takes = f"{size_text(store_bytes(raw))} in {cache}" + (f", about {duration(seconds)}" if seconds else "")
+    return _of_raw(raw, dataset.validation), f"{BUILDS}: {takes}"
+
+
+def _build_seconds(raw: RawImages) -> float | None:
+    """What decoding all images takes, by the first ones; None where that is too short to tell."""
+    images = raw.train.images
+    if not isinstance(images, EncodedImages):
+        return None
+    began, opened = time.perf_counter(), 0
+    for item in islice(images.items(0), FIRST):
+        with contextlib.suppress(BrokenImage):
+            images.decode(item)
+        opened += 1
+    each = (time.perf_counter() - began) / opened
+    seconds = each * (len(raw.train.labels) + len(raw.test.labels)) / usable_cores()
+    return seconds if seconds > 1 else None
 
 
 def _of_raw(raw: RawImages, validation: float) -> Outline:

@@ -1,8 +1,10 @@
 """Images in Parquet files, laid out as on the Hugging Face hub."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from idm_ray.data.decode import Encoded, decode_blocks, is_grey, load_image, to_pixels
+from idm_ray.data.decode import decode_whole, is_grey, load_image, to_pixels
 from idm_ray.data.digests import content_digest
-from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape
+from idm_ray.data.raw import BrokenImage, Encoded, EncodedImages, Found, RawImages, RawSplit, Shape
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
@@ -80,28 +82,26 @@ def _read(train: Sequence[Path], test: Sequence[Path]) -> RawImages:
     names = _class_names(train[0]) or tuple(str(label) for label in range(highest + 1))
     for path, labels in zip((*train, *test), (*train_labels, *test_labels), strict=True):
         _check_labels(path, labels, len(names))
-    first = next(_encoded(train))
     # A colour set may open with a grey image, a grey set never holds a colour one.
     grey = all(map(is_grey, _encoded((*train, *test))))
     mode = "L" if grey else "RGB"
-    channels, height, width = to_pixels(load_image(first, mode)).shape
-    decode = partial(_decode, mode=mode, shape=(channels, height, width))
+    shape = _first_shape(train, mode)
+    decode = partial(decode_whole, mode=mode, shape=shape)
     return RawImages(
-        (channels, height, width),
+        shape,
         names,
-        RawSplit(np.concatenate(train_labels), lambda: decode_blocks(_encoded(train), decode)),
-        RawSplit(np.concatenate(test_labels), lambda: decode_blocks(_encoded(test), decode)),
+        RawSplit(np.concatenate(train_labels), EncodedImages(partial(_encoded, train), decode)),
+        RawSplit(np.concatenate(test_labels), EncodedImages(partial(_encoded, test), decode)),
     )
 
 
-def _decode(item: Encoded, mode: str, shape: Shape) -> Pixels:
-    pixels = to_pixels(load_image(item, mode))
-    if pixels.shape != shape:
-        raise UserError(
-            f"images in Parquet must have one size; the first is {shape[2]}x{shape[1]}, "
-            f"{item.name} is {pixels.shape[2]}x{pixels.shape[1]}; resize them or use the source folder"
-        )
-    return pixels
+def _first_shape(files: Sequence[Path], mode: str) -> Shape:
+    """Channels, height and width of the first image that is not broken."""
+    for item in _encoded(files):
+        with contextlib.suppress(BrokenImage):
+            channels, height, width = to_pixels(load_image(item, mode)).shape
+            return channels, height, width
+    raise UserError(f"no image of {files[0].parent} can be decoded; fetch the files again")
 
 
 def _read_labels(path: Path) -> NDArray[np.int64]:
@@ -130,14 +130,19 @@ def _class_names(path: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) and names else None
 
 
-def _encoded(files: Sequence[Path]) -> Iterator[Encoded]:
+def _encoded(files: Sequence[Path], start: int = 0) -> Iterator[Encoded]:
+    """The images of all files from one on."""
     for path in files:
-        row = 0
         with _opened(path) as file:
-            for batch in _batches(file, path):
-                for data in pc.struct_field(batch.column("image"), "bytes"):
-                    yield _item(data.as_py(), row, path)
-                    row += 1
+            if start < file.metadata.num_rows:
+                yield from islice(_rows(file, path), start, None)
+            start = max(0, start - file.metadata.num_rows)
+
+
+def _rows(file: pq.ParquetFile, path: Path) -> Iterator[Encoded]:
+    columns = (pc.struct_field(batch.column("image"), "bytes") for batch in _batches(file, path))
+    for row, data in enumerate(chain.from_iterable(columns)):
+        yield Encoded(f"row {row} of {path}", data.as_py())
 
 
 def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
@@ -145,11 +150,3 @@ def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
         yield from file.iter_batches(batch_size=ROWS, columns=["image"])
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"the images of {path} cannot be read ({error}); fetch it again") from None
-
-
-def _item(data: bytes | None, row: int, path: Path) -> Encoded:
-    if data is None:
-        raise UserError(
-            f"every image in Parquet needs its bytes; row {row} of {path} has none; embed the files"
-        )
-    return Encoded(f"row {row} of {path}", data)
