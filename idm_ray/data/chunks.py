@@ -123,7 +123,10 @@ class _Process:
         self.pipe, theirs = Pipe()
         command = [sys.executable, "-P", "-c", START, json.dumps(sys.path), str(theirs.fileno())]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, pass_fds=[theirs.fileno(), *inherited]
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=[theirs.fileno(), *inherited],
         )
         theirs.close()
         self.give(job)

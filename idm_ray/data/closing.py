@@ -33,11 +33,10 @@ def close_gaps(draft: Draft, files: SplitFiles, labels: Rows) -> Rows:
         return labels
     sources, targets = moves(labels, gaps)
     for path, row_bytes in files.row_bytes.items():
-        size = max(1, BATCH_BYTES // row_bytes)
-        for start in range(size * draft.moved.get(path.name, 0), len(sources), size):
+        while (start := draft.moved.get(path.name, 0)) < len(sources):
             aside = path.with_name(f"{path.name}.{start}")
-            _move(path, aside, row_bytes, sources[start : start + size], targets[start : start + size])
-            draft.note_moved(path)
+            batch = sources[start : start + max(1, BATCH_BYTES // row_bytes)]
+            draft.note_moved(path, _move(path, aside, row_bytes, batch, targets[start:]))
             aside.unlink()
         os.truncate(path, (len(labels) - len(gaps)) * row_bytes)
         sync(path)
@@ -63,14 +62,16 @@ def moves(labels: Rows, gaps: Rows) -> tuple[Rows, Rows]:
     return np.concatenate(sources), np.concatenate(targets)
 
 
-def _move(path: Path, aside: Path, row_bytes: int, sources: Rows, targets: Rows) -> None:
-    """Move rows by way of a file aside, from which it can be done again."""
+def _move(path: Path, aside: Path, row_bytes: int, batch: Rows, targets: Rows) -> int:
+    """Move rows by way of a file aside, from which it can be done again; returns how many that holds."""
     with path.open("r+b", buffering=0) as file:
         if not aside.exists():
-            _copy(file.fileno(), aside, row_bytes, sources)
+            _copy(file.fileno(), aside, row_bytes, batch)
+        count = aside.stat().st_size // row_bytes
         with aside.open("rb") as rows:
-            for target in targets:
+            for target in targets[:count]:
                 write_at(file.fileno(), memoryview(rows.read(row_bytes)), int(target) * row_bytes)
+    return count
 
 
 def _copy(handle: int, aside: Path, row_bytes: int, rows: Rows) -> None:

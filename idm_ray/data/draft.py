@@ -43,7 +43,7 @@ class Draft:
         self.done: dict[str, set[int]] = {files.name: set() for files, _ in splits}
         self.broken: dict[str, list[Broken]] = {files.name: [] for files, _ in splits}
         self.moved: dict[str, int] = {}
-        """Batches of rows that were moved, by file; see `closing`."""
+        """Rows that were moved, by file; see `closing`."""
         self._paths = [path for files, _ in splits for path in files.row_bytes]
         if not _same_header(folder, header):
             shutil.rmtree(folder, ignore_errors=True)
@@ -75,9 +75,9 @@ class Draft:
         if not busy and time.monotonic() - self._last > SYNC_SECONDS:
             self._submit()
 
-    def note_moved(self, path: Path) -> None:
-        """Remember that a batch of a file's rows was moved, at once."""
-        entry = {"moved": path.name}
+    def note_moved(self, path: Path, rows: int) -> None:
+        """Remember that rows of a file were moved, at once."""
+        entry = {"moved": path.name, "rows": rows}
         self._apply(entry)
         self._pending.append(entry)
         self.flush()
@@ -118,7 +118,7 @@ class Draft:
 
     def _apply(self, entry: Mapping[str, Any]) -> None:
         if "moved" in entry:
-            self.moved[entry["moved"]] = self.moved.get(entry["moved"], 0) + 1
+            self.moved[entry["moved"]] = self.moved.get(entry["moved"], 0) + entry["rows"]
             return
         self.done[entry["split"]].add(entry["chunk"])
         self.broken[entry["split"]] += [Broken(*broken) for broken in entry["broken"]]
