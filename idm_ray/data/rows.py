@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from idm_ray.data.raw import Pixels, Shape
 
@@ -39,14 +40,21 @@ class SplitFiles:
 
 def write_rows(files: SplitFiles, images: Pixels, rows: Sequence[int]) -> None:
     """Write images [b, ch, H, W] and their sums to these rows. Raises OSError."""
-    sums = images.sum(axis=(2, 3), dtype=np.int64)
-    square_sums = np.square(images, dtype=np.uint16).sum(axis=(2, 3), dtype=np.int64)
     runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)
-    for path, values in ((files.pixels, images), (files.sums, np.stack([sums, square_sums], axis=1))):
+    for path, values in ((files.pixels, images), (files.sums, _sums(images))):
         whole, size = np.ascontiguousarray(values), files.row_bytes[path]
         with path.open("r+b", buffering=0) as file:
             for run in filter(len, runs):
                 write_at(file.fileno(), whole[run[0] : run[-1] + 1].data.cast("B"), int(rows[run[0]]) * size)
+
+
+def _sums(images: Pixels) -> NDArray[np.int64]:
+    """Sums over pixels and over their squares, [b, 2, ch]."""
+    # By how often each value occurs: five times faster than to sum, which is half of the time that decoding takes.
+    counts = np.stack([np.bincount(plane, minlength=256) for plane in images.reshape(-1, images[0, 0].size)])
+    values = np.arange(256)
+    sums = counts @ np.stack([values, values**2], axis=1)
+    return sums.reshape(len(images), -1, 2).transpose(0, 2, 1)
 
 
 def write_at(handle: int, content: memoryview, offset: int) -> None:
