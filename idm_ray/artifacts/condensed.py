@@ -44,6 +44,7 @@ class CondensedSet:
         config: settings that made it, as plain data.
         checksum: of the data set it was condensed from.
         iteration: steps that S has taken.
+        left_out: broken images of the data set that were left out of it.
     """
 
     images: Tensor
@@ -54,6 +55,7 @@ class CondensedSet:
     config: dict[str, Any]
     checksum: str
     iteration: int
+    left_out: int = 0
 
     @property
     def settings(self) -> Config:
@@ -83,6 +85,7 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
         config.to_raw(),
         data.checksum,
         iteration,
+        data.left_out,
     )
 
 
@@ -117,6 +120,7 @@ def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
             "std": list(condensed.std),
             "iteration": condensed.iteration,
             "data_checksum": condensed.checksum,
+            "left_out": condensed.left_out,
             "config": condensed.config,
             "versions": versions(),
             "sha256": {name: _sha256(draft / name) for name in (TENSORS, TABLE)},
@@ -149,6 +153,7 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         manifest.config,
         manifest.checksum,
         manifest.iteration,
+        manifest.left_out,
     )
     if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
         raise UserError(

@@ -22,6 +22,7 @@ class Manifest:
         checksum: of the data set it was condensed from.
         config: settings that made it, as plain data.
         sha256: of the files, by name.
+        left_out: broken images of the data set that were left out of it.
     """
 
     shape: list[int]
@@ -32,6 +33,7 @@ class Manifest:
     checksum: str
     config: dict[str, Any]
     sha256: dict[str, str]
+    left_out: int = 0
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -52,6 +54,7 @@ def read_manifest(folder: Path) -> Manifest:
             raw["data_checksum"],
             raw["config"],
             raw["sha256"],
+            raw.get("left_out", 0),
         )
     except OSError as error:
         near = [*folder.glob(f"condensed/{MANIFEST}"), *folder.parent.glob(MANIFEST)]

@@ -244,10 +244,10 @@ def _chunks(images: EncodedImages, rows: Labels, todo: Sequence[int]) -> Iterato
 
 def _write_table(files: SplitFiles, labels: Labels) -> None:
     """Labels and sums as an Arrow file."""
-    sums = np.memmap(files.sums, np.int64, "r", shape=(len(labels), 2, files.shape[0]))
     columns = {"label": pa.array(labels, pa.int32())}
-    for number, name in enumerate(("pixel_sum", "pixel_square_sum")):
-        columns[name] = pa.FixedSizeListArray.from_arrays(sums[:, number].ravel(), files.shape[0])
+    for path, name in zip(files.sums, ("pixel_sum", "pixel_square_sum"), strict=True):
+        values = np.memmap(path, np.int64, "r")
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values), files.shape[0])
     batch = pa.RecordBatch.from_pydict(columns)
     with (files.folder / f"{files.name}.arrow").open("wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:

@@ -126,9 +126,14 @@ class Draft:
 
 def room_needed(splits: Sequence[tuple[SplitFiles, int]]) -> int:
     """Bytes that a store takes while it is built."""
-    return sum(
-        rows * (files.row_bytes[files.pixels] + 2 * files.row_bytes[files.sums]) for files, rows in splits
-    )
+    twice = sum(rows * files.row_bytes[path] for files, rows in splits for path in files.sums)
+    return twice + sum(rows * sum(files.row_bytes.values()) for files, rows in splits)
+
+
+def room_left(folder: Path) -> int:
+    """Bytes that are free where a folder is or would be."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free
 
 
 def sync(path: Path) -> None:
@@ -151,7 +156,7 @@ def _same_header(folder: Path, header: Mapping[str, Any]) -> bool:
 
 def _begin(folder: Path, header: Mapping[str, Any], splits: Sequence[tuple[SplitFiles, int]]) -> None:
     """Take the room of all files. A full disk is then an error now, and not one after hours."""
-    needed, free = room_needed(splits), shutil.disk_usage(folder.parent).free
+    needed, free = room_needed(splits), room_left(folder.parent)
     if needed > free:
         raise UserError(
             f"an image store of {size_text(needed)} needs room; {folder.parent} has {size_text(free)} left; "

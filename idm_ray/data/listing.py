@@ -21,7 +21,7 @@ class Listing:
 
     def __init__(self, folder: Path, entries: Iterable[tuple[Path, int]] = ()):
         self._folder = folder
-        self._names, self._ends, self._labels = bytearray(), array("Q"), array("q")
+        self._names, self._ends, self._labels = bytearray(), array("Q"), array("i")
         self.extend(entries)
 
     def extend(self, entries: Iterable[tuple[Path, int]]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from idm_ray.data.build import store_bytes
+from idm_ray.data.draft import room_left
 from idm_ray.data.packaged import KNOWN
 from idm_ray.data.raw import BrokenImage, EncodedImages, RawImages, Shape, check_classes
 from idm_ray.data.sources import find_images
@@ -109,9 +110,15 @@ def outline_data(
         names = tuple(map(str, range(len(train))))
         return _outline(shape, names, train, test, dataset.validation), f"downloads {found.download} first"
     raw = found.read()
-    seconds = _build_seconds(raw)
-    takes = f"{size_text(store_bytes(raw))} in {cache}" + (f", about {duration(seconds)}" if seconds else "")
-    return _of_raw(raw, dataset.validation), f"{BUILDS}: {takes}"
+    return _of_raw(raw, dataset.validation), f"{BUILDS}: {_building(raw, cache)}"
+
+
+def _building(raw: RawImages, cache: Path) -> str:
+    """``193 GB in /cache, about 1.2 h``."""
+    needed, left, seconds = store_bytes(raw), room_left(cache), _build_seconds(raw)
+    text = f"{size_text(needed)} in {cache}"
+    text += f", about {duration(seconds)}" if seconds else ""
+    return text if needed <= left else f"{text}; only {size_text(left)} are left, set IDM_RAY_CACHE"
 
 
 def _build_seconds(raw: RawImages) -> float | None:
