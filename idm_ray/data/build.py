@@ -5,7 +5,8 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,11 @@ class _Builder:
             ]
             rows = np.empty_like(self._orders[name])
             rows[self._orders[name]] = np.arange(len(rows))
-            for written in _write(split, rows, todo, self._files[name], processes, inherited):
-                draft.note(name, written)
-                tick(len(rows[written.number * CHUNK :][:CHUNK]))
+            # Closed at once: a notebook keeps the frames of an error, and with them processes that hold the lock.
+            with closing(_write(split, rows, todo, self._files[name], processes, inherited)) as stream:
+                for written in stream:
+                    draft.note(name, written)
+                    tick(len(rows[written.number * CHUNK :][:CHUNK]))
 
     def _ticker(self, draft: Draft) -> Callable[[int], None]:
         """Tells progress with the images a second and, at first, how long and how large it will all be."""
@@ -215,7 +218,7 @@ def _write(
     files: SplitFiles,
     processes: int | None,
     inherited: Sequence[int],
-) -> Iterator[Written]:
+) -> Generator[Written]:
     """Bring chunks of a split into its files, in any order."""
     if not todo:
         return

@@ -129,6 +129,15 @@ def test_an_interrupted_build_goes_on_where_it_was(tmp_path):
     assert [path.name for path in tmp_path.iterdir() if "building" in path.name] == []
 
 
+def test_the_lock_is_free_while_somebody_looks_at_the_error(tmp_path):
+    root, store = fill(tmp_path / "set"), tmp_path / "store"
+    try:
+        build(root, store, progress=stop_at(CHUNK), processes=2)
+    except Stop:
+        build(root, store)
+    assert store.exists()
+
+
 def test_another_set_does_not_go_on_from_what_was_begun(tmp_path):
     first, second = fill(tmp_path / "first"), fill(tmp_path / "second", per_class=140)
     with pytest.raises(Stop):
@@ -163,7 +172,9 @@ def spoilt(tmp_path_factory):
     return root, build(root, folder / "store", "skip")
 
 
-@pytest.mark.parametrize("fsyncs", [1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 80, 100, 116, 120, 123, 126, 127, 128, 129])
+@pytest.mark.parametrize(
+    "fsyncs", [1, 2, 3, 5, 8, 12, 20, 30, 40, 60, 80, 100, 116, 120, 123, 126, 127, 128, 129]
+)
 def test_a_kill_at_any_moment_costs_nothing_but_time(tmp_path, spoilt, fsyncs):
     root, undisturbed = spoilt
     if killed(root, tmp_path / "store", fsyncs) != -signal.SIGKILL:
