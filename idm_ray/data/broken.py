@@ -15,8 +15,13 @@ SHOWN = 3
 
 def write_broken(folder: Path, broken: Sequence[Broken]) -> None:
     """List all broken images in a file of the store, a line each."""
-    lines = sorted(f"{each.name} ({each.reason})\n" for each in broken)
+    lines = sorted(f"{broken_line(each.name, each.reason)}\n" for each in broken)
     write_bytes(folder / BROKEN_FILE, "".join(lines).encode(errors="surrogateescape"))
+
+
+def broken_line(name: str, reason: str) -> str:
+    """``train/ant/1.png (no known image format)``."""
+    return f"{name} ({' '.join(reason.split())})"
 
 
 def refuse_broken(folder: Path) -> None:
@@ -26,9 +31,18 @@ def refuse_broken(folder: Path) -> None:
         Unfinished: names them.
     """
     file = folder / BROKEN_FILE
-    lines = file.read_text(errors="surrogateescape").splitlines()
-    more = f"; and {len(lines) - SHOWN} more, which {file} lists" if len(lines) > SHOWN else ""
-    raise Unfinished(
+    raise refusal(file.read_text(errors="surrogateescape").splitlines(), f", which {file} lists")
+
+
+def refusal(lines: Sequence[str], listed: str = "") -> Unfinished:
+    """Names broken images, the first ones of many.
+
+    Args:
+        lines: see `broken_line`.
+        listed: where all are.
+    """
+    more = f"; and {len(lines) - SHOWN} more{listed}" if len(lines) > SHOWN else ""
+    return Unfinished(
         f"{plural(len(lines), 'image')} cannot be decoded: {'; '.join(lines[:SHOWN])}{more}; "
         "replace or remove them, or leave them out with dataset.broken=skip"
     )

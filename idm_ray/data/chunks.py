@@ -70,7 +70,7 @@ class Job:
                 images.append(self.decode(item))
                 rows.append(row)
             except BrokenImage as error:
-                broken.append(Broken(row, item.name, " ".join(str(error).split())))
+                broken.append(Broken(row, item.name, str(error)))
         if images:
             write_rows(self.files, np.stack(images), rows)
         return Written(chunk.number, tuple(broken))

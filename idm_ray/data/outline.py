@@ -1,6 +1,5 @@
 """What a data set is, without its pixels."""
 
-import contextlib
 import time
 from dataclasses import dataclass
 from itertools import islice
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from idm_ray.data.broken import broken_line, refusal
 from idm_ray.data.build import store_bytes
 from idm_ray.data.draft import room_left
 from idm_ray.data.packaged import KNOWN
@@ -110,30 +110,36 @@ def outline_data(
         names = tuple(map(str, range(len(train))))
         return _outline(shape, names, train, test, dataset.validation), f"downloads {found.download} first"
     raw = found.read()
-    return _of_raw(raw, dataset.validation), f"{BUILDS}: {_building(raw, cache)}"
+    return _of_raw(raw, dataset.validation), f"{BUILDS}: {_building(raw, cache, dataset.broken)}"
 
 
-def _building(raw: RawImages, cache: Path) -> str:
+def _building(raw: RawImages, cache: Path, broken: str) -> str:
     """``193 GB in /cache, about 1.2 h``."""
-    needed, left, seconds = store_bytes(raw), room_left(cache), _build_seconds(raw)
+    needed, left, seconds = store_bytes(raw), room_left(cache), _open_first(raw, broken)
     text = f"{size_text(needed)} in {cache}"
-    text += f", about {duration(seconds)}" if seconds else ""
+    text += f", about {duration(seconds)}" if seconds > 1 else ""
     return text if needed <= left else f"{text}; only {size_text(left)} are left, set IDM_RAY_CACHE"
 
 
-def _build_seconds(raw: RawImages) -> float | None:
-    """What decoding all images takes, by the first ones; None where that is too short to tell."""
-    images = raw.train.images
+def _open_first(raw: RawImages, broken: str) -> float:
+    """Decode the first images; returns the seconds that all will take.
+
+    Raises:
+        UserError: some are broken, and that is to be refused.
+    """
+    images, lines = raw.train.images, list[str]()
     if not isinstance(images, EncodedImages):
-        return None
-    began, opened = time.perf_counter(), 0
+        return 0.0
+    began = time.perf_counter()
     for item in islice(images.items(0), FIRST):
-        with contextlib.suppress(BrokenImage):
+        try:
             images.decode(item)
-        opened += 1
-    each = (time.perf_counter() - began) / opened
-    seconds = each * (len(raw.train.labels) + len(raw.test.labels)) / usable_cores()
-    return seconds if seconds > 1 else None
+        except BrokenImage as error:
+            lines.append(broken_line(item.name, str(error)))
+    if lines and broken == "refuse":
+        raise refusal(lines)
+    each = (time.perf_counter() - began) / min(FIRST, len(raw.train.labels))
+    return each * (len(raw.train.labels) + len(raw.test.labels)) / usable_cores()
 
 
 def _of_raw(raw: RawImages, validation: float) -> Outline:
