@@ -47,6 +47,7 @@ class CondensedSet:
         checksum: of the data set it was condensed from.
         iteration: steps that S has taken.
         class_ids: WordNet id of each label; empty where the data set has none.
+        left_out: broken images of the data set that were left out of it.
     """
 
     images: Tensor
@@ -58,6 +59,7 @@ class CondensedSet:
     checksum: str
     iteration: int
     class_ids: tuple[str, ...] = ()
+    left_out: int = 0
 
     @property
     def settings(self) -> Config:
@@ -90,6 +92,7 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
         data.checksum,
         iteration,
         data.class_ids,
+        data.left_out,
     )
 
 
@@ -125,6 +128,7 @@ def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
             "std": list(condensed.std),
             "iteration": condensed.iteration,
             "data_checksum": condensed.checksum,
+            "left_out": condensed.left_out,
             "config": condensed.config,
             "versions": versions(),
             "sha256": {name: _sha256(draft / name) for name in (TENSORS, TABLE)},
@@ -158,6 +162,7 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         manifest.checksum,
         manifest.iteration,
         manifest.class_ids,
+        manifest.left_out,
     )
     if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
         raise UserError(

@@ -23,6 +23,7 @@ class Manifest:
         config: settings that made it, as plain data.
         sha256: of the files, by name.
         class_ids: WordNet id of each label; empty where the data set has none.
+        left_out: broken images of the data set that were left out of it.
     """
 
     shape: list[int]
@@ -34,6 +35,7 @@ class Manifest:
     config: dict[str, Any]
     sha256: dict[str, str]
     class_ids: tuple[str, ...] = ()
+    left_out: int = 0
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -55,6 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
             raw["config"],
             raw["sha256"],
             tuple(raw.get("class_ids", ())),
+            raw.get("left_out", 0),
         )
     except OSError as error:
         near = [*folder.glob(f"condensed/{MANIFEST}"), *folder.parent.glob(MANIFEST)]

@@ -11,6 +11,7 @@ PARTS: dict[str, str] = {
     "f": "iteration time against classes, ipc and image size",
     "g": "what sweeps keep of their speed beside programs that keep every processor busy",
     "h": "the start of the commands, and how soon they refuse",
+    "i": "building an image store of photographs, by one process and by all",
 }
 """What can be measured."""
 
@@ -77,6 +78,8 @@ class Amounts:
         pruning_iterations: of every trial in the sweeps with and without pruning.
         pruning_trials: trials of those.
         pruning_seeds: root seeds of those, one pair of sweeps after another.
+        photographs: of which a store is built.
+        builds: of each store.
     """
 
     iterations: int
@@ -99,6 +102,8 @@ class Amounts:
     pruning_iterations: int
     pruning_trials: int
     pruning_seeds: tuple[int, ...]
+    photographs: int
+    builds: int
 
 
 FULL = Amounts(
@@ -122,6 +127,8 @@ FULL = Amounts(
     pruning_iterations=200,
     pruning_trials=16,
     pruning_seeds=(0, 1, 2),
+    photographs=3000,
+    builds=3,
 )
 
 QUICK = Amounts(
@@ -145,4 +152,6 @@ QUICK = Amounts(
     pruning_iterations=10,
     pruning_trials=2,
     pruning_seeds=(0,),
+    photographs=200,
+    builds=1,
 )

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from idm_ray.bench import beside, evaluation, iteration, pruning, scaling, starting, sweeps
+from idm_ray.bench import beside, building, evaluation, iteration, pruning, scaling, starting, sweeps
 from idm_ray.bench.amounts import PARTS
 from idm_ray.bench.machine import Floor, floor, machine, versions
 from idm_ray.bench.options import Options
@@ -30,6 +30,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "f": scaling.measure,
     "g": beside.measure,
     "h": starting.measure,
+    "i": building.measure,
 }
 """How each of `PARTS` is measured."""
 

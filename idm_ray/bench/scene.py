@@ -93,6 +93,7 @@ def scene_data(scene: Scene, device: torch.device) -> Data:
         checksum="",
         source="random pixels",
         class_ids=(),
+        left_out=0,
     )
 
 

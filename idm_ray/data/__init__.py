@@ -1,11 +1,18 @@
-"""Data sets as image stores: found, read once, mapped into memory, split and sampled by class."""
+"""Data sets as image stores: found, read once, mapped into memory, split and sampled by class.
 
-from idm_ray.data.loading import Data, load_data
-from idm_ray.data.outline import BUILDS, Outline, outline_data
-from idm_ray.data.sampling import ClassImages
-from idm_ray.data.sources import SOURCES
-from idm_ray.data.split import split_rows
-from idm_ray.data.store import ImageStore, open_store
+What is named here is imported when it is first used: the processes that decode images do without torch.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from idm_ray.data.loading import Data, load_data
+    from idm_ray.data.outline import BUILDS, Outline, outline_data
+    from idm_ray.data.sampling import ClassImages
+    from idm_ray.data.sources import SOURCES
+    from idm_ray.data.split import split_rows
+    from idm_ray.data.store import ImageStore, open_store
 
 __all__ = [
     "BUILDS",
@@ -19,3 +26,26 @@ __all__ = [
     "outline_data",
     "split_rows",
 ]
+
+_WHERE = {
+    "BUILDS": "outline",
+    "SOURCES": "sources",
+    "ClassImages": "sampling",
+    "Data": "loading",
+    "ImageStore": "store",
+    "Outline": "outline",
+    "load_data": "loading",
+    "open_store": "store",
+    "outline_data": "outline",
+    "split_rows": "split",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'idm_ray.data' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"idm_ray.data.{_WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

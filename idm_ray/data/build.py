@@ -1,11 +1,13 @@
-"""Writing an image store, as a stream, so that the images need not fit into memory."""
+"""Building an image store: by all cores, row by row where each image belongs, and on from where it was ended."""
 
 import hashlib
 import json
-import math
 import os
 import shutil
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +15,81 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from idm_ray.data.broken import BROKEN_FILE, refuse_broken, write_broken
+from idm_ray.data.chunks import Chunk, Job, Written, decode_beside, decode_here
+from idm_ray.data.closing import close_gaps
 from idm_ray.data.digests import sha256
-from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape, check_classes
-from idm_ray.runtime.progress import Progress
+from idm_ray.data.draft import Draft, room_needed
+from idm_ray.data.raw import EncodedImages, Found, RawImages, RawSplit, Unfinished, check_classes
+from idm_ray.data.rows import SplitFiles, write_rows
+from idm_ray.errors import UserError
+from idm_ray.runtime.cores import usable_cores
+from idm_ray.runtime.files import write_json
+from idm_ray.runtime.progress import EARLY_SECONDS, Progress, duration, silent
+from idm_ray.runtime.words import size_text
 
-FORMAT = 1
+FORMAT = 2
+CHUNK = 64
+"""Images that a process takes at a time."""
+FEW = 512
+"""Images that are decoded by threads of this process, before others would have started and paid."""
+MANIFEST = "store.json"
+
+Labels = NDArray[np.int64]
 
 
-def build_store(folder: Path, dataset_name: str, found: Found, progress: Progress | None) -> None:
+def build_store(
+    folder: Path,
+    dataset_name: str,
+    found: Found,
+    broken: str = "refuse",
+    progress: Progress | None = None,
+    processes: int | None = None,
+    inherited: Sequence[int] = (),
+) -> None:
     """Read the images and write their store; it appears complete or not at all.
 
-    The caller holds the lock of the store, so what lies there from an interrupted build is removed.
+    What an interrupted build has written lies in ``<folder>.building``, and the next build goes on from it.
+
+    Args:
+        folder: of the store; the caller holds its lock.
+        dataset_name: for progress.
+        found: the images.
+        broken: as `dataset.broken`.
+        progress: told about images, and about bytes that are hashed.
+        processes: that decode; None takes as many as there are cores, and none for a few images.
+        inherited: open files that those hold until they have ended: the lock of the store.
 
     Raises:
-        UserError: an image cannot be read, or a class has no training image.
+        UserError: images are broken, a class has no training image, or there is no room.
         OSError: the folder cannot be written.
     """
-    scratch = folder.with_name(f"{folder.name}.building")
-    shutil.rmtree(scratch, ignore_errors=True)
-    raw = found.read()
-    counts = np.bincount(raw.train.labels, minlength=len(raw.class_names))
-    check_classes(raw.class_names, tuple(map(int, counts)), len(raw.test.labels))
-    try:
-        scratch.mkdir()
-        _write_store(scratch, dataset_name, found.description, raw, progress)
-        if folder.exists():
-            shutil.rmtree(folder)
-        scratch.rename(folder)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    draft = folder.with_name(f"{folder.name}.building")
+    if not (draft / MANIFEST).exists():
+        raw = found.read()
+        check_classes(raw.class_names, _counts(raw.train.labels, raw), len(raw.test.labels))
+        builder = _Builder(
+            draft, dataset_name, found.description, raw, silent if progress is None else progress
+        )
+        builder.build(broken, processes, inherited)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+    kept = {MANIFEST, BROKEN_FILE, *(file for name in ("train", "test") for file in store_files(name))}
+    for path in folder.iterdir():
+        if path.name not in kept:
+            path.unlink()
+
+
+def store_files(split: str) -> tuple[str, str]:
+    """Names of a split's files in a store: its pixels, and a table of labels and sums."""
+    return f"{split}.pixels", f"{split}.arrow"
+
+
+def store_bytes(raw: RawImages) -> int:
+    """What a store of these images takes on the disk while it is built."""
+    return room_needed(
+        [(SplitFiles(Path(), "", raw.shape), len(split.labels)) for split in (raw.train, raw.test)]
+    )
 
 
 def manifest_digest(manifest: dict[str, Any]) -> str:
@@ -50,80 +98,161 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _write_store(
-    folder: Path, dataset_name: str, description: str, raw: RawImages, progress: Progress | None
-) -> None:
-    total, before = len(raw.train.labels) + len(raw.test.labels), 0
-    manifest: dict[str, Any] = {
-        "format": FORMAT,
-        "description": description,
-        "shape": raw.shape,
-        "class_names": raw.class_names,
-    }
-    for name, split in (("train", raw.train), ("test", raw.test)):
+class _Builder:
+    """Fills the draft of one store and completes it."""
 
-        def tick(done: int, start: int = before) -> None:
-            if progress is not None:
-                progress(f"build {dataset_name}", start + done, total)
+    def __init__(self, folder: Path, dataset_name: str, description: str, raw: RawImages, progress: Progress):
+        self._folder, self._raw, self._progress = folder, raw, progress
+        self._name, self._description = dataset_name, description
+        self._splits = {"train": raw.train, "test": raw.test}
+        self._files = {name: SplitFiles(folder, name, raw.shape) for name in self._splits}
+        self._orders = {name: np.argsort(split.labels, kind="stable") for name, split in self._splits.items()}
 
-        path = folder / f"{name}.arrow"
-        _write_split(path, split, raw.shape, tick)
-        offsets = np.searchsorted(np.sort(split.labels), np.arange(len(raw.class_names) + 1))
-        manifest[name] = {"offsets": offsets.tolist(), "bytes": path.stat().st_size, "sha256": sha256(path)}
-        before += len(split.labels)
-    manifest["digest"] = manifest_digest(manifest)
-    (folder / "store.json").write_text(json.dumps(manifest, indent=1))
+    def build(self, broken: str, processes: int | None, inherited: Sequence[int]) -> None:
+        header = {
+            "format": FORMAT,
+            "chunk": CHUNK,
+            "shape": self._raw.shape,
+            "class_names": self._raw.class_names,
+            "labels": [hashlib.sha256(split.labels.tobytes()).hexdigest() for split in self._splits.values()],
+        }
+        sizes = [(self._files[name], len(split.labels)) for name, split in self._splits.items()]
+        try:
+            with Draft(self._folder, header, sizes) as draft:
+                self._fill(draft, processes, inherited)
+                labels = self._close(draft, broken)
+        except Unfinished:
+            raise
+        except UserError:
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise
+        self._complete(labels)
+
+    def _fill(self, draft: Draft, processes: int | None, inherited: Sequence[int]) -> None:
+        tick = self._ticker(draft)
+        tick(0)
+        for name, split in self._splits.items():
+            todo = [
+                number for number in range(-(-len(split.labels) // CHUNK)) if number not in draft.done[name]
+            ]
+            rows = np.empty_like(self._orders[name])
+            rows[self._orders[name]] = np.arange(len(rows))
+            # Closed at once: a notebook keeps the frames of an error, and with them processes that hold the lock.
+            with closing(_write(split, rows, todo, self._files[name], processes, inherited)) as stream:
+                for written in stream:
+                    draft.note(name, written)
+                    tick(len(rows[written.number * CHUNK :][:CHUNK]))
+
+    def _ticker(self, draft: Draft) -> Callable[[int], None]:
+        """Tells progress with the images a second and, at first, how long and how large it will all be."""
+        total = sum(len(split.labels) for split in self._splits.values())
+        done = already = sum(
+            len(split.labels[number * CHUNK :][:CHUNK])
+            for name, split in self._splits.items()
+            for number in draft.done[name]
+        )
+        began, size = time.monotonic(), size_text(store_bytes(self._raw))
+
+        def tick(more: int) -> None:
+            nonlocal done
+            done += more
+            seconds = time.monotonic() - began
+            rate = (done - already) / max(seconds, 1e-9)
+            note = f"{rate:.0f} images/s" if rate else f"{size} in {self._folder.parent}"
+            if rate and seconds < EARLY_SECONDS:
+                note += f", about {duration((total - already) / rate)} for {size}"
+            self._progress(f"build {self._name}", done, total, note)
+
+        return tick
+
+    def _close(self, draft: Draft, broken: str) -> dict[str, Labels]:
+        labels = {name: split.labels[self._orders[name]] for name, split in self._splits.items()}
+        lost = [each for name in labels for each in draft.broken[name]]
+        if not lost:
+            return labels
+        write_broken(self._folder, lost)
+        if broken == "refuse":
+            refuse_broken(self._folder)
+        for name in labels:
+            rows = [each.row for each in draft.broken[name]]
+            self._check_left(name, np.delete(labels[name], rows))
+        return {name: close_gaps(draft, self._files[name], labels[name]) for name in labels}
+
+    def _check_left(self, split: str, labels: Labels) -> None:
+        counts = _counts(labels, self._raw)
+        empty = [name for name, count in zip(self._raw.class_names, counts, strict=True) if not count]
+        if (split == "train" and empty) or not len(labels):
+            what = f"class {empty[0]} has no training image" if split == "train" else "there is no test image"
+            raise Unfinished(
+                f"{what} without the broken ones, which {self._folder / BROKEN_FILE} lists; mend or add images"
+            )
+
+    def _complete(self, labels: dict[str, Labels]) -> None:
+        manifest: dict[str, Any] = {
+            "format": FORMAT,
+            "description": self._description,
+            "shape": self._raw.shape,
+            "class_names": self._raw.class_names,
+        }
+        for name, of in labels.items():
+            _write_table(self._files[name], of)
+            paths = [self._folder / file for file in store_files(name)]
+            manifest[name] = {
+                "offsets": np.searchsorted(of, np.arange(len(self._raw.class_names) + 1)).tolist(),
+                "left_out": len(self._splits[name].labels) - len(of),
+                "bytes": [path.stat().st_size for path in paths],
+                "sha256": [sha256(path, self._progress) for path in paths],
+            }
+        manifest["digest"] = manifest_digest(manifest)
+        write_json(self._folder / MANIFEST, manifest)
 
 
-def _write_split(path: Path, split: RawSplit, shape: Shape, tick: Callable[[int], None]) -> None:
-    count, image_bytes = len(split.labels), math.prod(shape)
-    order = np.argsort(split.labels, kind="stable")
-    rows = np.empty_like(order)
-    rows[order] = np.arange(count)
-    scratch = path.with_suffix(".pixels")
-    pixels = _scratch_array(scratch, (count, image_bytes))
-    sums, square_sums = np.zeros((2, count, shape[0]), dtype=np.int64)
-    done = 0
-    for block in split.blocks():
-        at = rows[done : done + len(block)]
-        pixels[at] = block.reshape(len(block), image_bytes)
-        sums[at] = block.sum(axis=(2, 3), dtype=np.int64)
-        square_sums[at] = np.square(block, dtype=np.uint16).sum(axis=(2, 3), dtype=np.int64)
-        done += len(block)
-        tick(done)
-    if done != count:
-        raise RuntimeError(f"the source announced {count} images and gave {done}")
-    _write_arrow(path, pixels, split.labels[order], sums, square_sums)
-    del pixels
-    scratch.unlink()
+def _counts(labels: Labels, raw: RawImages) -> tuple[int, ...]:
+    return tuple(map(int, np.bincount(labels, minlength=len(raw.class_names))))
 
 
-def _scratch_array(path: Path, shape: tuple[int, int]) -> Pixels:
-    """A writable array in a file. Its room is taken first: a full disk is then an error, not a SIGBUS."""
-    with path.open("wb") as file:
-        if hasattr(os, "posix_fallocate"):
-            os.posix_fallocate(file.fileno(), 0, math.prod(shape))
+def _write(
+    split: RawSplit,
+    rows: Labels,
+    todo: Sequence[int],
+    files: SplitFiles,
+    processes: int | None,
+    inherited: Sequence[int],
+) -> Generator[Written]:
+    """Bring chunks of a split into its files, in any order."""
+    if not todo:
+        return
+    if isinstance(split.images, EncodedImages):
+        job, chunks = Job(files, split.images.decode), _chunks(split.images, rows, todo)
+        if processes is None and len(todo) * CHUNK <= FEW:
+            yield from decode_here(chunks, job, usable_cores())
         else:
-            file.truncate(math.prod(shape))
-    return np.memmap(path, dtype=np.uint8, mode="r+", shape=shape)
+            yield from decode_beside(chunks, job, min(processes or usable_cores(), len(todo)), inherited)
+        return
+    for number in todo:
+        here = slice(number * CHUNK, (number + 1) * CHUNK)
+        write_rows(files, split.images[here], rows[here].tolist())
+        yield Written(number, ())
 
 
-def _write_arrow(
-    path: Path,
-    pixels: Pixels,
-    labels: NDArray[np.int64],
-    sums: NDArray[np.int64],
-    square_sums: NDArray[np.int64],
-) -> None:
-    count, image_bytes = pixels.shape
-    columns = {
-        "image": pa.Array.from_buffers(pa.binary(image_bytes), count, [None, pa.py_buffer(pixels)]),
-        "label": pa.array(labels, pa.int32()),
-        "pixel_sum": pa.FixedSizeListArray.from_arrays(sums.ravel(), sums.shape[1]),
-        "pixel_square_sum": pa.FixedSizeListArray.from_arrays(square_sums.ravel(), sums.shape[1]),
-    }
+def _chunks(images: EncodedImages, rows: Labels, todo: Sequence[int]) -> Iterator[Chunk]:
+    items, wanted = images.items(todo[0] * CHUNK), set(todo)
+    for number in range(todo[0], todo[-1] + 1):
+        some, places = tuple(islice(items, CHUNK)), rows[number * CHUNK :][:CHUNK].tolist()
+        if len(some) != len(places):
+            raise RuntimeError(f"the source announced {len(rows)} images and gave fewer")
+        if number in wanted:
+            yield Chunk(number, some, tuple(places))
+
+
+def _write_table(files: SplitFiles, labels: Labels) -> None:
+    """Labels and sums as an Arrow file."""
+    columns = {"label": pa.array(labels, pa.int32())}
+    for path, name in zip(files.sums, ("pixel_sum", "pixel_square_sum"), strict=True):
+        values = np.memmap(path, np.int64, "r")
+        columns[name] = pa.FixedSizeListArray.from_arrays(pa.array(values), files.shape[0])
     batch = pa.RecordBatch.from_pydict(columns)
-    with path.open("wb") as file:
+    with (files.folder / f"{files.name}.arrow").open("wb") as file:
         with pa.ipc.new_file(file, batch.schema) as writer:
             writer.write_batch(batch)
         file.flush()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idm_ray.runtime.progress import Progress
 
-CHUNK_BYTES = 1 << 24
+CHUNK_BYTES = 1 << 22
 
 
 def sha256(path: Path, progress: Progress | None = None) -> str:

@@ -1,15 +1,13 @@
 """Images that lie one by one in folders."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
-from idm_ray.data.decode import Encoded, decode_blocks, load_image, to_pixels
-from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit
+from idm_ray.data.decode import decode_square
+from idm_ray.data.listing import Listing, refuse_links_out
+from idm_ray.data.raw import Encoded, EncodedImages, Found, RawImages, RawSplit
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
@@ -17,9 +15,6 @@ from idm_ray.settings.sections import DatasetConfig
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 TEST_NAMES = ("test", "val")
 TINY_SIZE = 64
-
-Listing = list[tuple[Path, int]]
-"""Image files with their class."""
 
 
 def find_folder(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
@@ -96,7 +91,7 @@ def list_classes(folder: Path, index: Mapping[str, int]) -> Listing:
     Raises:
         UserError: the folder of a class holds no image.
     """
-    listing: Listing = []
+    listing = Listing(folder)
     for name in filter(index.__contains__, class_folders(folder)):
         paths = sorted(path for path in (folder / name).rglob("*") if _is_image(path))
         if not paths:
@@ -104,7 +99,7 @@ def list_classes(folder: Path, index: Mapping[str, int]) -> Listing:
                 f"a class folder must hold images ({' '.join(IMAGE_SUFFIXES)}); {folder / name} holds none; "
                 "add images or remove the folder"
             )
-        listing += [(path, index[name]) for path in paths]
+        listing.extend((path, index[name]) for path in paths)
     return listing
 
 
@@ -113,13 +108,13 @@ def _is_image(path: Path) -> bool:
 
 
 def _list_annotated(folder: Path, index: Mapping[str, int]) -> Listing:
-    path, listing = folder / "val_annotations.txt", []
+    path, listing = folder / "val_annotations.txt", Listing(folder)
     for number, line in enumerate(_read_lines(path), start=1):
         name, _, rest = line.partition("\t")
         wnid = rest.partition("\t")[0]
         if wnid not in index:
             raise UserError(f"{path} must name classes of wnids.txt; line {number} has {wnid!r}")
-        listing.append((folder / "images" / name, index[wnid]))
+        listing.extend([(folder / "images" / name, index[wnid])])
     return listing
 
 
@@ -155,6 +150,8 @@ def found_files(
         UserError: a file is not there.
     """
     digest = hashlib.sha256(repr(class_names).encode())
+    for listing in listings:
+        refuse_links_out(root, listing)
     for path, label in (entry for listing in listings for entry in listing):
         try:
             stat = path.stat()
@@ -165,25 +162,12 @@ def found_files(
         )
 
     def split(listing: Listing) -> RawSplit:
-        labels = np.array([label for _, label in listing], dtype=np.int64)
-        items = [Encoded(str(path), path) for path, _ in listing]
-        return RawSplit(labels, lambda: decode_blocks(items, partial(decode_square, size=size)))
+        def items(start: int) -> Iterator[Encoded]:
+            return (Encoded(str(path), path) for path in listing.paths(start))
+
+        return RawSplit(listing.labels, EncodedImages(items, partial(decode_square, size=size)))
 
     def read() -> RawImages:
         return RawImages((3, size, size), class_names, split(listings[0]), split(listings[1]))
 
     return Found(digest.hexdigest(), description, read, class_ids=class_ids)
-
-
-def decode_square(item: Encoded, size: int) -> Pixels:
-    """An image as RGB [3, size, size], see `fit_square`. Raises UserError as `load_image`."""
-    return to_pixels(fit_square(load_image(item, "RGB"), size))
-
-
-def fit_square(image: Image.Image, size: int) -> Image.Image:
-    """Resize the short side to `size` pixels (bilinear), then crop the centre, as torchvision does."""
-    short = min(image.size)
-    width, height = (size * side // short for side in image.size)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    resized = image.resize((width, height), Image.Resampling.BILINEAR)
-    return resized.crop((left, top, left + size, top + size))

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from idm_ray.data.decode import decode_blocks
-from idm_ray.data.folders import Listing, class_folders, decode_square, found_files, list_classes
+from idm_ray.data.decode import decode_square
+from idm_ray.data.folders import class_folders, found_files, list_classes
+from idm_ray.data.listing import Listing
 from idm_ray.data.parquet import encoded, parquet_folder, read_labels, schema_names, split_files
-from idm_ray.data.raw import Found, RawImages, RawSplit
+from idm_ray.data.raw import EncodedImages, Found, RawImages, RawSplit
 from idm_ray.data.wordnet import class_words, refuse_missing, subset_ids
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
@@ -78,7 +79,8 @@ def _list_val(root: Path, base: Path, index: Mapping[str, int]) -> Listing:
         )
     held = set(truth.values())
     refuse_missing([wnid for wnid in ids if wnid not in held], len(ids), f"the truth for {val}", list(held))
-    return [(val / f"{name}.JPEG", index[wnid]) for name, wnid in sorted(truth.items()) if wnid in index]
+    known = sorted(truth.items())
+    return Listing(val, ((val / f"{name}.JPEG", index[wnid]) for name, wnid in known if wnid in index))
 
 
 def _places(root: Path, base: Path) -> list[Path]:
@@ -178,4 +180,4 @@ def _parquet_split(
     counts = np.bincount(found, minlength=len(ids))
     missing = [wnid for wnid, count in zip(ids, counts, strict=True) if not count]
     refuse_missing(missing, len(ids), f"{files[0].parent}/{files[0].name.partition('-')[0]}-*.parquet", ())
-    return RawSplit(found, lambda: decode_blocks(encoded(rows), partial(decode_square, size=size)))
+    return RawSplit(found, EncodedImages(partial(encoded, rows), partial(decode_square, size=size)))

@@ -48,6 +48,8 @@ class Data:
     """What the images are, and the folder where that was given."""
     class_ids: tuple[str, ...] = ()
     """WordNet id of each label; empty where the source has none."""
+    left_out: int = 0
+    """Images of the source that cannot be decoded and are missing, see `dataset.broken`."""
 
     @property
     def num_classes(self) -> int:
@@ -105,7 +107,7 @@ def load_data(
     """
     cache = cache or default_cache()
     found = find_images(dataset, cache, progress)
-    store = cached_store(cache, dataset.name, found, dataset.side, progress, verify)
+    store = cached_store(cache, dataset, found, progress, verify)
     counts = tuple(after - before for before, after in pairwise(store.train.offsets))
     check_classes(store.class_names, counts, store.test.offsets[-1])
     train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed, store.class_names)
@@ -131,6 +133,7 @@ def load_data(
         checksum=store.checksum,
         source=store.description if dataset.root is None else f"{store.description} in {dataset.root}",
         class_ids=found.class_ids,
+        left_out=store.left_out,
     )
 
 

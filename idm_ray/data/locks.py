@@ -8,8 +8,11 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file alone among processes; it is removed afterwards. Raises OSError."""
+def locked(path: Path) -> Iterator[int]:
+    """Hold a lock file alone among processes; it is removed afterwards. Raises OSError.
+
+    Yields the open file: a process that inherits it holds the lock, too, should this one be killed.
+    """
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         fcntl.flock(handle, fcntl.LOCK_EX)
@@ -17,7 +20,7 @@ def locked(path: Path) -> Iterator[None]:
             break
         os.close(handle)
     try:
-        yield
+        yield handle
     finally:
         path.unlink(missing_ok=True)
         os.close(handle)

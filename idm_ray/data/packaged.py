@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from idm_ray.data.digests import content_digest
-from idm_ray.data.raw import Found, Pixels, RawImages, Shape, array_split
+from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape
 from idm_ray.data.split import split_rows
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
@@ -99,8 +99,8 @@ def _read_digits() -> RawImages:
     return RawImages(
         (1, 8, 8),
         DIGITS,
-        array_split(images[train], labels[train]),
-        array_split(images[test], labels[test]),
+        RawSplit(labels[train], images[train]),
+        RawSplit(labels[test], images[test]),
     )
 
 
@@ -170,8 +170,8 @@ def _read(name: str, root: Path, download: bool) -> RawImages:
     return RawImages(
         (channels, height, width),
         packaged.class_names or tuple(train.classes),
-        array_split(images[0], _labels(train)),
-        array_split(images[1], _labels(test)),
+        RawSplit(_labels(train), images[0]),
+        RawSplit(_labels(test), images[1]),
     )
 
 
@@ -213,7 +213,7 @@ def _read_ubyte_set(name: str, files: list[Path]) -> RawImages:
     if train_images.shape[1:] != test_images.shape[1:]:
         raise UserError(f"{files[0]} and {files[2]} must have images of one size; fetch them again")
     _, height, width = train_images.shape
-    train, test = (array_split(images[:, None], labels.astype(np.int64)) for images, labels, _ in pairs)
+    train, test = (RawSplit(labels.astype(np.int64), images[:, None]) for images, labels, _ in pairs)
     return RawImages((1, height, width), PACKAGED[name].class_names or DIGITS, train, test)
 
 

@@ -1,5 +1,6 @@
 """Images in Parquet files, laid out as on the Hugging Face hub."""
 
+import contextlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
@@ -11,9 +12,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from idm_ray.data.decode import Encoded, decode_blocks, is_grey, load_image, to_pixels
+from idm_ray.data.decode import decode_whole, is_grey, load_image, to_pixels
 from idm_ray.data.digests import content_digest
-from idm_ray.data.raw import Found, Pixels, RawImages, RawSplit, Shape
+from idm_ray.data.raw import BrokenImage, Encoded, EncodedImages, Found, RawImages, RawSplit, Shape
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
@@ -104,28 +105,26 @@ def _read(train: Sequence[Path], test: Sequence[Path]) -> RawImages:
         [(path, np.arange(len(labels))) for path, labels in zip(files, known, strict=True)]
         for files, known in ((train, train_labels), (test, test_labels))
     )
-    first = next(encoded(train_rows))
     # A colour set may open with a grey image, a grey set never holds a colour one.
     grey = all(map(is_grey, encoded((*train_rows, *test_rows))))
     mode = "L" if grey else "RGB"
-    channels, height, width = to_pixels(load_image(first, mode)).shape
-    decode = partial(_decode, mode=mode, shape=(channels, height, width))
+    shape = _first_shape(train_rows, mode)
+    decode = partial(decode_whole, mode=mode, shape=shape)
     return RawImages(
-        (channels, height, width),
+        shape,
         names,
-        RawSplit(np.concatenate(train_labels), lambda: decode_blocks(encoded(train_rows), decode)),
-        RawSplit(np.concatenate(test_labels), lambda: decode_blocks(encoded(test_rows), decode)),
+        RawSplit(np.concatenate(train_labels), EncodedImages(partial(encoded, train_rows), decode)),
+        RawSplit(np.concatenate(test_labels), EncodedImages(partial(encoded, test_rows), decode)),
     )
 
 
-def _decode(item: Encoded, mode: str, shape: Shape) -> Pixels:
-    pixels = to_pixels(load_image(item, mode))
-    if pixels.shape != shape:
-        raise UserError(
-            f"images in Parquet must have one size; the first is {shape[2]}x{shape[1]}, "
-            f"{item.name} is {pixels.shape[2]}x{pixels.shape[1]}; resize them or use the source folder"
-        )
-    return pixels
+def _first_shape(rows: Sequence[tuple[Path, NDArray[np.int64]]], mode: str) -> Shape:
+    """Channels, height and width of the first image that is not broken."""
+    for item in encoded(rows):
+        with contextlib.suppress(BrokenImage):
+            channels, height, width = to_pixels(load_image(item, mode)).shape
+            return channels, height, width
+    raise UserError(f"no image of {rows[0][0].parent} can be decoded; fetch the files again")
 
 
 def read_labels(path: Path) -> NDArray[np.int64]:
@@ -159,23 +158,25 @@ def schema_names(path: Path) -> tuple[str, ...] | None:
     return tuple(map(str, names)) if isinstance(names, list) and names else None
 
 
-def encoded(rows: Iterable[tuple[Path, NDArray[np.int64]]]) -> Iterator[Encoded]:
+def encoded(rows: Iterable[tuple[Path, NDArray[np.int64]]], start: int = 0) -> Iterator[Encoded]:
     """The images of some rows of files, in their order; row groups that have none of them are not read.
 
     Args:
         rows: files, and ascending numbers of rows of each.
+        start: images that are left out at the beginning.
 
     Raises:
-        UserError: a file cannot be read, or a row has no image.
+        UserError: a file cannot be read.
     """
-    for path, wanted in rows:
+    for path, all_wanted in rows:
+        wanted, start = all_wanted[start:], max(0, start - len(all_wanted))
         with _opened(path) as file:
-            start = 0
+            first = 0
             for group in range(file.num_row_groups):
-                end = start + file.metadata.row_group(group).num_rows
-                if np.searchsorted(wanted, start) < np.searchsorted(wanted, end):
-                    yield from _of_group(file, path, group, start, wanted)
-                start = end
+                end = first + file.metadata.row_group(group).num_rows
+                if np.searchsorted(wanted, first) < np.searchsorted(wanted, end):
+                    yield from _of_group(file, path, group, first, wanted)
+                first = end
 
 
 def _of_group(
@@ -185,7 +186,7 @@ def _of_group(
         end = start + len(batch)
         images = pc.struct_field(batch.column("image"), "bytes")
         for row in wanted[np.searchsorted(wanted, start) : np.searchsorted(wanted, end)].tolist():
-            yield _item(images[row - start].as_py(), row, path)
+            yield Encoded(f"row {row} of {path}", images[row - start].as_py())
         start = end
 
 
@@ -194,11 +195,3 @@ def _batches(file: pq.ParquetFile, path: Path, group: int) -> Iterator[pa.Record
         yield from file.iter_batches(batch_size=ROWS, row_groups=[group], columns=["image"])
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"the images of {path} cannot be read ({error}); fetch it again") from None
-
-
-def _item(data: bytes | None, row: int, path: Path) -> Encoded:
-    if data is None:
-        raise UserError(
-            f"every image in Parquet needs its bytes; row {row} of {path} has none; embed the files"
-        )
-    return Encoded(f"row {row} of {path}", data)

@@ -1,7 +1,8 @@
-"""What a source hands to the image store: labels at once, pixels as a stream of blocks."""
+"""What a source hands to the image store: labels at once, pixels in memory or images to decode."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,34 @@ from idm_ray.errors import UserError
 Pixels = NDArray[np.uint8]
 Shape = tuple[int, int, int]
 
-BLOCK_BYTES = 1 << 23
+
+class BrokenImage(Exception):
+    """An image cannot be decoded; its reason in a few words."""
+
+
+class Unfinished(UserError):
+    """A build ended early. What was decoded is kept, and the next build goes on from it."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image as it lies in its source."""
+
+    name: str
+    """File, or row and file, for messages."""
+    data: bytes | Path | None
+    """None where the source has a place for it and nothing in it."""
+
+
+@dataclass(frozen=True)
+class EncodedImages:
+    """Images that are decoded by all cores."""
+
+    items: Callable[[int], Iterator[Encoded]]
+    """Starts a stream at an image, in the order of the labels."""
+    decode: Callable[[Encoded], Pixels]
+    """An image as [ch, H, W], one shape for all; can be pickled, and is from a module that loads no torch.
+    Raises BrokenImage."""
 
 
 @dataclass(frozen=True)
@@ -20,8 +48,8 @@ class RawSplit:
 
     labels: NDArray[np.int64]
     """Class of every image, [N]."""
-    blocks: Callable[[], Iterator[Pixels]]
-    """Starts a stream of arrays [b, ch, H, W], N images in all, in the order of `labels`."""
+    images: Pixels | EncodedImages
+    """[N, ch, H, W] where they are in memory already."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +77,6 @@ class Found:
     """What `read` would download; empty when all is here."""
     class_ids: tuple[str, ...] = ()
     """WordNet id of every class in label order; empty where the source has none."""
-
-
-def array_split(images: Pixels, labels: NDArray[np.int64]) -> RawSplit:
-    """A split whose pixels [N, ch, H, W] are in memory already."""
-    step = max(1, BLOCK_BYTES // max(1, images[:1].nbytes))
-
-    def blocks() -> Iterator[Pixels]:
-        for start in range(0, len(images), step):
-            yield images[start : start + step]
-
-    return RawSplit(labels, blocks)
 
 
 def check_classes(names: tuple[str, ...], counts: tuple[int, ...], test: int) -> None:

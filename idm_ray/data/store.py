@@ -1,4 +1,4 @@
-"""The image store: a data set as uint8 images sorted by class, in Arrow files mapped into memory."""
+"""The image store: a data set as uint8 images sorted by class, in files mapped into memory."""
 
 import hashlib
 import json
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.dlpack import from_dlpack
 
-from idm_ray.data.build import FORMAT, build_store, manifest_digest
+from idm_ray.data.broken import refuse_broken
+from idm_ray.data.build import FORMAT, MANIFEST, build_store, manifest_digest, store_files
 from idm_ray.data.digests import sha256
 from idm_ray.data.locks import locked
 from idm_ray.data.raw import Found, Shape
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
+from idm_ray.settings.sections import DatasetConfig
 
 
 class StoreError(Exception):
@@ -37,6 +39,8 @@ class StoredSplit:
     """Sum over the pixels of every image, [N, ch]."""
     pixel_square_sum: NDArray[np.int64]
     """Sum of squares over the pixels of every image, [N, ch]."""
+    left_out: int
+    """Images of the source that are missing, as they cannot be decoded."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +53,22 @@ class ImageStore:
     description: str
     """What the images are."""
     checksum: str
-    """Hex digest over the digests of both files."""
+    """Hex digest over the digests of all files."""
     train: StoredSplit
     test: StoredSplit
+
+    @property
+    def left_out(self) -> int:
+        """Images of the source that are missing from both splits, as they cannot be decoded."""
+        return self.train.left_out + self.test.left_out
 
 
 def open_store(folder: Path, verify: bool = False, progress: Progress | None = None) -> ImageStore:
     """Map a store into memory.
 
     Args:
-        folder: holds ``store.json``, ``train.arrow`` and ``test.arrow``.
-        verify: also compare the SHA-256 of both files.
+        folder: holds ``store.json`` and, of each split, ``train.pixels`` and ``train.arrow``.
+        verify: also compare the SHA-256 of all files.
         progress: told about the verification, in bytes.
 
     Raises:
@@ -71,38 +80,39 @@ def open_store(folder: Path, verify: bool = False, progress: Progress | None = N
         raise StoreError(f"{folder}: {error}") from error
 
 
-def known_store(cache: Path, dataset_name: str, found: Found, image_size: int | None) -> ImageStore | None:
-    """The store of these images in the cache folder; None when it is not there or damaged."""
+def known_store(cache: Path, dataset: DatasetConfig, found: Found) -> ImageStore | None:
+    """The store of these images in the cache folder; None when it is not there or damaged.
+
+    Raises:
+        UserError: it lacks broken images, and `dataset.broken` refuses them.
+    """
+    folder = store_folder(cache, dataset, found)
     try:
-        return open_store(cache / f"{dataset_name}-{store_key(dataset_name, found, image_size)}")
+        return _accepted(open_store(folder), folder, dataset.broken)
     except StoreError:
         return None
 
 
 def cached_store(
-    cache: Path,
-    dataset_name: str,
-    found: Found,
-    image_size: int | None,
-    progress: Progress | None = None,
-    verify: bool = False,
+    cache: Path, dataset: DatasetConfig, found: Found, progress: Progress | None = None, verify: bool = False
 ) -> ImageStore:
     """The store of these images in the cache folder, built if it is not there or damaged.
 
     Processes that start together build it once, the others wait.
 
     Raises:
-        UserError: an image cannot be read, or the cache folder cannot be written.
+        UserError: images are broken or cannot be read, or the cache folder cannot be written.
     """
-    folder = cache / f"{dataset_name}-{store_key(dataset_name, found, image_size)}"
+    folder = store_folder(cache, dataset, found)
     try:
-        return open_store(folder, verify, progress)
+        return _accepted(open_store(folder, verify, progress), folder, dataset.broken)
     except StoreError:
         pass
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{folder.name}.lock")):
-            return _open_or_build(folder, dataset_name, found, progress, verify)
+        with locked(folder.with_name(f"{folder.name}.lock")) as lock:
+            store = _open_or_build(folder, dataset, found, progress, verify, lock)
+            return _accepted(store, folder, dataset.broken)
     except OSError as error:
         reason = error.strerror or error
         raise UserError(
@@ -111,19 +121,25 @@ def cached_store(
         ) from None
 
 
-def store_key(dataset_name: str, found: Found, image_size: int | None) -> str:
-    """16 hex digits that change with the images, their size in the store and the format."""
-    content = json.dumps([FORMAT, dataset_name, found.fingerprint, image_size])
-    return hashlib.sha256(content.encode()).hexdigest()[:16]
+def store_folder(cache: Path, dataset: DatasetConfig, found: Found) -> Path:
+    """Where the store of these images is: its name changes with the images, their size in it and its format."""
+    content = json.dumps([FORMAT, dataset.name, found.fingerprint, dataset.side])
+    return cache / f"{dataset.name}-{hashlib.sha256(content.encode()).hexdigest()[:16]}"
+
+
+def _accepted(store: ImageStore, folder: Path, broken: str) -> ImageStore:
+    if store.left_out and broken == "refuse":
+        refuse_broken(folder)
+    return store
 
 
 def _open_or_build(
-    folder: Path, dataset_name: str, found: Found, progress: Progress | None, verify: bool
+    folder: Path, dataset: DatasetConfig, found: Found, progress: Progress | None, verify: bool, lock: int
 ) -> ImageStore:
     try:
         return open_store(folder, verify, progress)
     except StoreError:
-        build_store(folder, dataset_name, found, progress)
+        build_store(folder, dataset.name, found, dataset.broken, progress, inherited=[lock])
     try:
         return open_store(folder)
     except StoreError as error:
@@ -131,14 +147,15 @@ def _open_or_build(
 
 
 def _open(folder: Path, verify: bool, progress: Progress | None) -> ImageStore:
-    manifest: dict[str, Any] = json.loads((folder / "store.json").read_text())
+    manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text())
     if manifest["format"] != FORMAT or manifest["digest"] != manifest_digest(manifest):
-        raise ValueError("store.json is damaged or of another format")
+        raise ValueError(f"{MANIFEST} is damaged or of another format")
     channels, height, width = manifest["shape"]
     shape = (channels, height, width)
-    splits = {name: _open_split(folder, name, manifest, shape) for name in ("train", "test")}
-    digests = [manifest[name]["sha256"] for name in splits]
-    if verify and digests != [sha256(folder / f"{name}.arrow", progress) for name in splits]:
+    splits = {name: _open_split(folder, name, manifest[name], shape) for name in ("train", "test")}
+    digests = [digest for name in splits for digest in manifest[name]["sha256"]]
+    paths = [folder / file for name in splits for file in store_files(name)]
+    if verify and digests != [sha256(path, progress) for path in paths]:
         raise ValueError("the files do not match their SHA-256")
     return ImageStore(
         shape,
@@ -150,18 +167,20 @@ def _open(folder: Path, verify: bool, progress: Progress | None) -> ImageStore:
     )
 
 
-def _open_split(folder: Path, name: str, manifest: dict[str, Any], shape: Shape) -> StoredSplit:
-    path, expected = folder / f"{name}.arrow", manifest[name]
-    if path.stat().st_size != expected["bytes"]:
-        raise ValueError(f"{path.name} must have {expected['bytes']} bytes; it has {path.stat().st_size}")
-    batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
+def _open_split(folder: Path, name: str, expected: dict[str, Any], shape: Shape) -> StoredSplit:
+    pixels, table = (folder / file for file in store_files(name))
+    for path, size in zip((pixels, table), expected["bytes"], strict=True):
+        if path.stat().st_size != size:
+            raise ValueError(f"{path.name} must have {size} bytes; it has {path.stat().st_size}")
+    batch = pa.ipc.open_file(pa.memory_map(str(table))).get_batch(0)
     offsets = tuple(expected["offsets"])
     labels = np.repeat(np.arange(len(offsets) - 1), np.diff(offsets))
     if not np.array_equal(_numbers(batch.column("label")), labels):
-        raise ValueError(f"the labels of {path.name} do not match store.json")
+        raise ValueError(f"the labels of {table.name} do not match {MANIFEST}")
     sums = (_numbers(batch.column(column).values) for column in ("pixel_sum", "pixel_square_sum"))
     pixel_sum, pixel_square_sum = (values.reshape(-1, shape[0]) for values in sums)
-    return StoredSplit(_map_images(batch.column("image"), shape), offsets, pixel_sum, pixel_square_sum)
+    images = _map_images(pixels, offsets[-1], shape)
+    return StoredSplit(images, offsets, pixel_sum, pixel_square_sum, expected["left_out"])
 
 
 def _numbers(array: pa.Array) -> np.ndarray:
@@ -170,9 +189,9 @@ def _numbers(array: pa.Array) -> np.ndarray:
     return np.frombuffer(array.buffers()[1], number, len(array), array.offset * number.itemsize)
 
 
-def _map_images(column: pa.FixedSizeBinaryArray, shape: Shape) -> Tensor:
-    if column.type.byte_width != math.prod(shape):
-        raise ValueError(f"an image of shape {shape} must have {math.prod(shape)} bytes; got {column.type}")
-    pixels, count = column.buffers()[1], len(column)
-    flat = pa.Array.from_buffers(pa.uint8(), count * math.prod(shape), [None, pixels])
+def _map_images(path: Path, count: int, shape: Shape) -> Tensor:
+    size = count * math.prod(shape)
+    if path.stat().st_size != size:
+        raise ValueError(f"{count} images of shape {shape} must have {size} bytes; {path.name} has others")
+    flat = pa.Array.from_buffers(pa.uint8(), size, [None, pa.memory_map(str(path)).read_buffer()])
     return from_dlpack(flat).view(count, *shape)

@@ -46,6 +46,8 @@ class DatasetConfig(Section):
     image_size: int | None = Field(None, ge=4)
     """Side in pixels to which images of `folder` and `imagenet` (null: 224) are resized and centre-cropped; other
     sources have their own."""
+    broken: Literal["refuse", "skip"] = "refuse"
+    """Images that cannot be decoded: refuse ends with a list of them, skip leaves them out and counts them."""
     mean: tuple[float, ...] | None = None
     """Per-channel mean in 0..1; null takes the published constant or computes it on the training part."""
     std: tuple[float, ...] | None = None

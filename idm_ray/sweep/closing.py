@@ -64,6 +64,7 @@ class Closing:
             "mlflow_run_id": self._tracker.run_id,
             "seed": self._config.seed,
             "data_checksum": self._data.checksum,
+            "left_out": self._data.left_out,
         }
         summary = summarise(self._study, self._known_test(), facts, state)
         summary.write(self._folder)

@@ -41,8 +41,8 @@ def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
     check_points(config, outline)
     yield f"sweep {folder.name} in {folder}; nothing is started."
     yield f"data: {config.dataset.name}, {outline.text}" + (f" ({first})" if first else "")
-    if first == BUILDS:
-        yield "note: only some of the images were opened; the sweep opens all, and names the first that is broken"
+    if first.startswith(BUILDS):
+        yield "note: only some of the images were opened; the sweep opens all, and names those that are broken"
     yield from (f"note: {caveat}" for caveat in outline.caveats)
     size = space.size(config.search)
     yield f"space: {'continuous' if size is None else f'{size} points'}, {config.sweep.sampler}; first points:"

@@ -22,7 +22,8 @@ from idm_ray.runtime.states import read_state, write_state
 def saved(tmp_path, small_config, small_data):
     images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(3).repeat_interleave(2)
-    condensed = condensed_set(images, labels, small_config(), small_data(), iteration=5)
+    data = replace(small_data(), left_out=3)
+    condensed = condensed_set(images, labels, small_config(), data, iteration=5)
     save_condensed(tmp_path / "set", condensed)
     return condensed, tmp_path / "set"
 
@@ -32,7 +33,7 @@ def test_a_set_comes_back_exactly(saved):
     again = load_condensed(folder)
     assert torch.equal(again.images, condensed.images)
     assert torch.equal(again.labels, condensed.labels)
-    facts = ("class_names", "class_ids", "mean", "std", "config", "checksum", "iteration")
+    facts = ("class_names", "class_ids", "mean", "std", "config", "checksum", "iteration", "left_out")
     assert all(getattr(again, name) == getattr(condensed, name) for name in facts)
 
 

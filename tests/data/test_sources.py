@@ -167,18 +167,12 @@ def write_train(root: Path, images, labels, names=("ant", "bee", "cat")) -> None
 
 ODD = encode(np.zeros((8, 7, 3), np.uint8))
 FINE = encode(np.zeros((8, 6, 3), np.uint8))
-CUT = encode(np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8))[:90]
-DEEP = encode(np.zeros((8, 6), np.uint16))
 
 
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
         ([FINE, ODD], [0, 1], r"the first is 6x8, row 1 of .*train-00001-of-00002.parquet is 7x8"),
-        ([b"nothing"], [0], r"row 0 of .*train-00001.* is not a readable image \(no known image format\)"),
-        ([CUT], [0], r"row 0 of .*train-00001.* is not a readable image"),
-        ([None], [0], r"row 0 of .*train-00001.* has none"),
-        ([DEEP], [0], r"8 bits per channel; row 0 of .*train-00001"),
         ([FINE], [3], r"labels must be in 0..2; row 0 of .*train-00001.* has label 3"),
         ([FINE], [None], r"labels must be in 0..2; row 0 of .*train-00001.* has no label"),
     ],
@@ -257,10 +251,6 @@ def empty_class(root: Path) -> None:
     (root / "train" / "cow").mkdir()
 
 
-def broken_image(root: Path) -> None:
-    (root / "train" / "bat" / "1.png").write_bytes(CUT)
-
-
 def unknown_class(root: Path) -> None:
     (root / "val" / "cow").mkdir()
 
@@ -277,7 +267,6 @@ def no_test(root: Path) -> None:
     ("spoil", "message"),
     [
         (empty_class, r"train/cow holds none"),
-        (broken_image, r"train/bat/1.png is not a readable image"),
         (unknown_class, r"every class of .*val must be in .*; cow is not"),
         (no_train, r"must hold train with"),
         (no_test, r"must hold test or val with"),

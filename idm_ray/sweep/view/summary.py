@@ -48,6 +48,7 @@ class Summary:
     mlflow_run_id: str
     seed: int
     data_checksum: str
+    left_out: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
 
@@ -75,7 +76,7 @@ def summarise(
     Args:
         study: of the sweep.
         test: evaluations on test, None when there was no time for them.
-        facts: name, seconds, seed, data_checksum and the ids of MLflow.
+        facts: name, seconds, seed, data_checksum, left_out and the ids of MLflow.
         state: of the sweep.
     """
     best = next(iter(study.best(1)), None)

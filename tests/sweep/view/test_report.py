@@ -128,6 +128,14 @@ def test_a_sweep_with_little_in_it_has_a_report(sweep, accuracies, drawn):
     assert ("No trial was completed." in page.text) == ("condensed images" not in drawn)
 
 
+def test_broken_images_that_were_left_out_are_told(sweep):
+    folder = sweep([50.0])
+    assert "left out" not in page_of(folder).text
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "left_out": 7}))
+    assert "broken images left out" in page_of(folder).text
+
+
 def test_published_figures_stand_beside_ours_where_there_are_any(sweep):
     test = {"0000": EVALUATION, "random": {**EVALUATION, "runs": [15.0]}}
     search = "search={condense.lr: {uniform: [0.1, 1]}}"

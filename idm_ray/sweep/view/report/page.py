@@ -137,6 +137,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "facts": {
             "seed": config.seed,
             "data checksum": sweep.summary.get("data_checksum", "unknown"),
+            **({"broken images left out": left_out} if (left_out := sweep.summary.get("left_out")) else {}),
             **versions(),
         },
     }
