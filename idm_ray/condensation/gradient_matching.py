@@ -87,10 +87,8 @@ class GradientMatching(Condensation):
         for label, of_label in enumerate(rows.split(self._counts)):
             part = slice(label * settings.ipc, (label + 1) * settings.ipc)
             own = Draws(drawn.operations[label : label + 1], drawn.uniforms[label : label + 1])
-            real = self._data.images(of_label).to(self._set.images.dtype)
-            logits = self._shell(augment(real, own, [len(of_label)]))[1]
-            correct += (logits.argmax(1) == label).sum()
-            wanted = self._gradients(logits, label, create_graph=False)
+            wanted, right = self._wanted(of_label, label, own)
+            correct += right
             synthetic = self._set.images[part].clone().requires_grad_()
             logits = self._shell(augment(synthetic, own, [settings.ipc]))[1]
             of_class = layerwise_cosine(wanted, self._gradients(logits, label, create_graph=True))
@@ -98,6 +96,27 @@ class GradientMatching(Condensation):
             distance += of_class.detach()
         self._set.step(gradient, settings.lr)
         return distance, correct / len(rows)
+
+    def _wanted(self, rows: Tensor, label: int, drawn: Draws) -> tuple[Sequence[Tensor], Tensor]:
+        """The gradient of real images of a class, and how many of them the net takes for that class.
+
+        More images than may keep their gradient's needs at a time are taken in chunks, whose gradients are summed by
+        their share of the images; the same but for rounding.
+        """
+        total: list[Tensor] = []
+        correct = torch.zeros((), device=self._device)
+        for part in rows.split(self._shell.with_gradient):
+            real = self._data.images(part).to(self._set.images.dtype)
+            logits = self._shell(augment(real, drawn, [len(part)]))[1]
+            correct += (logits.argmax(1) == label).sum()
+            share = len(part) / len(rows)
+            gradients = self._gradients(logits, label, create_graph=False)
+            if share < 1:
+                gradients = [gradient * share for gradient in gradients]
+            total = (
+                [one + other for one, other in zip(total, gradients, strict=True)] if total else [*gradients]
+            )
+        return total, correct
 
     def _gradients(self, logits: Tensor, label: int, create_graph: bool) -> Sequence[Tensor]:
         labels = torch.full((len(logits),), label, device=logits.device)
