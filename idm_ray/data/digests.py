@@ -29,11 +29,12 @@ def content_digest(paths: Sequence[Path], cache: Path, progress: Progress | None
     A file that has not changed since (device, inode, size and times) is not read again: its digest is
     kept in the cache folder.
     """
-    lines = [f"{path.name} {_remembered_sha256(path, cache, progress)}" for path in paths]
+    lines = [f"{path.name} {remembered_sha256(path, cache, progress)}" for path in paths]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
-def _remembered_sha256(path: Path, cache: Path, progress: Progress | None) -> str:
+def remembered_sha256(path: Path, cache: Path, progress: Progress | None) -> str:
+    """`sha256`, looked up in the cache folder where the file has not changed since. Raises OSError."""
     stat = path.stat()
     identity = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
     note = cache / "digests" / hashlib.sha256(repr((str(path.resolve()), identity)).encode()).hexdigest()[:32]

@@ -15,12 +15,15 @@ from torch.utils.dlpack import from_dlpack
 
 from idm_ray.data.broken import refuse_broken
 from idm_ray.data.build import FORMAT, MANIFEST, build_store, manifest_digest, store_files
-from idm_ray.data.digests import sha256
+from idm_ray.data.digests import remembered_sha256, sha256
 from idm_ray.data.locks import locked
 from idm_ray.data.raw import Found, Shape
 from idm_ray.errors import UserError
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
+
+LARGE = 1 << 30
+"""Bytes of a file that is not read again at every start to see whether it is whole."""
 
 
 class StoreError(Exception):
@@ -155,7 +158,7 @@ def _open(folder: Path, verify: bool, progress: Progress | None) -> ImageStore:
     splits = {name: _open_split(folder, name, manifest[name], shape) for name in ("train", "test")}
     digests = [digest for name in splits for digest in manifest[name]["sha256"]]
     paths = [folder / file for name in splits for file in store_files(name)]
-    if verify and digests != [sha256(path, progress) for path in paths]:
+    if verify and digests != [_digest(path, folder.parent, progress) for path in paths]:
         raise ValueError("the files do not match their SHA-256")
     return ImageStore(
         shape,
@@ -165,6 +168,11 @@ def _open(folder: Path, verify: bool, progress: Progress | None) -> ImageStore:
         splits["train"],
         splits["test"],
     )
+
+
+def _digest(path: Path, cache: Path, progress: Progress | None) -> str:
+    """SHA-256; of a large file that has not changed since as it was then, since it takes minutes to read."""
+    return remembered_sha256(path, cache, progress) if path.stat().st_size > LARGE else sha256(path, progress)
 
 
 def _open_split(folder: Path, name: str, expected: dict[str, Any], shape: Shape) -> StoredSplit:

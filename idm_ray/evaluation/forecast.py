@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -214,16 +215,7 @@ class _Prints:
 
     def _of(self, what: str, images: float) -> float:
         """Bytes of a run over so many images."""
-        partition = self._config.condense.partition
-        found = _footprint(
-            what,
-            self._config.net,
-            self._shape,
-            self._classes,
-            self._compute,
-            partition if what == "slope" else 1,
-            self._config.condense.augment,
-        )
+        found = _footprint(what, *_facts(what, self._config, self._outline, self._compute))
         if self._compute.device.type == "cuda":
             return CUDA_HOLES * found.peak(images)
         with_gradient = HOLES_FUSED if self._fused and what in ("step", "slope") else HOLES
@@ -265,6 +257,25 @@ class _Prints:
         return self._shell.net.classifier.in_features + self._classes
 
 
+Facts = tuple[NetConfig, Shape, int, Compute, int, str]
+"""All that a rehearsal depends on: net, shape, classes, compute, l and the augmentation."""
+
+
+def rehearsal(what: str, config: Config, outline: Outline, compute: Compute) -> Callable[[int], object]:
+    """One of `REHEARSALS`, as a condensation by a config would run it; takes a number of images."""
+    net, shape, classes, compute, partition, strategy = _facts(what, config, outline, compute)
+    shell = _shell(net, shape, classes, replace(compute, compile=False))
+    return functools.partial(REHEARSALS[what], shell, shape, partition, strategy)
+
+
+def _facts(what: str, config: Config, outline: Outline, compute: Compute) -> Facts:
+    compute = replace(compute, most=None)
+    if what in ("gradient", "second"):
+        compute = replace(compute, precision=compute.storage, compile=False, fused=False)
+    partition = config.condense.partition if what == "slope" else 1
+    return config.net, outline.shape, outline.num_classes, compute, partition, config.condense.augment
+
+
 @functools.lru_cache(maxsize=8)
 def _shell(net: NetConfig, shape: Shape, classes: int, compute: Compute) -> Shell:
     shell = build_shell(net, shape, classes, replace(compute, device=torch.device("cpu"), graphs=False))
@@ -276,7 +287,5 @@ def _shell(net: NetConfig, shape: Shape, classes: int, compute: Compute) -> Shel
 def _footprint(
     what: str, net: NetConfig, shape: Shape, classes: int, compute: Compute, partition: int, strategy: str
 ) -> Footprint:
-    if what in ("gradient", "second"):
-        compute = replace(compute, precision=compute.storage, compile=False, fused=False)
     shell = _shell(net, shape, classes, replace(compute, compile=False))
     return footprint(functools.partial(REHEARSALS[what], shell, shape, partition, strategy))

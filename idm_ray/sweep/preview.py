@@ -8,9 +8,13 @@ import torch
 
 from idm_ray.data import BUILDS, Outline, outline_data
 from idm_ray.errors import UserError
+from idm_ray.evaluation.pace import with_threads
+from idm_ray.runtime.compute import choose_compute
 from idm_ray.runtime.progress import Progress
+from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.calibrate import calibrate
+from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.final import in_the_end
 from idm_ray.sweep.fit import check_points, check_resources
 from idm_ray.sweep.room import make_room, this_host
@@ -81,6 +85,8 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
             room = make_room(config, outline, [this_host()], always=True)
             if room.text:
                 yield room.text
+            if not sweep.gpu_share:
+                yield from _pace(room.config, outline)
             plan = plan_sharing(room.config, outline, here, room.trials)
             yield f"{plan.concurrent} at a time; work that trials can have in common: {plan.text}"
     except UserError as error:
@@ -90,6 +96,13 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
             reach(sweep.tracking_uri)
     except UserError as error:
         yield f"it would not start now: {error}"
+
+
+def _pace(config: Config, outline: Outline) -> Iterator[str]:
+    compute = choose_compute(config.trial_compute)
+    found = with_threads(real_threads(config), with_point(config, _first_points(config)[0]), outline, compute)
+    if found is not None:
+        yield found.text
 
 
 def _here() -> dict[str, float]:

@@ -116,7 +116,7 @@ def _on_processors(config: Config, outline: Outline, hosts: list[Host], always: 
         raise refused(fit(worst, outline, compute, 0), most, "free here" if len(hosts) == 1 else "on a node")
     smallest = min((found for _, found in fitting), key=lambda found: found.chunk)
     trials = sum(count for count, _ in fitting)
-    text = f"memory: a trial takes {smallest.text}; {plural(trials, 'trial')} fit at a time"
+    text = f"memory: a trial takes {smallest.text}; room for {plural(trials, 'trial')} at a time"
     return Room(_with(config, smallest.chunk, 0), trials, text)
 
 

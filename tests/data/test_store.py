@@ -250,3 +250,20 @@ def test_a_cache_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cache folder must be writable .*file/cache: Not a directory"):
         load(tmp_path / "file" / "cache")
+
+
+def test_a_large_file_is_read_once_to_see_whether_it_is_whole_and_again_when_it_has_changed(
+    tmp_path, monkeypatch, request
+):
+    from idm_ray.data import store
+
+    monkeypatch.setattr(store, "LARGE", 0)
+    file, reads = tmp_path / "train.pixels", []
+    file.write_bytes(b"pixels")
+    monkeypatch.setattr("idm_ray.data.digests.sha256", lambda path, progress: reads.append(path) or "0" * 64)
+    for _ in range(2):
+        assert store._digest(file, tmp_path, None) == "0" * 64
+    assert len(reads) == 1
+    file.write_bytes(b"pixelt")
+    store._digest(file, tmp_path, None)
+    assert len(reads) == 2

@@ -38,7 +38,7 @@ def test_a_smaller_chunk_comes_before_fewer_trials(config, memory, trials, halve
     assert (room.config.compute.chunk < 800) == halved
     compute = choose_compute(room.config.compute)
     assert forecast(config, outline(), compute).peak <= memory / trials
-    assert f"{trials} trials fit at a time" in room.text
+    assert f"room for {trials} trials at a time" in room.text
 
 
 def test_a_chunk_that_is_set_stays(config):

@@ -1,0 +1,100 @@
+"""How long an iteration and a look at validation accuracy take here, from shapes alone."""
+
+import time
+from dataclasses import dataclass
+
+import torch
+
+from idm_ray.condensation import has_real_side
+from idm_ray.data import Outline
+from idm_ray.evaluation.forecast import rehearsal
+from idm_ray.nets import forward_flops
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.sections import Config
+
+TIMED_FLOPS = 2e10
+"""Of the forward pass of what is timed: a tenth of a second or so."""
+TIMES = 2
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds with the threads that torch has now, and nothing beside it.
+
+    Attributes:
+        real, synthetic: of the two sides of an iteration.
+        look: of a look at validation accuracy.
+    """
+
+    real: float
+    synthetic: float
+    look: float
+
+    @property
+    def text(self) -> str:
+        """A line for people."""
+        return (
+            f"time, with nothing beside it: about {_short(self.real + self.synthetic)} s an iteration (real side "
+            f"{_short(self.real)}, synthetic side {_short(self.synthetic)}), {_short(self.look)} s a look at "
+            "validation accuracy"
+        )
+
+
+def _short(seconds: float) -> str:
+    """Two digits, or all before the point."""
+    return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
+
+
+def pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
+    """Time a few images of noise and count the rest; None for methods without a real side, whose loops end by chance.
+
+    Args:
+        config: nothing is searched.
+        outline: of the data.
+        compute: where and how; on the CPU.
+    """
+    settings, queue = config.condense, config.queue
+    if not has_real_side(settings.method):
+        return None
+
+    def seconds(what: str) -> float:
+        return _seconds_each(what, config, outline, compute)
+
+    each = settings.partition**2
+    parts = outline.num_classes * settings.ipc * each
+    matched = sum(min(settings.batch_real, count) for count in outline.train)
+    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
+    twice = parts > compute.with_gradient(*outline.shape[1:])
+    step, look, slope = seconds("step"), seconds("look"), seconds("slope") / each
+    judged = config.evaluate
+    images = (parts if judged.expand else parts / each) * (judged.val_epochs or judged.epochs) * step
+    return Pace(
+        matched * look + trained * step,
+        parts * (slope + twice * look),
+        judged.val_repeats * (images + sum(outline.validation) * seconds("judge")),
+    )
+
+
+def _seconds_each(what: str, config: Config, outline: Outline, compute: Compute) -> float:
+    """Of an image; of one of S with all its parts where that is what goes through."""
+    run = rehearsal(what, config, outline, compute)
+    flops = forward_flops(config.net, outline.shape, outline.num_classes)
+    each = config.condense.partition**2 if what == "slope" else 1
+    images = max(2, min(int(TIMED_FLOPS / flops / each), compute.chunk(*outline.shape[1:])))
+    run(images)
+    taken = []
+    for _ in range(TIMES):
+        began = time.perf_counter()
+        run(images)
+        taken.append(time.perf_counter() - began)
+    return min(taken) / images
+
+
+def with_threads(threads: int, config: Config, outline: Outline, compute: Compute) -> Pace | None:
+    """`pace` with so many threads of torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return pace(config, outline, compute)
+    finally:
+        torch.set_num_threads(before)
