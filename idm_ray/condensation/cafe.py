@@ -86,15 +86,23 @@ class Cafe(Condensation):
         real = self._real(rows, drawn)
         counts = [settings.ipc] * len(self._counts)
         weights, discrimination = self._config.cafe.layer_weights, self._config.cafe.discrimination
+
+        def prepare(classes: Tensor, first: int) -> Tensor:
+            within = counts_within(counts, first * settings.ipc, (first + len(classes)) * settings.ipc)
+            return augment(classes.flatten(0, 1), drawn, within)
+
+        # Class by class, so that of a stage's large outputs no more than the means of all classes are kept.
         losses, gradient = differentiate(
-            self._set.images,
-            1,
-            lambda images, first: augment(images, drawn, counts_within(counts, first, first + len(images))),
-            self._shell.stages,
-            lambda synthetic: cafe_losses(real, synthetic, weights, discrimination),
+            self._set.images.unflatten(0, (-1, settings.ipc)),
+            settings.ipc,
+            prepare,
+            lambda images: [_means(stage, settings.ipc) for stage in self._shell.stages(images)],
+            lambda means: cafe_losses(real, means, weights, discrimination),
             self._shell,
+            rows=1,
         )
-        self._set.step(gradient, learning_rate(settings.lr, self.iteration, self.iterations))
+        lr = learning_rate(settings.lr, self.iteration, self.iterations)
+        self._set.step(gradient.flatten(0, 1), lr)
         return Losses(losses.matching.detach(), losses.cross_entropy.detach(), losses.total.detach())
 
     @torch.no_grad()
@@ -190,25 +198,25 @@ def cafe_losses(
 
     Args:
         real: of real images.
-        synthetic: [C * ipc, D_i] of each stage, from synthetic images sorted by class; the last are the features.
+        synthetic: [C, D_i] of each stage: its mean over a class's synthetic images; the last are of the features.
         layer_weights: of squared distances of class means: of the features, then of the stages from the deepest
             one to the first. The last weight holds for all stages beyond.
         discrimination: weight of the cross-entropy of real images that are classified by the inner product of
             their features with the synthetic class means, a sum over images.
     """
-    classes = len(real.means[0])
     layers = [-1, *range(-1, -len(real.means) - 1, -1)]
     weights = islice((*layer_weights, *repeat(layer_weights[-1], len(layers))), len(layers))
     matching = synthetic[0].new_zeros(())
     for layer, weight in zip(layers, weights, strict=True):
-        distance = (_means(synthetic[layer], classes) - real.means[layer]).square().sum()
+        distance = (synthetic[layer] - real.means[layer]).square().sum()
         matching = matching + weight * distance
-    entropy = cross_entropy(real.features @ _means(synthetic[-1], classes).T, real.labels, reduction="sum")
+    entropy = cross_entropy(real.features @ synthetic[-1].T, real.labels, reduction="sum")
     return Losses(matching, entropy, matching + discrimination * entropy)
 
 
-def _means(features: Tensor, classes: int) -> Tensor:
-    return features.view(classes, -1, features.shape[1]).mean(1)
+def _means(stage: Tensor, ipc: int) -> Tensor:
+    """By class [n, D_i], of images [n * ipc, D_i] sorted by class."""
+    return stage.view(-1, ipc, stage.shape[1]).mean(1)
 
 
 def spread(seen: list[Tensor], window: int) -> float:

@@ -16,6 +16,7 @@ def differentiate(
     run: Callable[[Tensor], Sequence[Tensor]],
     judge: Callable[[Sequence[Tensor]], Losses],
     shell: Shell,
+    rows: int | None = None,
 ) -> tuple[Losses, Tensor]:
     """The losses, and the gradient of their total in images.
 
@@ -24,13 +25,15 @@ def differentiate(
     the same but for rounding, and a third more work.
 
     Args:
-        images: [N, channels, H, W].
+        images: [N, channels, H, W], or [N, group, channels, H, W] where groups of images are taken together.
         each: what goes through the net of each.
         prepare: what goes through the net, [n * each, channels, H, W], of n of the images and the number of the first.
-        run: what the net makes of that, each [n * each, D_i].
-        judge: the losses of all that comes out, each [N * each, D_i].
+        run: what is made of that, each [n * rows, D_i].
+        judge: the losses of all that comes out, each [N * rows, D_i].
         shell: of the net; says how much may go at once, and how much goes at a time where there is more.
+        rows: what comes out of each; None: `each`.
     """
+    rows = each if rows is None else rows
     if len(images) * each <= shell.with_gradient:
         whole = images.clone().requires_grad_()
         losses = judge(run(prepare(whole, 0)))
@@ -46,6 +49,6 @@ def differentiate(
     gradient = torch.empty_like(images)
     for first, chunk in chunks:
         asked, last = chunk.clone().requires_grad_(), first + len(chunk)
-        along = [slope[first * each : last * each] for slope in slopes]
+        along = [slope[first * rows : last * rows] for slope in slopes]
         (gradient[first:last],) = torch.autograd.grad(run(prepare(asked, first)), asked, along)
     return losses, gradient

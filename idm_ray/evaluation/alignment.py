@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from idm_ray.condensation.training import Fetch
 from idm_ray.data import ClassImages, Data
 from idm_ray.errors import UserError
 from idm_ray.evaluation.protocol import OnEpoch, Protocol, as_trained, whole_nets
@@ -65,11 +66,13 @@ def measure_alignment(
         UserError: a k is below 1 or above the number of training images.
     """
     check_neighbours(ks, protocol.data)
-    images, labels = as_trained(images, labels, partition, protocol)
+    fetch, labels = as_trained(images, labels, partition, protocol)
     found = []
     for shell in whole_nets(protocol, on_epoch):
         near = neighbour_labels(
-            _synthetic_features(shell, images), _real_features(shell, protocol.data.train), max(ks)
+            _synthetic_features(shell, fetch, len(labels)),
+            _real_features(shell, protocol.data.train),
+            max(ks),
         )
         found.append(consistency_ratios(near, labels, ks))
     return tuple(Alignment(k, runs) for k, runs in zip(ks, zip(*found, strict=True), strict=True))
@@ -132,8 +135,9 @@ def neighbour_labels(queries: Tensor, blocks: Iterable[tuple[Tensor, Tensor]], k
 
 
 @torch.no_grad()
-def _synthetic_features(shell: Shell, images: Tensor) -> Tensor:
-    return torch.cat([shell(part)[0] for part in images.split(shell.chunk)])
+def _synthetic_features(shell: Shell, fetch: Fetch, count: int) -> Tensor:
+    positions = torch.arange(count, device=shell.weights.device)
+    return torch.cat([shell(fetch(part))[0] for part in positions.split(shell.chunk)])
 
 
 @torch.no_grad()

@@ -126,24 +126,14 @@ def evaluate(
         protocol: how.
         on_epoch: for progress.
     """
-    device, parts = protocol.compute.device, _parts_of(partition, protocol)
-    fetch = fetch_parts(images.detach().to(device), parts)
-    return _train_and_judge(
-        lambda part: fetch, labels.to(device).repeat_interleave(parts**2), protocol, on_epoch
-    )
+    fetch, labels = as_trained(images, labels, partition, protocol)
+    return _train_and_judge(lambda part: fetch, labels, protocol, on_epoch)
 
 
-def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Tensor, Tensor]:
-    """Images and labels as nets are trained on them: on the device, expanded where the settings say so."""
-    device = protocol.compute.device
-    images, labels = images.detach().to(device), labels.to(device)
-    parts = _parts_of(partition, protocol)
-    return expand(images, parts), labels.repeat_interleave(parts**2)
-
-
-def _parts_of(partition: int, protocol: Protocol) -> int:
-    """l of the parts that nets are trained on."""
-    return partition if protocol.config.evaluate.expand else 1
+def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Fetch, Tensor]:
+    """Images, at positions among all, and labels as nets are trained on them: expanded where the settings say so."""
+    device, parts = protocol.compute.device, partition if protocol.config.evaluate.expand else 1
+    return fetch_parts(images.detach().to(device), parts), labels.to(device).repeat_interleave(parts**2)
 
 
 def fetch_parts(images: Tensor, partition: int) -> Fetch:

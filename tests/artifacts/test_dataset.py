@@ -33,7 +33,8 @@ def test_items_are_what_the_evaluation_trains_on(store, small_config, small_data
     override = f"condense.partition={partition}"
     condensed, folder = store(override)
     protocol = full_protocol(small_config(override), small_data(), cpu)
-    expected = as_trained(condensed.images, condensed.labels, partition, protocol)
+    fetch, labels = as_trained(condensed.images, condensed.labels, partition, protocol)
+    expected = fetch(torch.arange(len(labels))), labels
     dataset = CondensedDataset(folder)
     found = stacked(dataset)
     assert len(dataset) == 6 * partition**2
