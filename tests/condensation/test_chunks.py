@@ -145,7 +145,7 @@ def test_in_chunks_the_same_images_are_chosen(small_config, small_data, method, 
 @pytest.mark.parametrize("most", [1, 5, 12])
 @pytest.mark.parametrize("method", ["idm", *METHODS, "herding", "kcenter"])
 def test_no_more_images_go_through_a_net_at_a_time(small_config, small_data, monkeypatch, method, most):
-    """But for training, which takes its batch, and all parts of one image of S, or all of a class in DC, at least."""
+    """But for training, which takes its batch, and all parts of one image of S, or all of S of a class in DC, DSA and CAFE, at least."""
     seen = []
     call, stages = Shell.__call__, Shell.stages
 
@@ -164,7 +164,7 @@ def test_no_more_images_go_through_a_net_at_a_time(small_config, small_data, mon
     run = condense(config, small_data(), replace(FLOAT32, most=most))
     run.advance()
     assert len(run.images) == 9
-    whole = {"idm": 4, "dc": 3, "dsa": 3}.get(method, 1)
+    whole = {"idm": 4, "dc": 3, "dsa": 3, "cafe": 3}.get(method, 1)
     assert max(seen) == max(most, whole)
 
 
