@@ -145,7 +145,7 @@ def test_in_chunks_the_same_images_are_chosen(small_config, small_data, method, 
 @pytest.mark.parametrize("most", [1, 5, 12])
 @pytest.mark.parametrize("method", ["idm", *METHODS, "herding", "kcenter"])
 def test_no_more_images_go_through_a_net_at_a_time(small_config, small_data, monkeypatch, method, most):
-    """But for training, which takes its batch, and all parts of one image of S, or all of S of a class in DC, DSA and CAFE, at least."""
+    """But for training, which takes its batch, and at least all parts of one image of S, or all of a class of S."""
     seen = []
     call, stages = Shell.__call__, Shell.stages
 
