@@ -33,6 +33,7 @@ PARTS = {
     "real": ("to match real images", "lower compute.chunk or set compute.precision=bf16"),
     "training": ("to train nets of the queue", "lower queue.batch or set compute.precision=bf16"),
     "synthetic": ("for the gradient in S", "lower condense.ipc, condense.partition or compute.chunk"),
+    "statistics": ("for the statistics of batch norm", "lower queue.batch or set compute.precision=bf16"),
     "gradients": ("to match gradients", "lower condense.ipc or compute.chunk"),
     "choosing": ("to train the net that chooses", "lower queue.batch or set compute.precision=bf16"),
 }
@@ -178,13 +179,17 @@ class _Prints:
         method = config.condense.method
         sizes = {"evaluation": self._evaluation, "saving": self._saving}
         if has_real_side(method):
-            sizes |= {"real": self._real, "training": self._training, "synthetic": self._synthetic}
+            sizes |= {"real": self._real, "synthetic": self._synthetic}
+            if config.queue.train_steps or config.queue.pretrain_epochs:
+                sizes |= {"training": self._training}
         elif method == "cafe":
             sizes |= {"real": self._real, "synthetic": self._synthetic}
         elif method in ("dc", "dsa"):
             sizes |= {"gradients": self._gradients}
         elif training_epochs(config):
             sizes |= {"choosing": self._training}
+        if self._shell.needs_statistics:
+            sizes |= {"statistics": self._statistics}
         self.parts = {PARTS[name][0]: size() for name, size in sizes.items()}
 
     @functools.cached_property
@@ -233,6 +238,9 @@ class _Prints:
     def _real(self) -> float:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
         return self._of("look", min(self.chunk, most))
+
+    def _statistics(self) -> float:
+        return self._of("judge", self._config.queue.batch)
 
     def _training(self) -> float:
         return self._of("step", self._config.queue.batch)
