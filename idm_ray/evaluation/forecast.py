@@ -13,7 +13,7 @@ from idm_ray.data.raw import Shape
 from idm_ray.errors import UserError
 from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
-from idm_ray.nets.footprint import Footprint, Peak, footprint
+from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
 from idm_ray.runtime.compute import APART_BYTES, Compute
 from idm_ray.settings.sections import Config, NetConfig
 
@@ -50,13 +50,14 @@ class Forecast:
     Attributes:
         process: before there is any data; 0 on a CUDA device, whose context is counted elsewhere.
         kept: all the time: S with its velocity, the queue of nets and, on a CUDA device, pixels.
-        parts: for a while, on top, by what they are for. Of a heap nothing is given back, so at the highest point
-            there are the largest heap of them and the most that any holds apart from it.
+        heap: also all the time, once it was taken for any of the parts.
+        parts: for a while, on top, by what they are for.
         chunk: images with their gradient at a time.
     """
 
     process: float
     kept: float
+    heap: float
     parts: dict[str, Peak]
     chunk: int
 
@@ -67,8 +68,7 @@ class Forecast:
 
     @property
     def _for_a_while(self) -> float:
-        parts = self.parts.values()
-        return max(part.heap for part in parts) + max(part.apart for part in parts)
+        return self.heap + max(part.apart for part in self.parts.values())
 
     @property
     def largest(self) -> str:
@@ -111,6 +111,7 @@ def forecast(config: Config, outline: Outline, compute: Compute, pixels: float =
     return Forecast(
         0.0 if cuda else PROCESS_BYTES,
         pixels * cuda + prints.kept,
+        prints.heap,
         prints.parts,
         prints.with_gradient,
     )
@@ -172,6 +173,7 @@ class _Prints:
 
     Attributes:
         parts: bytes on top of what is kept, by what they are for.
+        heap: bytes of the heap that serves all of them.
     """
 
     def __init__(self, config: Config, outline: Outline, compute: Compute):
@@ -197,7 +199,9 @@ class _Prints:
             sizes |= {"choosing": self._training}
         if self._shell.needs_statistics:
             sizes |= {"statistics": self._statistics}
+        self._runs: list[tuple[Footprint, float]] = []
         self.parts = {PARTS[name][0]: size() for name, size in sizes.items()}
+        self.heap = 0.0 if compute.device.type == "cuda" else in_turn(self._runs, APART_BYTES).heap
 
     @functools.cached_property
     def kept(self) -> float:
@@ -212,8 +216,10 @@ class _Prints:
         return (nets if has_real_side(self._config.condense.method) else 1) * self._shell.weights.nbytes
 
     def _saving(self) -> Peak:
-        """S and its state once more; the nets of the queue joined, weights and velocity, and one of both copied."""
-        return Peak(0.0, SAVING_BYTES + 3 * self.set_bytes + 3 * self._queue)
+        """S thrice; the queue's weights and velocities joined, and a copy of one; that of the other comes after."""
+        sizes = (self.set_bytes,) * 3 + (self._queue,) * 3
+        events = tuple(Event(number, size, 0.0) for number, size in enumerate(sizes))
+        return self._peak(Footprint(events), 0).beside(SAVING_BYTES)
 
     @functools.cached_property
     def _shell(self) -> Shell:
@@ -231,13 +237,22 @@ class _Prints:
             partition if what.startswith("slope") else 1,
             self._config.condense.augment,
         )
+        return self._peak(found, images)
+
+    def _peak(self, run: Footprint, images: float) -> Peak:
         if self._compute.device.type == "cuda":
-            return Peak(0.0, CUDA_HOLES * found.peak(images).apart)
-        return found.peak(images, APART_BYTES)
+            return Peak(0.0, CUDA_HOLES * run.peak(images).apart)
+        self._runs.append((run, images))
+        return run.peak(images, APART_BYTES)
 
     def _real(self) -> Peak:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
-        return self._of("look at stages" if self._by_stages else "look", min(self.chunk, most))
+        if not self._by_stages:
+            return self._of("look", min(self.chunk, most))
+        asked = self._classes * self._config.cafe.query
+        return _both(
+            self._of("look at stages", min(self.chunk, most)), self._of("judge", min(self.chunk, asked))
+        )
 
     def _statistics(self) -> Peak:
         return self._of("judge", self._config.queue.batch)
@@ -265,7 +280,7 @@ class _Prints:
         settings = self._config.condense
         real = self._of("gradient", min(settings.batch_real, self.with_gradient))
         second = self._of("second", settings.ipc)
-        return Peak(max(real.heap, second.heap), max(real.apart, second.apart)).beside(self.set_bytes)
+        return _both(real, second).beside(self.set_bytes)
 
     def _evaluation(self) -> Peak:
         settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))
@@ -274,12 +289,16 @@ class _Prints:
         kept = parts * self._image if each > 1 and parts * self._image <= 1 << 30 else 0
         steps = self._of("step", min(settings.batch, parts))
         judged = self._of("judge", min(self.chunk, judge))
-        both = Peak(max(steps.heap, judged.heap), max(steps.apart, judged.apart))
-        return both.beside(self.set_bytes + 2 * kept)
+        return _both(steps, judged).beside(self.set_bytes + 2 * kept)
 
     @property
     def _features(self) -> int:
         return self._shell.net.classifier.in_features + self._classes
+
+
+def _both(one: Peak, other: Peak) -> Peak:
+    """Of what comes after one another."""
+    return Peak(max(one.heap, other.heap), max(one.apart, other.apart))
 
 
 @functools.lru_cache(maxsize=8)
