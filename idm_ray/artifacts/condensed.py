@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from idm_ray.artifacts.manifest import MANIFEST, read_manifest
@@ -116,7 +116,7 @@ def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
     """
     with whole_folder(Path(folder)) as draft:
         tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
-        (draft / TENSORS).write_bytes(save(tensors))
+        save_file(tensors, draft / TENSORS)
         pq.write_table(_table(condensed), draft / TABLE)
         draw_grid(condensed).save(draft / "grid.png")
         manifest = {

@@ -12,6 +12,8 @@ PARTS: dict[str, str] = {
     "g": "what sweeps keep of their speed beside programs that keep every processor busy",
     "h": "the start of the commands, and how soon they refuse",
     "i": "building an image store of photographs, by one process and by all",
+    "j": "the forecast of memory against what was measured",
+    "k": "memory against classes and ipc, where images are large",
 }
 """What can be measured."""
 
@@ -56,6 +58,21 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Large:
+    """A size of S that part k measures.
+
+    Attributes:
+        classes: of random images.
+        ipc: images per class.
+        batch_real: real images per class in matching.
+    """
+
+    classes: int
+    ipc: int
+    batch_real: int
+
+
+@dataclass(frozen=True)
 class Amounts:
     """Sizes and repetitions.
 
@@ -80,6 +97,10 @@ class Amounts:
         pruning_seeds: root seeds of those, one pair of sweeps after another.
         photographs: of which a store is built.
         builds: of each store.
+        forecasts: settings whose memory is forecast and measured: the side of an image in pixels, then what differs
+            from `forecasts.BASE`.
+        large_size: side of the images of part k.
+        large: what it measures.
     """
 
     iterations: int
@@ -104,6 +125,9 @@ class Amounts:
     pruning_seeds: tuple[int, ...]
     photographs: int
     builds: int
+    forecasts: tuple[str, ...]
+    large_size: int
+    large: tuple[Large, ...]
 
 
 FULL = Amounts(
@@ -129,6 +153,30 @@ FULL = Amounts(
     pruning_seeds=(0, 1, 2),
     photographs=3000,
     builds=3,
+    forecasts=(
+        "8 condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
+        "16 condense.ipc=10 condense.batch_real=64 compute.precision=bf16",
+        "28 condense.method=dm condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
+        "32 condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
+        "32 condense.ipc=50 condense.batch_real=64 compute.precision=bf16",
+        "32 condense.ipc=10 condense.partition=3 condense.batch_real=64 compute.precision=bf16 compute.chunk=32",
+        "32 condense.method=cafe condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
+        "32 condense.method=dsa condense.ipc=10 condense.batch_real=16 compute.precision=fp32",
+        "32 net.name=alexnet condense.ipc=10 condense.batch_real=64 compute.precision=bf16",
+        "32 net.name=vgg11 condense.ipc=10 condense.batch_real=32 compute.precision=fp32",
+        "32 net.name=resnet18 condense.ipc=1 condense.batch_real=16 compute.precision=fp32",
+        "32 net.name=resnet18 condense.ipc=1 condense.batch_real=16 compute.precision=bf16 compute.chunk=8",
+        "64 condense.ipc=1 condense.batch_real=16 compute.precision=bf16",
+        "64 net.name=vgg11 condense.ipc=1 condense.batch_real=16 compute.precision=bf16",
+        "128 condense.ipc=1 condense.batch_real=8 queue.batch=16 compute.precision=fp32 compute.chunk=8",
+        "224 condense.ipc=1 condense.batch_real=8 queue.batch=16 queue.train_nets=1 compute.precision=bf16",
+        "224 condense.method=dm condense.ipc=1 condense.batch_real=8 compute.precision=bf16 compute.chunk=4",
+    ),
+    large_size=224,
+    large=(
+        *(Large(classes, ipc, 8) for ipc in (1, 10) for classes in (10, 50, 100)),
+        Large(10, 1, 128),
+    ),
 )
 
 QUICK = Amounts(
@@ -154,4 +202,10 @@ QUICK = Amounts(
     pruning_seeds=(0,),
     photographs=200,
     builds=1,
+    forecasts=(
+        "8 net.width=8 condense.ipc=1 condense.batch_real=4 compute.precision=fp32",
+        "16 net.width=8 condense.method=dm condense.ipc=2 condense.batch_real=4 compute.precision=bf16 compute.chunk=4",
+    ),
+    large_size=64,
+    large=(Large(2, 1, 4), Large(3, 2, 4)),
 )

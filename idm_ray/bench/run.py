@@ -10,7 +10,18 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from idm_ray.bench import beside, building, evaluation, iteration, pruning, scaling, starting, sweeps
+from idm_ray.bench import (
+    beside,
+    building,
+    evaluation,
+    forecasts,
+    iteration,
+    large,
+    pruning,
+    scaling,
+    starting,
+    sweeps,
+)
 from idm_ray.bench.amounts import PARTS
 from idm_ray.bench.machine import Floor, floor, machine, versions
 from idm_ray.bench.options import Options
@@ -31,6 +42,8 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "g": beside.measure,
     "h": starting.measure,
     "i": building.measure,
+    "j": forecasts.measure,
+    "k": large.measure,
 }
 """How each of `PARTS` is measured."""
 

@@ -1,16 +1,20 @@
 """Settings and images of one measurement."""
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from idm_ray.bench.amounts import Work
 from idm_ray.bench.options import Options
 from idm_ray.data import ClassImages, Data, load_data
 from idm_ray.settings.layers import build_config
-from idm_ray.settings.sections import Config
+from idm_ray.settings.sections import Config, Raw
 
 MEAN, STD = 0.5, 0.29
 
@@ -25,6 +29,7 @@ class Scene:
         size: their side in pixels.
         per_class: random training images of a class.
         test: random test images in all.
+        validation: random validation images of a class.
     """
 
     config: Config
@@ -32,6 +37,7 @@ class Scene:
     size: int
     per_class: int
     test: int
+    validation: int = 0
 
 
 def base_scene(options: Options) -> Scene:
@@ -54,6 +60,13 @@ def scaled_scene(options: Options, classes: int, ipc: int, size: int) -> Scene:
     return Scene(config, classes, size, per_class, classes)
 
 
+def held_scene(options: Options, layers: Sequence[Raw], classes: int, size: int, validation: int) -> Scene:
+    """Settings on top of the defaults, and random images as `scaled_scene` has them."""
+    config = build_config({"compute": {"device": options.device.type}, "search": {}}, *layers)
+    per_class = max(config.condense.batch_real, config.condense.ipc * config.condense.partition**2)
+    return Scene(config, classes, size, per_class, classes, validation)
+
+
 def settings(scene: Scene) -> dict[str, Any]:
     """Those that matter to what is measured, as plain data."""
     raw = scene.config.to_raw()
@@ -66,27 +79,37 @@ def shortened(scene: Scene, epochs: int) -> Scene:
     return replace(scene, config=scene.config.model_copy(update={"evaluate": evaluate}))
 
 
-def scene_data(scene: Scene, device: torch.device) -> Data:
+def scene_data(scene: Scene, device: torch.device, folder: Path | None = None) -> Data:
     """The images of a scene on the device; random ones are the same in every process.
+
+    Args:
+        scene: says which.
+        device: where nets run.
+        folder: for files of random images, which are mapped, as those of an image store are; None keeps them in memory.
 
     Raises:
         UserError: the folder given with --root holds no such data.
     """
     if scene.config.dataset.root is not None:
         return load_data(scene.config.dataset, scene.config.seed, device)
-    counts = {"train": scene.per_class * scene.classes, "validation": 0, "test": scene.test}
+    classes = scene.classes
+    counts = {
+        "train": scene.per_class * classes,
+        "validation": scene.validation * classes,
+        "test": scene.test,
+    }
     generator = torch.Generator(device).manual_seed(0)
     parts = {}
     for name, count in counts.items():
         shape = (count, 3, scene.size, scene.size)
-        pixels = torch.randint(256, shape, dtype=torch.uint8, device=device, generator=generator)
-        each = [count // scene.classes + (label < count % scene.classes) for label in range(scene.classes)]
+        pixels = _pixels(shape, generator, folder and folder / f"{name}.pixels")
+        each = [count // classes + (label < count % classes) for label in range(classes)]
         rows = torch.arange(count, device=device)
         parts[name] = ClassImages(pixels, rows, (0, *accumulate(each)), (MEAN,) * 3, (STD,) * 3)
     return Data(
         name="random",
         **parts,
-        class_names=tuple(str(label) for label in range(scene.classes)),
+        class_names=tuple(str(label) for label in range(classes)),
         mean=(MEAN,) * 3,
         std=(STD,) * 3,
         shape=(3, scene.size, scene.size),
@@ -95,6 +118,16 @@ def scene_data(scene: Scene, device: torch.device) -> Data:
         class_ids=(),
         left_out=0,
     )
+
+
+def _pixels(shape: tuple[int, ...], generator: torch.Generator, file: Path | None) -> Tensor:
+    if file is None or generator.device.type == "cuda":
+        return torch.randint(256, shape, dtype=torch.uint8, device=generator.device, generator=generator)
+    with file.open("wb") as opened:
+        for _ in range(shape[0]):
+            image = torch.randint(256, shape[1:], dtype=torch.uint8, generator=generator)
+            opened.write(image.numpy().tobytes())
+    return torch.from_file(str(file), size=math.prod(shape), dtype=torch.uint8).view(shape)
 
 
 def _config(options: Options, work: Work, ipc: int, more: dict[str, Any]) -> Config:

@@ -119,6 +119,7 @@ class Cafe(Condensation):
             for total, stage in zip(sums, stages, strict=True):
                 total.index_add_(0, labels, stage)
             features.append(stages[-1])
+            del stages  # before those of the next chunk are there
         of_class = torch.tensor(self._counts, device=sums[0].device)[:, None]
         return RealStages([total / of_class for total in sums], torch.cat(features), self._data.labels[rows])
 

@@ -75,7 +75,8 @@ class Condensation(ABC):
         Random streams are named by seed and iteration, so the iteration stands for the generators.
         """
         state = {"iteration": torch.tensor(self.iteration), **self._state()}
-        return {key: value.detach().cpu().clone() for key, value in state.items()}
+        # One after another, so that what is the state's alone goes with its copy.
+        return {key: state.pop(key).detach().cpu().clone() for key in list(state)}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state that `state` gave under the same config and data."""

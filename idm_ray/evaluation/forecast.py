@@ -14,17 +14,16 @@ from idm_ray.data.raw import Shape
 from idm_ray.errors import UserError
 from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
-from idm_ray.nets.footprint import Footprint, footprint
+from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
 from idm_ray.runtime.compute import APART_BYTES, Compute
 from idm_ray.settings.sections import Config, NetConfig
 
-HOLES_FORWARD, HOLES_FUSED, HOLES = 1.2, 1.4, 1.6
-"""What a process holds for a byte of a footprint's heap on the CPU, in a pass without a gradient, and in one with: by
-operations of our own, or not. As seen after some iterations; the C library's holes grow with the first of them."""
 CUDA_HOLES = 1.1
-"""The same of CUDA's allocator; not seen yet."""
+"""What a process holds on a CUDA device for a byte of a footprint; not seen yet."""
 PROCESS_BYTES = 420 * 10**6
 """Of a trial's process before it has any data; 380 to 480 MB were seen with torch, Ray and MLflow loaded."""
+SAVING_BYTES = 30 * 10**6
+"""Of Arrow, Pillow and the like once they have saved a condensed set."""
 FLOAT = 4
 QUICK_BYTES_A_PIXEL, QUICK_BYTES = 10_000, 10**9
 """More than any net keeps of an image's pixel, and than a process holds beside: where this fits, all fits."""
@@ -34,6 +33,8 @@ PARTS = {
     "real": ("to match real images", "lower compute.chunk or set compute.precision=bf16"),
     "training": ("to train nets of the queue", "lower queue.batch or set compute.precision=bf16"),
     "synthetic": ("for the gradient in S", "lower condense.ipc, condense.partition or compute.chunk"),
+    "on set": ("to train the net on S", "lower queue.batch"),
+    "statistics": ("for the statistics of batch norm", "lower queue.batch or set compute.precision=bf16"),
     "gradients": ("to match gradients", "lower condense.ipc or compute.chunk"),
     "choosing": ("to train the net that chooses", "lower queue.batch or set compute.precision=bf16"),
 }
@@ -50,24 +51,30 @@ class Forecast:
     Attributes:
         process: before there is any data; 0 on a CUDA device, whose context is counted elsewhere.
         kept: all the time: S with its velocity, the queue of nets and, on a CUDA device, pixels.
+        heap: also all the time, once it was taken for any of the parts.
         parts: for a while, on top, by what they are for.
         chunk: images with their gradient at a time.
     """
 
     process: float
     kept: float
-    parts: dict[str, float]
+    heap: float
+    parts: dict[str, Peak]
     chunk: int
 
     @property
     def peak(self) -> float:
         """The highest point."""
-        return self.process + self.kept + max(self.parts.values())
+        return self.process + self.kept + self._for_a_while
+
+    @property
+    def _for_a_while(self) -> float:
+        return self.heap + max(part.apart for part in self.parts.values())
 
     @property
     def largest(self) -> str:
         """What the highest point is for."""
-        return max(self.parts, key=self.parts.__getitem__)
+        return max(self.parts, key=lambda name: self.parts[name].total)
 
     @property
     def text(self) -> str:
@@ -78,7 +85,7 @@ class Forecast:
     def advice(self) -> str:
         """What would lower the highest point."""
         helps = ADVICE[self.largest]
-        if self.kept > max(self.parts.values()):
+        if self.kept > self._for_a_while:
             helps = "lower condense.ipc or queue.max_nets"
         return f"{helps}, or give it more memory (fewer trials at a time, a larger share of a GPU)"
 
@@ -105,6 +112,7 @@ def forecast(config: Config, outline: Outline, compute: Compute, pixels: float =
     return Forecast(
         0.0 if cuda else PROCESS_BYTES,
         pixels * cuda + prints.kept,
+        prints.heap,
         prints.parts,
         prints.with_gradient,
     )
@@ -166,6 +174,7 @@ class _Prints:
 
     Attributes:
         parts: bytes on top of what is kept, by what they are for.
+        heap: bytes of the heap that serves all of them.
     """
 
     def __init__(self, config: Config, outline: Outline, compute: Compute):
@@ -177,16 +186,23 @@ class _Prints:
         self.with_gradient = compute.with_gradient(*outline.shape[1:])
         self._compute = replace(compute, most=None)
         method = config.condense.method
+        self._by_stages = method == "cafe"
         sizes = {"evaluation": self._evaluation, "saving": self._saving}
         if has_real_side(method):
-            sizes |= {"real": self._real, "training": self._training, "synthetic": self._synthetic}
-        elif method == "cafe":
             sizes |= {"real": self._real, "synthetic": self._synthetic}
+            if config.queue.train_steps or config.queue.pretrain_epochs:
+                sizes |= {"training": self._training}
+        elif method == "cafe":
+            sizes |= {"real": self._real, "synthetic": self._synthetic, "on set": self._training_on_set}
         elif method in ("dc", "dsa"):
-            sizes |= {"gradients": self._gradients}
+            sizes |= {"gradients": self._gradients, "on set": self._training_on_set}
         elif training_epochs(config):
             sizes |= {"choosing": self._training}
+        if self._shell.needs_statistics:
+            sizes |= {"statistics": self._statistics}
+        self._runs: list[tuple[Footprint, float]] = []
         self.parts = {PARTS[name][0]: size() for name, size in sizes.items()}
+        self.heap = 0.0 if compute.device.type == "cuda" else in_turn(self._runs, APART_BYTES).heap
 
     @functools.cached_property
     def kept(self) -> float:
@@ -200,61 +216,81 @@ class _Prints:
         nets = min(queue.max_nets, queue.initial + 1 + iterations // queue.push_every)
         return (nets if has_real_side(self._config.condense.method) else 1) * self._shell.weights.nbytes
 
-    @functools.cached_property
-    def _fused(self) -> bool:
-        net = self._shell.draft()
-        return self._compute.fused and net.use_fused(torch.device("cpu"))
-
-    def _saving(self) -> float:
-        """The state once more, as bytes, and the nets of it twice, since they are joined first."""
-        return 3 * self.set_bytes + 4 * self._queue
+    def _saving(self) -> Peak:
+        """S thrice; the queue's weights and velocities joined, and a copy of one; that of the other comes after."""
+        sizes = (self.set_bytes,) * 3 + (self._queue,) * 3
+        events = tuple(Event(number, size, 0.0) for number, size in enumerate(sizes))
+        return self._peak(Footprint(events), 0).beside(SAVING_BYTES)
 
     @functools.cached_property
     def _shell(self) -> Shell:
         return _shell(self._config.net, self._shape, self._classes, self._compute)
 
-    def _of(self, what: str, images: float) -> float:
+    def _of(self, what: str, images: float) -> Peak:
         """Bytes of a run over so many images."""
-        found = _footprint(what, *_facts(what, self._config, self._outline, self._compute))
+        run = _footprint(what, *_facts(what, self._config, self._outline, self._compute))
+        return self._peak(run, images)
+
+    def _peak(self, run: Footprint, images: float) -> Peak:
         if self._compute.device.type == "cuda":
-            return CUDA_HOLES * found.peak(images)
-        with_gradient = HOLES_FUSED if self._fused and what in ("step", "slope") else HOLES
-        holes = HOLES_FORWARD if what in ("look", "judge") else with_gradient
-        return holes * found.peak(images, APART_BYTES)
+            return Peak(0.0, CUDA_HOLES * run.peak(images).apart)
+        self._runs.append((run, images))
+        return run.peak(images, APART_BYTES)
 
-    def _real(self) -> float:
+    def _real(self) -> Peak:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
-        return self._of("look", min(self.chunk, most))
+        if not self._by_stages:
+            return self._of("look", min(self.chunk, most))
+        asked = self._classes * self._config.cafe.query
+        return _both(
+            self._of("look at stages", min(self.chunk, most)), self._of("judge", min(self.chunk, asked))
+        )
 
-    def _training(self) -> float:
+    def _statistics(self) -> Peak:
+        return self._of("judge", self._config.queue.batch)
+
+    def _training(self) -> Peak:
         return self._of("step", self._config.queue.batch)
 
-    def _synthetic(self) -> float:
+    def _training_on_set(self) -> Peak:
+        images = self._classes * self._config.condense.ipc
+        what = "step" if self._by_stages else "plain step"
+        return self._of(what, min(self._config.queue.batch, images)).beside(self.set_bytes)
+
+    def _synthetic(self) -> Peak:
         settings = self._config.condense
         each = settings.partition**2
         images = self._classes * settings.ipc
+        what = "slope of stages" if self._by_stages else "slope"
         if images * each <= self.with_gradient:
-            return 2 * self.set_bytes + self._of("slope", images)
+            return self._of(what, images).beside(2 * self.set_bytes)
         outputs = 2 * images * each * self._features * FLOAT
         at_once = max(1, self.chunk // each)
-        return self.set_bytes + 2 * outputs + self._of("slope", min(at_once, images))
+        return self._of(what, min(at_once, images)).beside(self.set_bytes + 2 * outputs)
 
-    def _gradients(self) -> float:
+    def _gradients(self) -> Peak:
         settings = self._config.condense
         real = self._of("gradient", min(settings.batch_real, self.with_gradient))
-        return self.set_bytes + max(real, self._of("second", settings.ipc))
+        second = self._of("second", settings.ipc)
+        return _both(real, second).beside(self.set_bytes)
 
-    def _evaluation(self) -> float:
+    def _evaluation(self) -> Peak:
         settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))
         each = self._config.condense.partition**2 if settings.expand else 1
         parts = self._classes * self._config.condense.ipc * each
         kept = parts * self._image if each > 1 and parts * self._image <= 1 << 30 else 0
         steps = self._of("step", min(settings.batch, parts))
-        return self.set_bytes + 2 * kept + max(steps, self._of("judge", min(self.chunk, judge)))
+        judged = self._of("judge", min(self.chunk, judge))
+        return _both(steps, judged).beside(self.set_bytes + 2 * kept)
 
     @property
     def _features(self) -> int:
         return self._shell.net.classifier.in_features + self._classes
+
+
+def _both(one: Peak, other: Peak) -> Peak:
+    """Of what comes after one another."""
+    return Peak(max(one.heap, other.heap), max(one.apart, other.apart))
 
 
 Facts = tuple[NetConfig, Shape, int, Compute, int, str]
@@ -270,9 +306,9 @@ def rehearsal(what: str, config: Config, outline: Outline, compute: Compute) -> 
 
 def _facts(what: str, config: Config, outline: Outline, compute: Compute) -> Facts:
     compute = replace(compute, most=None)
-    if what in ("gradient", "second"):
+    if what in ("gradient", "second", "plain step"):
         compute = replace(compute, precision=compute.storage, compile=False, fused=False)
-    partition = config.condense.partition if what == "slope" else 1
+    partition = config.condense.partition if what.startswith("slope") else 1
     return config.net, outline.shape, outline.num_classes, compute, partition, config.condense.augment
 
 

@@ -32,6 +32,11 @@ def _look(shell: Shell, shape: Shape, partition: int, strategy: str, images: int
         return shell(_augmented(_noise(images, shape, shell.weights.dtype), strategy))
 
 
+def _look_at_stages(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    with torch.no_grad():
+        return shell.stages(_augmented(_noise(images, shape, shell.weights.dtype), strategy))
+
+
 def _judge(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
     with torch.no_grad():
         return shell(_noise(images, shape, shell.weights.dtype))
@@ -42,11 +47,19 @@ def _slope(shell: Shell, shape: Shape, partition: int, strategy: str, images: in
     for parameter in shell.net.parameters():
         parameter.requires_grad_(False)
     try:
-        seen = shell(_augmented(expand(noise, partition), strategy))
-        return torch.autograd.grad([output.sum() for output in seen], noise)
+        return _differentiated(shell(_augmented(expand(noise, partition), strategy)), noise)
     finally:
         for parameter in shell.net.parameters():
             parameter.requires_grad_(True)
+
+
+def _slope_of_stages(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    noise = torch.zeros(images, *shape, dtype=shell.weights.dtype).requires_grad_()
+    return _differentiated(shell.stages(_augmented(expand(noise, partition), strategy)), noise)
+
+
+def _differentiated(seen: Sequence[Tensor], noise: Tensor) -> object:
+    return torch.autograd.grad([output.sum() for output in seen], noise)
 
 
 def _step(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
@@ -73,9 +86,12 @@ def _slopes(shell: Shell, images: Tensor, create_graph: bool) -> Sequence[Tensor
 
 REHEARSALS: dict[str, Callable[[Shell, Shape, int, str, int], object]] = {
     "look": _look,
+    "look at stages": _look_at_stages,
     "judge": _judge,
     "slope": _slope,
+    "slope of stages": _slope_of_stages,
     "step": _step,
+    "plain step": _step,
     "gradient": _gradient,
     "second": _second,
 }

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors.torch import save_file
 from torch import Tensor
 
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.files import whole_file
 
 SHOWN = 5
 """Differing settings that a message names, at most."""
@@ -25,7 +25,8 @@ def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note:
         note: text to keep with it.
     """
     contiguous = {key: value.contiguous() for key, value in state.items()}
-    write_bytes(path, save(contiguous, {"fingerprint": fingerprint, "note": note}))
+    with whole_file(path) as draft:
+        save_file(contiguous, draft, {"fingerprint": fingerprint, "note": note})
 
 
 def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | None:
