@@ -204,8 +204,9 @@ class GradientConfig(Section):
 class CafeConfig(Section):
     """Feature alignment (method cafe)."""
 
-    layer_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0, 1.0, 0.1, 0.1)
-    """Of the distances of class means: of the features, then of stages from the deepest to the first."""
+    layer_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0, 1.0, 1.0, 0.1, 0.1)
+    """Of the distances of class means: of the features, once more as the last stage's output, then of stages before
+    their pooling, from the deepest to the first."""
     discrimination: float = Field(0.01, ge=0)
     """Weight of the cross-entropy of real features against synthetic class means."""
     outer_range: float = Field(0.04, ge=0, le=1)
