@@ -67,13 +67,16 @@ def small_config() -> Callable[..., Config]:
 
 @pytest.fixture
 def small_data() -> Callable[..., Data]:
-    """Builds random images of 8x8 in 3 classes; `unseen` fills validation and test with other pixels."""
+    """Builds random images, of 8x8 if not of another size, in 3 classes; `unseen` fills validation and test with other
+    pixels."""
 
-    def build(unseen: int | None = None, channels: int = 3) -> Data:
+    def build(unseen: int | None = None, channels: int = 3, size: tuple[int, int] = (8, 8)) -> Data:
         generator = torch.Generator().manual_seed(7)
         parts = {}
         for name, counts in COUNTS.items():
-            pixels = torch.randint(256, (sum(counts), channels, 8, 8), dtype=torch.uint8, generator=generator)
+            pixels = torch.randint(
+                256, (sum(counts), channels, *size), dtype=torch.uint8, generator=generator
+            )
             if unseen is not None and name != "train":
                 pixels.fill_(unseen)
             offsets = [sum(counts[:index]) for index in range(len(counts) + 1)]
@@ -85,7 +88,7 @@ def small_data() -> Callable[..., Data]:
             class_names=("ant", "bee", "cat"),
             mean=(0.5,) * channels,
             std=(0.25,) * channels,
-            shape=(channels, 8, 8),
+            shape=(channels, *size),
             checksum="0" * 64,
             source="random pixels",
         )

@@ -45,7 +45,8 @@ class Compute:
         tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
         graphs: whether training steps are replayed as CUDA graphs where a net allows it.
         most: images that go through a net at a time, at most, with what their gradient needs; None: as many as are
-            worth it, see `PIXELS_WITH_GRADIENT`.
+            worth it, see `PIXELS_WITH_GRADIENT`. Of S at least an image with all its parts goes, of CAFE, DC and DSA a
+            class of it; batches that train a net stay whole.
     """
 
     device: torch.device

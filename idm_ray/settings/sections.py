@@ -281,7 +281,8 @@ class ComputeConfig(Section):
     steps of nets that are not compiled are replayed as CUDA graphs."""
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Images that go through a net at a time, at most, with what their gradient needs; of one image of S always all
-    parts. auto: as many as memory allows and time rewards, decided before a run begins and kept when it is resumed."""
+    parts, of CAFE, DC and DSA all of a class; batches that train nets stay whole. auto: as many as memory allows and
+    time rewards, decided before a run begins and kept when it is resumed."""
 
 
 class SweepConfig(Section):

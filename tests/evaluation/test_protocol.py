@@ -16,7 +16,9 @@ from idm_ray.evaluation import (
     side_by_side,
     validation_protocol,
 )
+from idm_ray.evaluation import protocol as protocol_module
 from idm_ray.evaluation.from_scratch import accuracy, learning_rate, train
+from idm_ray.evaluation.protocol import fetch_parts
 from idm_ray.evaluation.references import reference
 from idm_ray.nets import Stack, build_net, build_shell
 from idm_ray.nets.weights import initialise
@@ -191,6 +193,56 @@ def test_expansion_multiplies_the_training_images(
     config = small_config(f"evaluate.expand={str(expanded).lower()}")
     evaluate(*condensed, 2, full_protocol(config, small_data(), cpu))
     assert set(seen) == {images}
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 10), (7, 9), (3, 11)])
+@pytest.mark.parametrize("partition", [1, 2, 3])
+def test_parts_enlarged_when_needed_have_the_bits_of_kept_ones(monkeypatch, partition, size):
+    generator = torch.Generator().manual_seed(partition)
+    images = torch.randn(5, 3, *size, generator=generator)
+    kept = fetch_parts(images, partition)
+    monkeypatch.setattr(protocol_module, "PARTS_BYTES", 0)
+    made = fetch_parts(images, partition)
+    every = torch.arange(5 * partition**2)
+    assert torch.equal(made(every), expand(images, partition))
+    for count in (1, 2, 7, 60):
+        positions = torch.randint(len(every), (count,), generator=generator)
+        assert torch.equal(made(positions), kept(positions))
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The weights of all nets that an evaluation trains; how much may be kept is given."""
+
+    def weights(kept, evaluation, *arguments):
+        found = []
+        with monkeypatch.context() as patch:
+            patch.setattr(protocol_module, "PARTS_BYTES", kept)
+            patch.setattr(
+                protocol_module, "accuracy", lambda net, judge: found.append(net.weights.clone()) or 0.0
+            )
+            evaluation(*arguments)
+        return torch.stack(found)
+
+    return weights
+
+
+@pytest.mark.parametrize("stack", ["off", "on"])
+@pytest.mark.parametrize("size", [(8, 8), (8, 10)])
+@pytest.mark.parametrize("partition", [1, 2, 3])
+def test_nets_do_not_depend_on_whether_their_images_are_kept(
+    small_config, small_data, cpu, trained, partition, size, stack
+):
+    config = small_config("evaluate.repeats=3", "evaluate.batch=7", f"evaluate.stack={stack}")
+    protocol = full_protocol(config, small_data(size=size), cpu)
+    images = torch.randn(6, 3, *size, generator=torch.Generator().manual_seed(5))
+    condensed = images, torch.arange(3).repeat_interleave(2), partition, protocol
+    of_condensed = trained(1 << 30, evaluate, *condensed)
+    assert len(of_condensed.unique(dim=0)) == 3
+    assert torch.equal(trained(0, evaluate, *condensed), of_condensed)
+    of_random = trained(1 << 30, evaluate_random, protocol, 1, None, partition)
+    assert len(of_random.unique(dim=0)) == 3
+    assert torch.equal(trained(0, evaluate_random, protocol, 1, None, partition), of_random)
 
 
 def test_validation_and_test_are_judged_apart(small_config, small_data, cpu):
