@@ -90,7 +90,7 @@ def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) ->
     A backward pass counts as two forward passes; classes smaller than a batch are not known here.
     """
     queue = config.queue
-    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
+    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "drawn" else 1)
     images = 3 * trained + num_classes * config.condense.batch_real
     return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
 

@@ -100,7 +100,7 @@ def _settled(config: Config, data: Data, compute: Compute, kept: str) -> Compute
 def _check(config: Config, data: Data, evaluation: bool) -> None:
     """Refuse references that cannot be drawn, while nothing is lost by it."""
     if evaluation and "random" in config.evaluate.references:
-        check_random(data.outline, config.condense.ipc, 1)
+        check_random(data.outline, config.condense.ipc)
 
 
 def _condense(
