@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
@@ -44,6 +45,7 @@ class DistributionMatching(Condensation):
 
     def _step(self) -> IterationRecord:
         real = self._real.step(self.iteration)
+        self._matched = real.weights
         losses = self._synthetic.step(real)
         return IterationRecord(
             iteration=self.iteration,
@@ -55,6 +57,11 @@ class DistributionMatching(Condensation):
             mean_age=float(real.ages.float().mean()),
             real_seconds=real.seconds,
         )
+
+    def _advice(self) -> str:
+        if not bool(torch.isfinite(self._matched).all()):
+            return "the matched net is not finite: lower queue.lr"
+        return super()._advice()
 
     def _state(self) -> dict[str, Tensor]:
         return {**self._synthetic.set.state(), **self._real.state()}
