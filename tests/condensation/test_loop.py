@@ -179,5 +179,5 @@ def test_what_is_not_finite_ends_a_condensation_and_is_named(settings, advice, s
     with pytest.raises(
         Diverged, match=rf"(the loss is (nan|inf) at|S is not finite after) iteration \d+; {advice}"
     ):
-        list(run.finite_images() for _ in run)
+        [run.finite_images() for _ in run]
     assert run.iteration < 60
