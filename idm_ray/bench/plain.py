@@ -194,10 +194,10 @@ class PlainCondensation:
     def train(self, matched: int) -> None:
         """Train other nets than the matched one, K steps each."""
         settings, seed = self._config.queue, self._config.seed
-        order = torch.randperm(len(self.queue), generator=stream(seed, "queue others", self.iteration))
-        others = [self.queue[index] for index in order.tolist() if index != matched][: settings.train_nets]
+        order = torch.randperm(len(self.queue), generator=stream(seed, "queue drawn", self.iteration))
+        drawn = [self.queue[index] for index in order[: settings.train_nets].tolist()]
         batches = stream(seed, "training batches", self.iteration, device=self._device)
-        for queued in others:
+        for queued in drawn:
             for _ in range(settings.train_steps):
                 positions = self._train.sample(settings.batch, batches)
                 images = self._train.images(positions).to(self._dtype)

@@ -1,6 +1,6 @@
 """The algorithms: every method as a stream of records. No Ray, no MLflow, no files."""
 
-from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.loop import Condensation, Diverged, IterationRecord
 from idm_ray.condensation.matching import (
     DistributionMatching,
     condensation_flops,
@@ -17,6 +17,7 @@ __all__ = [
     "METHODS",
     "Condensation",
     "DistributionMatching",
+    "Diverged",
     "IterationRecord",
     "Keep",
     "RealRecord",

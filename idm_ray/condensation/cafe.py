@@ -30,10 +30,10 @@ HALVED_AT = (0.6, 0.8, 0.9)
 class Cafe(Condensation):
     """An iteration takes a new net along a training on S whose length a query set decides.
 
-    The authors' settings are used for the weights of layers and of discrimination, both thresholds and
-    their windows of 10, 128 query images per class, and the learning rate's schedule. Three things differ:
-    stages are matched after their pooling (theirs partly before), the real images' own cross-entropy
-    is left out because it does not depend on S, and both loops have an upper bound, since theirs may never end.
+    The authors' terms are matched, features twice and every block before its pooling, with their weights, and their
+    settings are used for discrimination, both thresholds and their windows of 10, 128 query images per class, and the
+    learning rate's schedule. Two things differ: the real images' own cross-entropy is left out because it does not
+    depend on S, and both loops have an upper bound, since theirs may never end.
 
     Args:
         config: all settings; `cafe` has those of the loops and losses, `queue` how the net is trained.
@@ -200,8 +200,9 @@ def cafe_losses(
     Args:
         real: of real images.
         synthetic: [C, D_i] of each stage: its mean over a class's synthetic images; the last are of the features.
-        layer_weights: of squared distances of class means: of the features, then of the stages from the deepest
-            one to the first. The last weight holds for all stages beyond.
+        layer_weights: of squared distances of class means: of the features as such and as the last block's output,
+            then of the stages before their pooling, from the deepest one to the first. The last weight holds for all
+            stages beyond.
         discrimination: weight of the cross-entropy of real images that are classified by the inner product of
             their features with the synthetic class means, a sum over images.
     """

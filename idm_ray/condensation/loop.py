@@ -10,6 +10,13 @@ from torch import Tensor
 
 from idm_ray.condensation.objective import class_labels
 
+STRIDE = 50
+"""Iterations after which a loss on a CUDA device is looked at, which waits for it."""
+
+
+class Diverged(Exception):
+    """The loss, S or a net is not finite any more; says which and when, and what would help."""
+
 
 @dataclass(frozen=True)
 class IterationRecord:
@@ -57,17 +64,46 @@ class Condensation(ABC):
         self.iterations = iterations
         self.iteration = 0
         self.labels = class_labels(num_classes, ipc)
+        self._finite = torch.ones((), dtype=torch.bool)
 
     def __iter__(self) -> Iterator[IterationRecord]:
         while self.iteration < self.iterations:
             yield self.advance()
 
     def advance(self) -> IterationRecord:
-        """Run one iteration."""
+        """Run one iteration.
+
+        Raises:
+            Diverged: its loss is not finite; on a CUDA device that of one of the last `STRIDE`.
+        """
         began = time.perf_counter()
         record = self._step()
         self.iteration += 1
+        self._watch(record.total)
         return replace(record, iteration=self.iteration, seconds=time.perf_counter() - began)
+
+    def finite_images(self) -> Tensor:
+        """`images`, where they can be used.
+
+        Raises:
+            Diverged: S is not finite.
+        """
+        images = self.images
+        if not bool(torch.isfinite(images).all()):
+            raise Diverged(f"S is not finite after iteration {self.iteration}; {self._advice()}")
+        return images
+
+    def _watch(self, loss: Tensor) -> None:
+        self._finite = self._finite & torch.isfinite(loss)
+        if loss.is_cuda and self.iteration % STRIDE and self.iteration < self.iterations:
+            return
+        if not bool(self._finite):
+            when = f" or up to {STRIDE} before" if loss.is_cuda else ""
+            raise Diverged(f"the loss is {float(loss)} at iteration {self.iteration}{when}; {self._advice()}")
+
+    def _advice(self) -> str:
+        """What is known of the cause, and what would help."""
+        return "lower condense.lr"
 
     def state(self) -> dict[str, Tensor]:
         """All that the rest of the run depends on, beside config and data, as CPU tensors.

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
@@ -44,6 +45,7 @@ class DistributionMatching(Condensation):
 
     def _step(self) -> IterationRecord:
         real = self._real.step(self.iteration)
+        self._matched = real.weights
         losses = self._synthetic.step(real)
         return IterationRecord(
             iteration=self.iteration,
@@ -55,6 +57,11 @@ class DistributionMatching(Condensation):
             mean_age=float(real.ages.float().mean()),
             real_seconds=real.seconds,
         )
+
+    def _advice(self) -> str:
+        if not bool(torch.isfinite(self._matched).all()):
+            return "the matched net is not finite: lower queue.lr"
+        return super()._advice()
 
     def _state(self) -> dict[str, Tensor]:
         return {**self._synthetic.set.state(), **self._real.state()}
@@ -90,7 +97,7 @@ def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) ->
     A backward pass counts as two forward passes; classes smaller than a batch are not known here.
     """
     queue = config.queue
-    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
+    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "drawn" else 1)
     images = 3 * trained + num_classes * config.condense.batch_real
     return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
 

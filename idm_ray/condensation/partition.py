@@ -60,25 +60,17 @@ def check_partition(partition: int, shape: tuple[int, int, int]) -> None:
         )
 
 
-def images_needed(ipc: int, partition: int, init: str) -> int:
-    """Real images of a class that an initialisation takes, each once."""
-    return {"noise": 0, "real": ipc}.get(init, ipc * partition**2)
-
-
-def check_start(outline: Outline, ipc: int, partition: int, init: str) -> None:
+def check_start(outline: Outline, ipc: int, init: str) -> None:
     """Refuse an initialisation that needs more training images than a class has.
 
     Raises:
         UserError: names the smallest class, what it has and what is needed.
     """
-    needed = images_needed(ipc, partition, init)
     smallest = min(range(len(outline.train)), key=outline.train.__getitem__)
-    if outline.train[smallest] < needed:
-        each = f"ipc {ipc}" if init == "real" else f"ipc {ipc} * l {partition} * l {partition}"
+    if init != "noise" and outline.train[smallest] < ipc:
         raise UserError(
-            f"condense.init {init} takes {each} = {needed} training images of every class, but "
-            f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; lower ipc or partition, or set "
-            "condense.init=noise"
+            f"condense.init {init} takes ipc {ipc} training images of every class, but "
+            f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; lower ipc, or set condense.init=noise"
         )
 
 
@@ -90,7 +82,8 @@ def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: i
         ipc: synthetic images per class.
         partition: l.
         init: real (whole images), mosaic (l x l whole images downscaled into the cells), crops (a
-            random cell-sized crop of an image in each cell) or noise (standard normal).
+            random cell-sized crop of an image in each cell) or noise (standard normal). Images are drawn
+            for each cell anew: of a class none is twice in the same cell.
         seed: root seed; the streams "S init" are drawn.
 
     Returns:
@@ -102,7 +95,7 @@ def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: i
     if init == "noise":
         return torch.randn(count, channels, height, width, generator=generator).to(data.device)
     picks = stream(seed, "S init images", device=data.place)
-    positions = data.sample_per_class(images_needed(ipc, partition, init), picks)
+    positions = data.sample_per_class(ipc, picks)
     if init == "real" or (init == "mosaic" and partition == 1):
         return data.images(positions)
     places = cells(height, width, partition)
@@ -110,7 +103,8 @@ def start_images(data: ClassImages, ipc: int, partition: int, init: str, seed: i
     corners = [_corners(count, height, width, size, generator) for size in sizes] if init == "crops" else []
     images = torch.empty(count, channels, height, width, device=data.device)
     # One image of S after another, so that l x l real ones are in memory and not those of all.
-    for number, of_image in enumerate(positions.view(count, partition**2)):
+    by_cell = [positions, *(data.sample_per_class(ipc, picks) for _ in places[1:])]
+    for number, of_image in enumerate(torch.stack(by_cell, dim=1)):
         sources = data.images(of_image)
         for part, ((rows, columns), size) in enumerate(zip(places, sizes, strict=True)):
             source = sources[part : part + 1]

@@ -45,7 +45,7 @@ class ModelQueue:
     Args:
         config: its settings.
         shell: runs the nets' weights.
-        seed: root seed; the streams "queue init", "queue sample" and "queue others" are drawn.
+        seed: root seed; the streams "queue init", "queue sample" and "queue drawn" are drawn.
     """
 
     def __init__(self, config: QueueConfig, shell: Shell, seed: int):
@@ -82,8 +82,8 @@ class ModelQueue:
         """The indices of the nets to train after matching with net `sampled`."""
         if self._config.train == "sampled":
             return [sampled]
-        order = torch.randperm(len(self.nets), generator=stream(self._seed, "queue others", iteration))
-        return [index for index in order.tolist() if index != sampled][: self._config.train_nets]
+        order = torch.randperm(len(self.nets), generator=stream(self._seed, "queue drawn", iteration))
+        return order[: self._config.train_nets].tolist()
 
     def train(self, index: int, steps: int, next_batch: Callable[[], Batch], shell: Shell) -> None:
         """Train a net with cross-entropy and put it back.

@@ -132,7 +132,6 @@ class RealSide:
     def _maintain(self) -> None:
         """Push and pop what is due; new nets see real images first where they have to."""
         self.queue.maintain(self.position)
-        steps = self._config.pretrain_epochs * -(-len(self._data) // self._config.batch)
         first = self.queue.pushed - len(self.queue.nets)
         for index, net in enumerate(self.queue.nets):
             if net.born != self.position:
@@ -142,10 +141,10 @@ class RealSide:
                 self._shell.load(net.weights)
                 self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
                 net.weights.copy_(self._shell.weights)
-            if steps:
-                generator = stream(self._seed, "pretraining batches", first + index, device=self._data.place)
-                drawn = (self._data.sample(self._config.batch, generator) for _ in range(steps))
-                self._train_net(index, steps, drawn, self._shell)
+            generator = stream(self._seed, "pretraining batches", first + index, device=self._data.place)
+            for _ in range(self._config.pretrain_epochs):
+                epoch = self._data.sample(len(self._data), generator).split(self._config.batch)
+                self._train_net(index, len(epoch), iter(epoch), self._shell)
 
     def _train(self, sampled: int) -> None:
         generator = stream(self._seed, "training batches", self.position, device=self._data.place)
@@ -180,7 +179,7 @@ class RealSide:
 
     @torch.no_grad()
     def _match(self, draws: Draws, iteration: int) -> tuple[Tensor, Tensor]:
-        """Class means of real features [C, D], and the net's accuracy on these (augmented) images."""
+        """Class means of real features [C, D], and the net's accuracy on these images, where that is asked for."""
         generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
         positions = self._data.sample_per_class(self._batch_real, generator)
         totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
@@ -188,8 +187,11 @@ class RealSide:
             part = positions[first : first + self._shell.chunk]
             labels = self._data.labels[part]
             counts = counts_within(self._counts, first, first + len(part))
-            features, logits = self._shell(augment(self._images(part), draws, counts))
-            correct += (logits.argmax(1) == labels).sum()
+            images = self._images(part)
+            features, logits = self._shell(augment(images, draws, counts))
+            if self._config.accuracy == "matching":
+                plain = self._shell(images)[1] if draws.operations else logits
+                correct += (plain.argmax(1) == labels).sum()
             sums = class_sums(features, labels, self._data.num_classes)
             totals = sums if totals is None else totals + sums
         assert totals is not None, "every class has a training image"

@@ -144,10 +144,11 @@ def _kcenter(run: Selection) -> Tensor:
 
 
 def _forgetting(run: Selection) -> Tensor:
-    """Most often forgotten; what was never learnt counts as more than any (Toneva et al., 2019)."""
+    """Most often forgotten; what was never learnt comes as `select.never_learnt` says."""
     ties = torch.rand(len(run.data), generator=stream(run.config.seed, "forgetting ties"))
     scores = run.forgotten + ties.to(run.forgotten.device)
-    scores = torch.where(run.ever_right, scores, scores + run.iterations + 1)
+    if run.config.select.never_learnt == "first":
+        scores = torch.where(run.ever_right, scores, scores + run.iterations + 1)
 
     def most_forgotten(label: int) -> Tensor:
         first = run.data.offsets[label]

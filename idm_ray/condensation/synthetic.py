@@ -50,7 +50,7 @@ def start_set(
     Raises:
         UserError: the initialisation needs more images than a class has.
     """
-    check_start(data.outline, config.ipc, config.partition, config.init)
+    check_start(data.outline, config.ipc, config.init)
     images = start_images(data.train, config.ipc, config.partition, config.init, seed)
     return SyntheticSet(images.to(dtype), momentum)
 

@@ -94,8 +94,12 @@ class ClassImages:
         return self._orders[per_class].of(keys)
 
     def sample(self, n: int, generator: torch.Generator) -> Tensor:
-        """Positions [n], int64 on `place`, uniform over the whole split and with replacement."""
-        return torch.randint(len(self), (n,), generator=generator, device=self.place)
+        """Positions [n], int64 on `place`, in random order; none twice before all were drawn."""
+        rounds = [
+            torch.randperm(len(self), generator=generator, device=self.place)
+            for _ in range(-(-n // len(self)))
+        ]
+        return torch.cat(rounds)[:n]
 
     def of_classes(self, classes: Sequence[int]) -> "ClassImages":
         """The images of some classes, which are numbered 0, 1, ... in the given order; pixels are shared.

@@ -63,7 +63,7 @@ def pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
     each = settings.partition**2
     parts = outline.num_classes * settings.ipc * each
     matched = sum(min(settings.batch_real, count) for count in outline.train)
-    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "others" else 1)
+    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "drawn" else 1)
     twice = parts > compute.with_gradient(*outline.shape[1:])
     step, look, slope = seconds("step"), seconds("look"), seconds("slope") / each
     judged = config.evaluate

@@ -174,7 +174,7 @@ def evaluate_random(
         UserError: a class has too few images.
     """
     partition = partition if protocol.config.evaluate.expand else 1
-    check_random(protocol.data.outline, ipc, partition)
+    check_random(protocol.data.outline, ipc)
     classes, device = protocol.data.num_classes, protocol.compute.device
     labels = class_labels(classes, ipc * partition**2, device)
 
@@ -187,26 +187,22 @@ def evaluate_random(
     return _train_and_judge(fetch_of, labels, protocol, on_epoch)
 
 
-def check_random(outline: Outline, ipc: int, partition: int) -> None:
+def check_random(outline: Outline, ipc: int) -> None:
     """Refuse random images of which there are too few.
 
     Args:
         outline: of the data; the training part counts.
         ipc: images per class.
-        partition: l, where they are packed and expanded like a condensed set; else 1.
 
     Raises:
         UserError: a class has fewer training images than `evaluate_random` takes.
     """
-    needed = ipc * partition**2
     smallest = min(range(len(outline.train)), key=outline.train.__getitem__)
-    if outline.train[smallest] < needed:
-        each = f"ipc {ipc} * l {partition} * l {partition} = {needed}" if partition > 1 else f"ipc {ipc}"
-        mend = "set evaluate.expand=false" if partition > 1 else "take fewer images per class"
+    if outline.train[smallest] < ipc:
         raise UserError(
-            f"random images of the same number take {each} training images of every class, but "
-            f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; {mend}, or do without them "
-            "(evaluate.references=[], and neither --nets nor --matrix)"
+            f"random images of the same number take ipc {ipc} training images of every class, but "
+            f"{outline.class_names[smallest]!r} has {outline.train[smallest]}; take fewer images per class, or do "
+            "without them (evaluate.references=[], and neither --nets nor --matrix)"
         )
 
 

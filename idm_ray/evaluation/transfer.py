@@ -90,7 +90,7 @@ def transfer(
         UserError: no net fits the images, or a class has too few images; before anything is trained.
     """
     own, data = protocol.config.condense, protocol.data
-    check_random(data.outline, own.ipc, own.partition if protocol.config.evaluate.expand else 1)
+    check_random(data.outline, own.ipc)
     problems = [_problem(net, protocol) for net in nets]
     if all(problems):
         raise UserError("; ".join(problems))
@@ -129,7 +129,7 @@ def matrix(
         UserError: a class has too few images; before anything is trained.
     """
     config = protocol.config
-    check_random(protocol.data.outline, config.condense.ipc, config.condense.partition)
+    check_random(protocol.data.outline, config.condense.ipc)
     dsa = DSA if config.evaluate.augment == "none" else config.evaluate.augment
     for augment in (dsa, "none"):
         for expanded in (False, True) if config.condense.partition > 1 else (False,):

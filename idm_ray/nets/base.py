@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+POOLINGS = (nn.AvgPool2d, nn.MaxPool2d)
+
 
 class Net(nn.Module):
     """A classifier in two halves, so that features and logits of the same pass can be had.
@@ -18,12 +20,19 @@ class Net(nn.Module):
         self.classifier = nn.Linear(num_features, num_classes)
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """The flattened output [N, D_i] of every stage, from images [N, channels, H, W]; the last are the features."""
+        """What every stage makes [N, D_i] of images [N, channels, H, W] before it pools, and the features.
+
+        A stage that does not end with pooling gives its output.
+        """
         outputs = []
         for stage in self.body:
-            images = self.apply_stage(stage, images)
+            layers = list(stage) if isinstance(stage, nn.Sequential) else [stage]
+            pooling = layers.pop() if isinstance(layers[-1], POOLINGS) else nn.Identity()
+            for layer in layers:
+                images = layer(images)
             outputs.append(images.flatten(1))
-        return outputs
+            images = pooling(images)
+        return [*outputs, images.flatten(1)]
 
     def features(self, images: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, D]; of the stages' outputs none is copied."""

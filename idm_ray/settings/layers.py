@@ -14,10 +14,20 @@ from pydantic import ValidationError
 
 from idm_ray.errors import UserError
 from idm_ray.settings.keys import all_keys, nearest, searchable_keys, setting_keys
-from idm_ray.settings.presets import METHOD_PRESETS, METHODS_BY, PRESETS, ignores, method_of
+from idm_ray.settings.presets import (
+    DIGIT_SETS,
+    DSA,
+    DSA_OF_DIGITS,
+    METHOD_PRESETS,
+    METHODS_BY,
+    PRESETS,
+    ignores,
+    method_of,
+)
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, Uniform
 
+AUGMENTED = ("condense", "evaluate")
 METHOD, DEFAULT_METHOD = "condense.method", "idm"
 OWNERS = (("net", "convnet", ()), ("dataset", "digits", ("validation",)))
 """Sections whose settings belong to what `name` names: the section, its default name, and what belongs to any."""
@@ -99,16 +109,21 @@ def resolve(*layers: Raw | tuple[str, Raw]) -> Resolved:
     """`build_config`, with what there is to tell about it."""
     merged: Raw = {}
     origin: dict[str, str] = {}
+    augmented: dict[str, Any] = {}
     search = _Search()
     for given in layers:
         name, layer = given if isinstance(given, tuple) else ("settings", given)
         entries = layer.get(ENTRIES, {})
         layer = {key: value for key, value in layer.items() if key != ENTRIES}
+        augmented |= {
+            section: _named(layer, section, "augment", augmented.get(section, "")) for section in AUGMENTED
+        }
         origin |= dict.fromkeys((*_leaf_keys(layer), *(f"search.{key}" for key in entries)), name)
         merged = overlay(merged, layer)
         search.add(name, layer, entries, merged)
         if search.domains is not None:
             merged["search"] = search.domains
+    merged = _unflipped(merged, augmented)
     if "search" not in merged:
         merged["search"] = search.default(merged)
     try:
@@ -120,6 +135,20 @@ def resolve(*layers: Raw | tuple[str, Raw]) -> Resolved:
     for key, domain in config.search.items():
         _check_searched(config, key, domain)
     return Resolved(config, tuple(search.notes))
+
+
+def _unflipped(merged: Raw, given: Raw) -> Raw:
+    """Without flip for sets of digits, but where it was asked for.
+
+    Args:
+        merged: all settings.
+        given: `augment` of each section as a layer has named it, not by a preset.
+    """
+    if _named(merged, "dataset", "name", "digits") not in DIGIT_SETS:
+        return merged
+    sections = [name for name in AUGMENTED if isinstance(merged.get(name, {}), Mapping)]
+    by_default = [name for name in sections if _named(merged, name, "augment", DSA) == DSA != given.get(name)]
+    return _merge(merged, {name: {"augment": DSA_OF_DIGITS} for name in by_default})
 
 
 class _Search:

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 DSA = "color_crop_cutout_flip_scale_rotate"
+DSA_OF_DIGITS, DIGIT_SETS = "color_crop_cutout_scale_rotate", ("digits", "mnist", "svhn")
+"""Published: no flip where what is mirrored is no digit any more."""
 
 _NET_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 _PLAIN_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0}
@@ -86,7 +88,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "initial": 3,
             "push_every": 30,
             "max_nets": 100,
-            "train": "others",
+            "train": "drawn",
             "train_nets": 2,
             "train_steps": 10,
             "accuracy": "training",
@@ -164,7 +166,8 @@ UNREAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("dc", "dsa"), (*_QUEUE, "condense.stepping", "cafe.", "select.")),
     "cafe": (*_QUEUE, "condense.stepping", "gradient.", "select."),
     "random": (*_CHOOSING, "queue.", "select.", "condense.augment"),
-    **dict.fromkeys(("herding", "kcenter", "forgetting"), _CHOOSING),
+    **dict.fromkeys(("herding", "kcenter"), (*_CHOOSING, "select.never_learnt")),
+    "forgetting": _CHOOSING,
 }
 """Settings, and sections ending in a dot, that have no effect on a method."""
 

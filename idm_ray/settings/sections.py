@@ -156,7 +156,7 @@ class CondenseConfig(Section):
     """One joint step an iteration, or the published loop that steps S once per class (in closed form)."""
     augment: str = DSA
     """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
-    that train nets on S or for selection augment there too."""
+    that train nets on S or for selection augment there too. For digits, mnist and svhn without flip unless set."""
 
     _augment = field_validator("augment")(_check_augment)
 
@@ -169,7 +169,7 @@ class QueueConfig(Section):
     train_steps: int = Field(10, ge=0)
     """K: optimiser steps that a net takes when it is trained."""
     train_nets: int = Field(2, ge=0)
-    """Nets trained per iteration when `train` is others."""
+    """Nets trained per iteration when `train` is drawn."""
     push_every: int = Field(30, ge=1)
     """A new net is pushed at iterations 0, push_every, 2 push_every, ..."""
     initial: int = Field(3, ge=0)
@@ -184,10 +184,10 @@ class QueueConfig(Section):
     """Of the nets' steps."""
     pretrain_epochs: int = Field(0, ge=0)
     """Epochs over the training part that a net is trained for when it is pushed (figure 3)."""
-    train: Literal["others", "sampled"] = "others"
-    """Which nets are trained: `train_nets` others, or the one that was matched."""
+    train: Literal["drawn", "sampled"] = "drawn"
+    """Which nets are trained: `train_nets` drawn from the whole queue, the matched one possible, or that one alone."""
     accuracy: Literal["training", "matching"] = "training"
-    """The net's accuracy: over all batches that trained it (0 before), or on this step's real batches."""
+    """The net's accuracy: over all batches that trained it (0 before), or on this step's real images, not augmented."""
     reset_accuracy_every: int = Field(0, ge=0)
     """Iterations after which all running accuracies start anew, as the authors' evaluations do; 0: never."""
 
@@ -204,8 +204,9 @@ class GradientConfig(Section):
 class CafeConfig(Section):
     """Feature alignment (method cafe)."""
 
-    layer_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0, 1.0, 0.1, 0.1)
-    """Of the distances of class means: of the features, then of stages from the deepest to the first."""
+    layer_weights: Annotated[tuple[float, ...], Field(min_length=1)] = (1.0, 1.0, 1.0, 0.1, 0.1)
+    """Of the distances of class means: of the features, once more as the last stage's output, then of stages before
+    their pooling, from the deepest to the first."""
     discrimination: float = Field(0.01, ge=0)
     """Weight of the cross-entropy of real features against synthetic class means."""
     outer_range: float = Field(0.04, ge=0, le=1)
@@ -227,6 +228,9 @@ class SelectConfig(Section):
 
     epochs: int = Field(20, ge=1)
     """Epochs over the training part; one is an iteration of the method."""
+    never_learnt: Literal["by_count", "first"] = "by_count"
+    """Of forgetting, images that the net never took for their class: by how often they were forgotten, which is never
+    (as published for condensation), or before all others (Toneva et al., 2019)."""
 
 
 class EvaluateConfig(Section):
@@ -253,7 +257,8 @@ class EvaluateConfig(Section):
     weight_decay: float = Field(5e-4, ge=0)
     """Of the optimiser."""
     augment: str = DSA
-    """DSA operations: one drawn per batch, its parameters per image; none for no DSA."""
+    """DSA operations: one drawn per batch, its parameters per image; none for no DSA. For digits, mnist and svhn
+    without flip unless set."""
     stack: Literal["auto", "on", "off"] = "auto"
     """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
     another, which steps replayed from a CUDA graph make the faster way; auto: on with CUDA where nothing is replayed,
@@ -422,8 +427,6 @@ class Config(Section):
                 f"{', '.join(idle)} {'has' if len(idle) == 1 else 'have'} no effect on method {methods} "
                 f"and cannot be searched; set {mend}"
             )
-        if self.queue.train == "others" and self.queue.max_nets == 1 and self.queue.train_steps > 0:
-            raise ValueError("queue.max_nets must be at least 2 when queue.train is others; got 1")
         return self
 
     @property

@@ -75,7 +75,7 @@ def check_points(config: Config, outline: Outline) -> None:
         point = with_point(config, space.active(dict(zip(keys, corner, strict=True))))
         settings = point.condense
         check_partition(settings.partition, outline.shape)
-        check_start(outline, settings.ipc, settings.partition, settings.init)
+        check_start(outline, settings.ipc, settings.init)
         forward_flops(point.net, outline.shape, len(outline.class_names))
         if "random" in point.evaluate.references:
-            check_random(outline, settings.ipc, 1)
+            check_random(outline, settings.ipc)

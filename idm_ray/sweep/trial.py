@@ -16,7 +16,7 @@ from ray import tune
 
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
-from idm_ray.condensation import Condensation, IterationRecord, condense, has_real_side, real_side
+from idm_ray.condensation import Condensation, Diverged, IterationRecord, condense, has_real_side, real_side
 from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
 from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
@@ -35,10 +35,6 @@ from idm_ray.sweep.sharing.turnstile import Turnstile, count_places, turnstile_f
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
 POINTS = 500
 """Iterations whose losses are kept, at most, for the curves of a trial."""
-
-
-class Diverged(Exception):
-    """The loss or S is no longer finite."""
 
 
 @dataclass(frozen=True)
@@ -152,9 +148,7 @@ class TrialRun:
             return repeated
         began, waited = time.perf_counter(), self._waited
         history = self._condense()
-        images = self._run.images
-        if not bool(torch.isfinite(images).all()):
-            raise Diverged(f"S is not finite after iteration {self._run.iteration}")
+        images = self._run.finite_images()
         evaluation = self._evaluate(images)
         self._save_condensed(images)
         self._seconds += time.perf_counter() - began - (self._waited - waited)
@@ -292,7 +286,4 @@ def explain(error: BaseException, trial: TrialRun | None = None) -> str:
 
 
 def _row(record: IterationRecord) -> list[float]:
-    values = [float(getattr(record, name)) for name in HISTORY]
-    if not math.isfinite(values[HISTORY.index("total")]):
-        raise Diverged(f"the loss is {values[HISTORY.index('total')]} at iteration {record.iteration}")
-    return [record.iteration, *values]
+    return [record.iteration, *(float(getattr(record, name)) for name in HISTORY)]

@@ -3,7 +3,10 @@ import torch
 
 from idm_ray.condensation import condense
 from idm_ray.condensation.cafe import RealStages, cafe_losses, learning_rate, spread
+from idm_ray.nets import build_shell
 from idm_ray.runtime.compute import Compute
+from idm_ray.settings.layers import build_config
+from idm_ray.settings.sections import NetConfig
 
 
 def slow_losses(real, labels, synthetic, weights, discrimination):
@@ -45,6 +48,47 @@ def test_the_losses_agree_with_loops_over_classes_and_images():
     expected = slow_losses(real, labels, synthetic, (1.0, 0.7, 0.2, 0.1), 0.01)
     values = float(found.matching), float(found.cross_entropy), float(found.total)
     assert values == pytest.approx(expected, rel=1e-9)
+
+
+def published_matching(body, images, others):
+    """The five published terms of a ConvNet of three blocks for one class: hooks on its own layers, sums of squares.
+
+    Weights 1, 1 and 1 are of the features, the last block after its pooling and before it; 0.1 of the two before.
+    """
+    means = []
+    for batch in (images, others):
+        seen = []
+        hooks = [
+            block[2].register_forward_hook(lambda _, __, made, seen=seen: seen.append(made)) for block in body
+        ]
+        out = body[2](body[1](body[0](batch)))
+        for hook in hooks:
+            hook.remove()
+        terms = [out, out, seen[2], seen[1], seen[0]]
+        means.append([sum(made[index] for index in range(len(batch))) / len(batch) for made in terms])
+    weights = (1.0, 1.0, 1.0, 0.1, 0.1)
+    return sum(w * ((one - other) ** 2).sum() for w, one, other in zip(weights, *means, strict=True))
+
+
+def test_matching_is_the_published_sum_of_five_terms_and_so_is_its_gradient():
+    generator = torch.Generator().manual_seed(0)
+    compute = Compute(torch.device("cpu"), torch.float64, compile=False)
+    shell = build_shell(NetConfig(width=6, depth=3), (3, 16, 16), 2, compute)
+    shell.load(shell.fresh_weights(generator))
+    real, start = (torch.randn(count, 3, 16, 16, generator=generator).double() for count in (10, 6))
+    labels = torch.tensor([0] * 6 + [1] * 4)
+    synthetic, twin = start.clone().requires_grad_(), start.clone().requires_grad_()
+    with torch.no_grad():
+        known = stages(shell.stages(real), labels)
+    means = [stage.view(2, 3, -1).mean(1) for stage in shell.stages(synthetic)]
+    found = cafe_losses(known, means, build_config().cafe.layer_weights, 0.0).matching
+    body = shell.net.body
+    expected = sum(
+        published_matching(body, twin[3 * label : 3 * label + 3], real[labels == label]) for label in (0, 1)
+    )
+    assert float(found.detach()) == pytest.approx(float(expected.detach()), rel=1e-10)
+    (one,), (other,) = torch.autograd.grad(found, synthetic), torch.autograd.grad(expected, twin)
+    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
 
 
 def test_the_last_layer_weight_holds_for_all_stages_beyond():

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from idm_ray.condensation import condensation_flops, condense
+from idm_ray.condensation import Diverged, condensation_flops, condense
 from idm_ray.data import load_data
 from idm_ray.evaluation import evaluate, validation_protocol
 from idm_ray.runtime.compute import Compute
@@ -160,3 +160,24 @@ def test_the_work_is_foreseen(small_config, small_data, cpu, preset):
 
 def test_grey_images_condense_too(small_config, small_data, cpu):
     assert finished(condense(small_config(), small_data(channels=1), cpu)).shape == (6, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "advice"),
+    [
+        (["condense.lr=1e30"], "lower condense.lr"),
+        (["queue.lr=1e20"], "the matched net is not finite: lower queue.lr"),
+        (
+            ["condense.method=dsa", "condense.lr=1e30", "gradient.outer=2", "gradient.inner=1"],
+            "lower condense.lr",
+        ),
+        (["condense.method=cafe", "condense.lr=1e30"], "lower condense.lr"),
+    ],
+)
+def test_what_is_not_finite_ends_a_condensation_and_is_named(settings, advice, small_config, small_data, cpu):
+    run = condense(small_config("condense.iterations=60", *settings), small_data(), cpu)
+    with pytest.raises(
+        Diverged, match=rf"(the loss is (nan|inf) at|S is not finite after) iteration \d+; {advice}"
+    ):
+        [run.finite_images() for _ in run]
+    assert run.iteration < 60

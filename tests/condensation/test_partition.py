@@ -8,7 +8,6 @@ from idm_ray.condensation.partition import (
     check_partition,
     check_start,
     expand,
-    images_needed,
     start_images,
 )
 from idm_ray.errors import UserError
@@ -76,10 +75,10 @@ def test_more_cells_than_pixels_are_refused(partition):
 
 def test_a_class_with_too_few_images_is_named(small_data):
     data = small_data()
-    check_start(data.outline, 17, 1, "real")
-    with pytest.raises(UserError, match=r"ipc 5 \* l 2 \* l 2 = 20 .* 'bee' has 17"):
-        check_start(data.outline, 5, 2, "mosaic")
-    check_start(data.outline, 99, 2, "noise")
+    check_start(data.outline, 17, "mosaic")
+    with pytest.raises(UserError, match=r"mosaic takes ipc 18 .* 'bee' has 17"):
+        check_start(data.outline, 18, "mosaic")
+    check_start(data.outline, 99, "noise")
 
 
 def test_real_starts_are_different_images_of_the_class(small_data):
@@ -93,12 +92,14 @@ def test_real_starts_are_different_images_of_the_class(small_data):
 
 
 @pytest.mark.parametrize("partition", [2, 3])
-def test_a_mosaic_holds_different_whole_images_of_the_class_scaled_down(small_data, partition):
-    train = small_data().train
-    start = start_images(train, 1, partition, "mosaic", seed=0)
+def test_a_cell_of_a_mosaic_holds_every_image_of_the_class_once_scaled_down(small_data, partition):
+    """As many images of S as the smallest class has, which is enough for any number of cells."""
+    train, ipc = small_data().train, 17
+    start = start_images(train, ipc, partition, "mosaic", seed=0)
     whole = train.images(torch.arange(len(train)))
     used = []
-    for label, image in enumerate(start):
+    for number, image in enumerate(start):
+        label = number // ipc
         for rows, columns in cells(8, 8, partition):
             cell = image[:, rows, columns]
             small = adaptive_avg_pool2d(whole, cell.shape[1:])
@@ -106,7 +107,10 @@ def test_a_mosaic_holds_different_whole_images_of_the_class_scaled_down(small_da
             assert distance.min() < 1e-6
             used.append(int(distance.argmin()))
             assert train.labels[used[-1]] == label
-    assert len(set(used)) == 3 * images_needed(1, partition, "mosaic")
+    by_cell = np.array(used).reshape(3 * ipc, partition**2)
+    assert all(len(set(cell)) == 3 * ipc for cell in by_cell.T)
+    assert len({tuple(image) for image in by_cell}) == 3 * ipc
+    assert (by_cell[:, 0] != by_cell[:, 1]).mean() > 0.8
 
 
 def test_crops_are_cut_from_real_images(small_data):

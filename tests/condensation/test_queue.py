@@ -106,15 +106,16 @@ def test_the_oldest_net_is_popped_first(small_config, small_data, cpu):
     assert [net.born for net in queue.nets] == [3, 4, 5]
 
 
-def test_others_are_distinct_and_never_the_matched_net(small_config, small_data, cpu):
+def test_nets_to_train_are_distinct_ones_of_the_whole_queue(small_config, small_data, cpu):
     queue = ModelQueue(
         QueueConfig(initial=6, train_nets=3),
         build_shell(small_config().net, small_data().shape, 3, cpu),
         seed=0,
     )
     chosen = [queue.to_train(iteration, sampled=2) for iteration in range(50)]
-    assert all(len(set(each)) == 3 and 2 not in each for each in chosen)
-    assert set().union(*chosen) == {0, 1, 3, 4, 5}
+    assert all(len(set(each)) == 3 for each in chosen)
+    assert set().union(*chosen) == set(range(6))
+    assert 15 < sum(2 in each for each in chosen) < 35  # half of 50; beyond in 1 of 250
 
 
 def test_a_net_never_trained_has_accuracy_zero_and_meters_can_start_anew(small_config, small_data, cpu):
@@ -172,7 +173,8 @@ def test_targets_are_means_of_images_with_the_draw_of_their_class(small_config, 
         images = data.train.images(of_class)
         drawn = record.draws.uniforms[label].expand(len(images), 3)
         with torch.no_grad():
-            features, logits = net(OPERATIONS[record.draws.operations[label]](images, drawn))
+            features = net(OPERATIONS[record.draws.operations[label]](images, drawn))[0]
+            logits = net(images)[1]  # accuracy is that on real images as they are
         torch.testing.assert_close(record.targets[label], features.mean(0))
         right += int((logits.argmax(1) == label).sum())
     assert float(record.accuracy) == pytest.approx(right / 53)
@@ -188,7 +190,7 @@ def test_every_iteration_has_draws_and_batches_of_its_own(small_config, small_da
     assert len({record.draws.operations for record in records}) > 1
 
 
-def test_training_others_changes_exactly_them(small_config, small_data, cpu):
+def test_training_drawn_nets_changes_exactly_them(small_config, small_data, cpu):
     side = real_side(small_config("queue.initial=5", "queue.push_every=100"), small_data(), cpu)
     side.step(0)
     for step in range(1, 9):
@@ -198,7 +200,7 @@ def test_training_others_changes_exactly_them(small_config, small_data, cpu):
         pairs = list(zip(before, after, strict=True))
         assert sorted(new[1] - old[1] for old, new in pairs) == [0, 0, 0, 0, 2, 2]
         assert sum(torch.equal(new[0], old[0]) for old, new in pairs) == 4
-        assert any(torch.equal(new[0], matched) for new in after)
+        assert any(torch.equal(old[0], matched) for old in before)
 
 
 def test_a_queue_goes_on_from_its_state(small_config, small_data, cpu):

@@ -72,11 +72,17 @@ def test_random_is_the_start_of_a_condensation_from_real_images(small_config, sm
     assert torch.equal(run.images, start_images(data.train, 2, 1, "real", 0))
 
 
-def test_forgetting_counts_what_was_right_and_then_wrong(small_config, small_data, cpu):
-    """Counted again from every step's logits; what was never right comes first."""
+@pytest.mark.parametrize("never_learnt", ["by_count", "first"])
+def test_forgetting_counts_what_was_right_and_then_wrong(never_learnt, small_config, small_data, cpu):
+    """Counted again from every step's logits; what was never right comes by its count, or first."""
     data = small_data()
     config = small_config(
-        "condense.method=forgetting", "select.epochs=6", "queue.lr=0.3", "queue.batch=8", "condense.ipc=4"
+        "condense.method=forgetting",
+        "select.epochs=6",
+        "queue.lr=0.3",
+        "queue.batch=8",
+        "condense.ipc=4",
+        f"select.never_learnt={never_learnt}",
     )
     run = condense(config, data, cpu)
     seen = {row: [] for row in range(len(data.train))}
@@ -86,7 +92,7 @@ def test_forgetting_counts_what_was_right_and_then_wrong(small_config, small_dat
     events = {row: sum(a and not b for a, b in itertools.pairwise(r)) for row, r in seen.items()}
     assert run.forgotten.tolist() == [events[row] for row in range(len(data.train))]
     assert max(events.values()) > 0
-    score = {row: events[row] + 100 * (not any(seen[row])) for row in events}
+    score = {row: events[row] + 100 * (never_learnt == "first" and not any(seen[row])) for row in events}
     training = data.train.images(torch.arange(len(data.train)))
     for label in range(3):
         chosen = [

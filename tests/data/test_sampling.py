@@ -67,11 +67,21 @@ def test_sampling_per_class_is_uniform_in_pairs():
     assert pairs.diagonal().sum() == 0
 
 
-def test_sampling_with_replacement_is_uniform_over_all_images():
-    images = make()
-    counts = images.sample(17000, generator()).bincount(minlength=17)
-    # 16 degrees of freedom: beyond 45 in 1 of 7,000.
-    assert ((counts - 1000) ** 2 / 1000).sum() < 45
+def test_a_batch_has_no_image_twice_and_is_uniform_over_all_images():
+    images, draws, generate = make(), 4000, generator()
+    counts = torch.zeros(17)
+    for _ in range(draws):
+        batch = images.sample(5, generate)
+        assert len(batch.unique()) == 5
+        counts += batch.bincount(minlength=17)
+    expected = 5 * draws / 17
+    # 16 degrees of freedom, less spread than with repeats: beyond 45 in fewer than 1 of 7,000.
+    assert ((counts - expected) ** 2 / expected).sum() < 45
+
+
+def test_a_batch_larger_than_the_split_has_every_image_as_often_or_once_more():
+    counts = make().sample(40, generator()).bincount(minlength=17)
+    assert sorted(counts.tolist()) == [2] * 11 + [3] * 6
 
 
 @pytest.mark.parametrize("draw", ["sample_per_class", "sample"])

@@ -91,11 +91,7 @@ def test_equal_steps_differ_by_half_an_epoch_at_most(epochs, images, parts):
     assert found == 1 or abs(found * expanded - epochs * plain) <= expanded / 2
 
 
-def test_random_images_with_an_expansion_come_from_as_many_images_as_are_packed(
-    small_config, small_data, cpu
-):
-    protocol = full_protocol(small_config("condense.ipc=5", "condense.partition=2"), small_data(), cpu)
-    with pytest.raises(
-        UserError, match=r"ipc 5 \* l 2 \* l 2 = 20 training images.*'bee' has 17.*expand=false"
-    ):
-        evaluate_random(protocol, 5, partition=2)
+def test_random_images_need_as_many_of_a_class_as_are_in_a_cell(small_config, small_data, cpu):
+    protocol = full_protocol(small_config("condense.ipc=18", "condense.partition=2"), small_data(), cpu)
+    with pytest.raises(UserError, match=r"ipc 18 training images.*'bee' has 17"):
+        evaluate_random(protocol, 18, partition=2)

@@ -1,20 +1,18 @@
 """One condensation and its evaluation on the terminal."""
 
 import json
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.commands.condense import CHECKPOINT
 from idm_ray.commands.terminal import EXIT_DIVERGED, deferred_interrupt, resuming, say, shown
-from idm_ray.condensation import Condensation, condense
+from idm_ray.condensation import Condensation, Diverged, condense
 from idm_ray.data import Data
 from idm_ray.evaluation import Protocol, check_random, counted, evaluate, full_protocol
 from idm_ray.evaluation.forecast import settled
@@ -63,12 +61,13 @@ def run(
         began = time.monotonic()
         try:
             note = json.dumps({"chunk": compute.most})
-            lost = _condense(config, condensation, out / CHECKPOINT, mark, note, progress)
+            _condense(config, condensation, out / CHECKPOINT, mark, note, progress)
         except KeyboardInterrupt:
             say(console, f"stopped after iteration {condensation.iteration}; go on with: {resuming(given)}")
             raise
-        if lost:
-            say(console, lost, "red")
+        except Diverged as error:
+            kept = f"; {out / CHECKPOINT} has the state before" if (out / CHECKPOINT).exists() else ""
+            say(console, f"diverged: {error}{kept}", "red")
             return EXIT_DIVERGED
         result: dict[str, object] = {
             "iterations": condensation.iteration,
@@ -100,15 +99,16 @@ def _settled(config: Config, data: Data, compute: Compute, kept: str) -> Compute
 def _check(config: Config, data: Data, evaluation: bool) -> None:
     """Refuse references that cannot be drawn, while nothing is lost by it."""
     if evaluation and "random" in config.evaluate.references:
-        check_random(data.outline, config.condense.ipc, 1)
+        check_random(data.outline, config.condense.ipc)
 
 
 def _condense(
     config: Config, condensation: Condensation, checkpoint: Path, mark: str, kept: str, progress: Progress
-) -> str:
-    """Run to the end, saving now and then, with a text to keep; returns why it is lost, if it is.
+) -> None:
+    """Run to the end, saving now and then, with a text to keep.
 
     Raises:
+        Diverged: what is saved is of before.
         KeyboardInterrupt: on Ctrl-C, between two iterations and saved.
     """
     total, note = condensation.iterations, ""
@@ -116,29 +116,16 @@ def _condense(
     with deferred_interrupt() as interrupted:
         for record in condensation:
             if record.iteration % looks == 0 or record.iteration == total:
-                loss = float(record.total)
-                if not math.isfinite(loss):
-                    return f"diverged: the loss is {loss} at iteration {record.iteration}; lower condense.lr"
-                note = f"loss {loss:.3g}, net accuracy {float(record.accuracy):.2f}"
+                note = f"loss {float(record.total):.3g}, net accuracy {float(record.accuracy):.2f}"
             progress("condense", record.iteration, total, note)
             stop = interrupted()
             if stop or record.iteration % config.evaluate.every == 0:
-                if lost := _lost(condensation):
-                    return lost
+                condensation.finite_images()
                 write_state(checkpoint, condensation.state(), mark, kept)
             if stop:
                 raise KeyboardInterrupt
-    if lost := _lost(condensation):
-        return lost
+    condensation.finite_images()
     write_state(checkpoint, condensation.state(), mark, kept)
-    return ""
-
-
-def _lost(condensation: Condensation) -> str:
-    """Why S is lost; empty when it is not."""
-    if bool(torch.isfinite(condensation.images).all()):
-        return ""
-    return f"diverged: S is not finite after iteration {condensation.iteration}; lower condense.lr"
 
 
 def _evaluate(
