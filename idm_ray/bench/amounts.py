@@ -65,11 +65,13 @@ class Large:
         classes: of random images.
         ipc: images per class.
         batch_real: real images per class in matching.
+        hosted: whether a GPU gets its images batch by batch from the host, as those of a store that does not fit.
     """
 
     classes: int
     ipc: int
     batch_real: int
+    hosted: bool = False
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,11 @@ FULL = Amounts(
     ),
 )
 
+LARGE_ON_CUDA = (
+    *(Large(100, ipc, batch) for batch in (128, 256) for ipc in (1, 10, 20)),
+    Large(100, 10, 128, hosted=True),
+)
+"""What part k measures on a GPU."""
 QUICK = Amounts(
     iterations=2,
     warmup=1,

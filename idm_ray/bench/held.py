@@ -67,13 +67,15 @@ def _hold(scene: Scene, folder: Path, threads: int) -> Held:
     ready_process(compute)
     data = scene_data(scene, compute.device, folder)
     cuda = compute.device.type == "cuda"
-    expected = forecast(config, data.outline, compute, data.train.pixels.nbytes if cuda else 0)
+    pixels = data.train.pixels.nbytes if cuda and not scene.hosted else 0
+    expected = forecast(config, data.outline, compute, pixels)
     give_back_freed_memory()
     forget_peak()
     expected = replace(expected, process=0.0 if cuda else held_bytes())
     peaks, seconds = {}, []
     run, began = condense(config, data, compute), time.perf_counter()
-    for _ in run:
+    for record in run:
+        float(record.total)  # waits for a CUDA device
         seconds.append(time.perf_counter() - began)
         began = time.perf_counter()
     peaks["iterations"] = peak_bytes(compute.device)

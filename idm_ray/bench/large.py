@@ -1,7 +1,7 @@
 """Part k: the highest point of memory against classes and images per class, where images are large."""
 
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from idm_ray.bench.amounts import Large
@@ -9,6 +9,7 @@ from idm_ray.bench.held import Held, hold
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, text
 from idm_ray.bench.scene import held_scene
+from idm_ray.condensation import condensation_flops
 from idm_ray.settings.reading import parse_overrides
 
 BASE = (
@@ -20,7 +21,7 @@ BASE = (
     "queue.train_steps=1",
     "queue.train_nets=1",
 )
-COLUMNS = ("classes", "ipc", "real batch", "kept", "forecast", "measured", "ratio", "iteration s")
+COLUMNS = ("classes", "ipc", "real batch", "kept", "forecast", "measured", "ratio", "iteration s", "TFLOP/s")
 
 
 def measure(options: Options, say: Say) -> Result:
@@ -30,9 +31,10 @@ def measure(options: Options, say: Say) -> Result:
         say(f"k: {point.classes} classes, ipc {point.ipc}, {point.batch_real} real images of each")
         given = (f"condense.ipc={point.ipc}", f"condense.batch_real={point.batch_real}")
         scene = held_scene(options, (parse_overrides((*BASE, *given)),), point.classes, side, 1)
+        scene = replace(scene, hosted=point.hosted)
         with tempfile.TemporaryDirectory(prefix="idm_ray_bench_") as folder:
             held = hold(scene, Path(folder), options.threads)
-        rows.append(_row(point, held))
+        rows.append(_row(point, held, condensation_flops(scene.config, (3, side, side), point.classes)))
         measured.append({**asdict(point), "held": held and asdict(held)})
     title = f"k. The highest point of memory at {side} pixels: l 2, one net of the queue trained a step of 16 images"
     notes = (
@@ -41,9 +43,11 @@ def measure(options: Options, say: Say) -> Result:
     return Result((Table(title, COLUMNS, tuple(rows), notes),), {"base": BASE, "size": side}, measured)
 
 
-def _row(point: Large, held: Held | None) -> tuple[str, ...]:
-    head = (str(point.classes), str(point.ipc), str(point.batch_real))
+def _row(point: Large, held: Held | None, flops: float) -> tuple[str, ...]:
+    where = " from the host" * point.hosted
+    head = (str(point.classes), str(point.ipc), f"{point.batch_real}{where}")
     if held is None:
         return (*head, *("-",) * (len(COLUMNS) - len(head)))
     sizes = (held.forecast.kept, held.forecast.peak, held.measured)
-    return (*head, *(f"{size / 1e6:.0f}" for size in sizes), f"{held.ratio:.2f}", text(held.seconds[0]))
+    speed = text(held.seconds[0]), text(flops / held.seconds[0] / 1e12)
+    return (*head, *(f"{size / 1e6:.0f}" for size in sizes), f"{held.ratio:.2f}", *speed)

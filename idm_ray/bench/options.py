@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from idm_ray.bench.amounts import (
     COUNTS,
     FULL,
+    LARGE_ON_CUDA,
     LEAST,
     MODES,
     MOST_TRIALS,
@@ -84,7 +85,7 @@ def resolve(asked: Mapping[str, Any]) -> Options:
         precisions=precisions or (PRECISIONS if cuda else ("fp32", "bf16")),
         modes=modes,
         stack=asked["stack"],
-        amounts=replace(amounts, scaling_work=amounts.work) if cuda else amounts,
+        amounts=replace(amounts, scaling_work=amounts.work, large=LARGE_ON_CUDA) if cuda else amounts,
         root=asked["root"],
         json=asked["json"],
     )

@@ -30,6 +30,7 @@ class Scene:
         per_class: random training images of a class.
         test: random test images in all.
         validation: random validation images of a class.
+        hosted: whether random images stay in the host's memory where a GPU computes.
     """
 
     config: Config
@@ -38,6 +39,7 @@ class Scene:
     per_class: int
     test: int
     validation: int = 0
+    hosted: bool = False
 
 
 def base_scene(options: Options) -> Scene:
@@ -98,14 +100,15 @@ def scene_data(scene: Scene, device: torch.device, folder: Path | None = None) -
         "validation": scene.validation * classes,
         "test": scene.test,
     }
-    generator = torch.Generator(device).manual_seed(0)
+    place = torch.device("cpu") if scene.hosted else device
+    generator = torch.Generator(place).manual_seed(0)
     parts = {}
     for name, count in counts.items():
         shape = (count, 3, scene.size, scene.size)
         pixels = _pixels(shape, generator, folder and folder / f"{name}.pixels")
         each = [count // classes + (label < count % classes) for label in range(classes)]
-        rows = torch.arange(count, device=device)
-        parts[name] = ClassImages(pixels, rows, (0, *accumulate(each)), (MEAN,) * 3, (STD,) * 3)
+        rows, offsets = torch.arange(count, device=place), (0, *accumulate(each))
+        parts[name] = ClassImages(pixels, rows, offsets, (MEAN,) * 3, (STD,) * 3, device=device)
     return Data(
         name="random",
         **parts,
