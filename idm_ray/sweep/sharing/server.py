@@ -1,6 +1,8 @@
 """The real side of several trials, in a process of its own."""
 
 import contextlib
+import gc
+import os
 import threading
 import time
 from dataclasses import asdict, replace
@@ -26,6 +28,8 @@ SIDES = 3
 """Places in the sequence of records at which one server computes, at most; each holds a queue of nets."""
 SIDE_BY_SIDE = 2
 """Nets trained at a time. A second processor is used where trials leave it free: they wait for this anyway."""
+TRIES, LIVES = 3, 2
+"""Failures in a row after which a process gives up, to be started anew; and processes in a row that may do so."""
 SNAPSHOT_SECONDS = 60.0
 COST_SECONDS = 1.0
 WAIT_SECONDS = 1.0
@@ -33,6 +37,10 @@ WAIT_SECONDS = 1.0
 
 class RealServer:
     """Computes records in a thread and hands them out; to be run as a Ray actor.
+
+    What fails, such as for want of memory, is tried again from the last snapshot, so that the records are the same.
+    Where that does not help the process ends, and Ray starts another. Where that does not help either, the trials that
+    wait are told; one that comes later has it all tried again.
 
     Args:
         raw: settings of a trial that it serves; `real_settings` of them count.
@@ -60,6 +68,7 @@ class RealServer:
         self._cost = read_cost(self._folder)
         self._right_of_way = RightOfWay(turnstile_folder(self._folder.parent.parent), count_places(threads))
         self._error: BaseException | None = None
+        self._told: set[int] = set()
         self._changed = threading.Condition()
         self._saved_at = self._told_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
@@ -74,6 +83,8 @@ class RealServer:
         """
         demand = Demand(step, until)
         with self._changed:
+            if self._error is not None and client not in self._told:
+                self._error = None
             self._shelf.demands[client] = demand
             self._changed.notify_all()
             while step not in self._shelf:
@@ -102,20 +113,54 @@ class RealServer:
 
     def _work(self, threads: int) -> None:
         torch.set_num_threads(threads)  # of OpenMP, which counts for each thread
-        try:
-            while True:
-                step = self._wait_for_step()
+        failures = 0
+        while True:
+            step = self._wait_for_step()
+            try:
                 self._right_of_way.take()
                 self._compute_step(step)
-        except BaseException as error:
-            self._right_of_way.waive()
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
+            except Exception as error:
+                failures += 1
+                self._let_go(error)
+                if failures == TRIES:
+                    failures = 0
+                    self._give_up(error)
+            else:
+                if failures:
+                    self._lives.unlink(missing_ok=True)
+                failures = 0
+
+    def _let_go(self, error: Exception) -> None:
+        """Forget what was being computed; the next try goes on from a snapshot."""
+        self._right_of_way.waive()
+        error.__traceback__ = None  # its frames hold tensors
+        self._sides.clear()
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+    def _give_up(self, error: Exception) -> None:
+        """End the process, to be started anew; or tell the trials, where others before have ended likewise."""
+        given_up = len(self._lives.read_text().splitlines()) if self._lives.exists() else 0
+        if given_up < LIVES and ray.is_initialized() and ray.get_runtime_context().get_actor_id() is not None:
+            with contextlib.suppress(OSError):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with self._lives.open("a") as lives:
+                    lives.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+                os._exit(1)
+        self._lives.unlink(missing_ok=True)
+        with self._changed:
+            self._error, self._told = error, set(self._shelf.demands)
+            self._changed.notify_all()
+
+    @property
+    def _lives(self) -> Path:
+        """Why processes before this one gave up, a line each."""
+        return self._folder / "given_up.txt"
 
     def _wait_for_step(self) -> int:
         with self._changed:
-            while (step := self._next_step()) is None:
+            while self._error is not None or (step := self._next_step()) is None:
                 self._right_of_way.waive()
                 self._changed.wait()
             return step

@@ -1,6 +1,7 @@
 """A real side in a process of its own, against one in this process."""
 
 import fcntl
+import os
 import shutil
 
 import pytest
@@ -14,7 +15,7 @@ from idm_ray.evaluation import evaluate
 from idm_ray.evaluation.prepare import real_compute
 from idm_ray.sweep import trial
 from idm_ray.sweep.sharing.client import SharedRealSide
-from idm_ray.sweep.sharing.server import RealServer
+from idm_ray.sweep.sharing.server import LIVES, TRIES, RealServer
 from idm_ray.sweep.sharing.snapshots import snapshot_folder
 from idm_ray.sweep.sharing.transport import pack, size, unpack
 from idm_ray.sweep.sharing.turnstile import turnstile_folder
@@ -75,9 +76,9 @@ def serve(cluster, tiny_config, tmp_path):
     """Starts a server with a budget in records; gives its actor and a maker of clients."""
     actors = []
 
-    def start(records, expected):
+    def start(records, expected, server=RealServer):
         budget = int((records + 0.5) * size(pack(expected[0])))
-        actor = ray.remote(RealServer).options(
+        actor = ray.remote(server).options(
             name=f"real-{tmp_path.name}", max_restarts=-1, max_task_retries=-1, max_concurrency=16
         )
         folder = str(snapshot_folder(tmp_path, "mark"))
@@ -128,7 +129,7 @@ def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
         assert same(one.step(step), expected[step])
     assert same(other.step(1), expected[1])
     after = ray.get(actor.cost.remote())
-    ahead = 1  # of record 6, which was asked for in advance, perhaps before the kill
+    ahead = 2  # records 6 and 1, which were asked for in advance, perhaps handed out between the count and the kill
     assert after["handed"] >= before["handed"] + STEPS - 6 + 1 - ahead
     assert after["computed"] > before["computed"]
     assert after["seconds"] > before["seconds"]
@@ -163,12 +164,75 @@ def test_a_trial_has_a_place_with_a_record_in_hand_and_while_it_looks_at_validat
     assert places_taken() == 0
 
 
-def test_what_goes_wrong_while_computing_reaches_the_trial_that_waits(tiny_config, tmp_path, monkeypatch):
+def test_what_goes_wrong_for_good_reaches_the_trials_that_wait_and_is_tried_again_for_later_ones(
+    tiny_config, tmp_path, monkeypatch
+):
+    tried, compute = [], RealServer._compute_step
+
     def fail(server, step):
+        tried.append(step)
         raise MemoryError(f"no room for record {step}")
 
     monkeypatch.setattr(RealServer, "_compute_step", fail)
     folder = str(snapshot_folder(tmp_path, "mark"))
-    server = RealServer(tiny_config().to_raw(), folder, "mark", 1000, 1, 0.0)
+    server = RealServer(tiny_config().to_raw(), folder, "mark", 10**9, 1, 0.0)
     with pytest.raises(MemoryError, match="no room for record 2"):
         server.fetch(client=0, step=2, until=5)
+    assert tried == [2, 2, 2]
+    with pytest.raises(MemoryError, match="no room for record 2"):
+        server.fetch(client=0, step=2, until=5)
+    monkeypatch.setattr(RealServer, "_compute_step", compute)
+    assert len(server.fetch(client=1, step=0, until=5)) == 1
+
+
+@pytest.mark.parametrize("failing", [[0], [3], [3, 4], [1, 5, 6, 9]])
+def test_what_goes_wrong_for_a_moment_changes_no_record(
+    cluster, failing, expected, tiny_config, tmp_path, monkeypatch
+):
+    """Memory, or room in the object store, is short when records are put away: the nth time, whichever it is of."""
+    put, calls = ray.put, []
+
+    def short(value):
+        calls.append(1)
+        if len(calls) - 1 in failing:
+            raise [MemoryError("no room"), OSError(28, "No space left on device")][len(calls) % 2]
+        return put(value)
+
+    monkeypatch.setattr(ray, "put", short)
+    server = RealServer(tiny_config().to_raw(), str(snapshot_folder(tmp_path, "mark")), "mark", 10**9, 1, 0.0)
+    for step in range(STEPS):
+        (reference,) = server.fetch(client=0, step=step, until=STEPS)
+        assert same(unpack(ray.get(reference), CPU), expected[step])
+    assert len(calls) >= STEPS + len(failing)
+
+
+def breakable(flag):
+    """A server that fails, and notes its process, while there is a file."""
+
+    class Breakable(RealServer):
+        def _compute_step(self, step):
+            if flag.exists():
+                with flag.open("a") as notes:
+                    notes.write(f"{os.getpid()}\n")
+                raise MemoryError("broken for a test")
+            super()._compute_step(step)
+
+    return Breakable
+
+
+def test_a_process_that_cannot_go_on_is_started_anew_before_its_trials_fail(serve, expected, tmp_path):
+    """Two processes give up, the third tells the trial; a later trial gets its records."""
+    flag = tmp_path / "broken"
+    _, client = serve(100, expected, breakable(flag))
+    one = client(0)
+    assert same(one.step(0), expected[0])
+    flag.write_text("")
+    with pytest.raises(ray.exceptions.RayTaskError, match="broken for a test"):
+        [one.step(step) for step in range(1, STEPS)]
+    notes = flag.read_text().split()
+    assert [notes.count(process) for process in dict.fromkeys(notes)] == [TRIES] * (LIVES + 1)
+    assert not (snapshot_folder(tmp_path, "mark") / "given_up.txt").exists()
+    flag.unlink()
+    other = client(1)
+    for step in range(STEPS):
+        assert same(other.step(step), expected[step])
