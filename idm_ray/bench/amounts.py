@@ -178,6 +178,7 @@ FULL = Amounts(
     large=(
         *(Large(classes, ipc, 8) for ipc in (1, 10) for classes in (10, 50, 100)),
         Large(10, 1, 128),
+        Large(100, 1, 128),
     ),
 )
 

@@ -17,6 +17,7 @@ BASE = (
     "condense.partition=2",
     "evaluate.every=1",
     "evaluate.epochs=1",
+    "evaluate.batch=16",
     "queue.batch=16",
     "queue.train_steps=1",
     "queue.train_nets=1",
@@ -36,9 +37,10 @@ def measure(options: Options, say: Say) -> Result:
             held = hold(scene, Path(folder), options.threads)
         rows.append(_row(point, held, condensation_flops(scene.config, (3, side, side), point.classes)))
         measured.append({**asdict(point), "held": held and asdict(held)})
-    title = f"k. The highest point of memory at {side} pixels: l 2, one net of the queue trained a step of 16 images"
+    title = f"k. The highest point of memory at {side} pixels: l 2, batches of 16 images"
     notes = (
-        "In MB. kept: S, its velocity and the queue of nets, held all the time. Each in a new process, that with all.",
+        "One iteration, in which one net of the queue is trained a step; one epoch of evaluation, and all that a trial "
+        "saves; each in a new process. MB. kept: S, its velocity and the queue of nets, held all the time.",
     )
     return Result((Table(title, COLUMNS, tuple(rows), notes),), {"base": BASE, "size": side}, measured)
 
