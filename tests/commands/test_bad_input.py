@@ -59,7 +59,7 @@ def line(refused, tmp_path, monkeypatch):
         (["dataset.name=parquet", "dataset.root=nowhere"], ["nowhere"]),
         (["condense.lamda_reg=1"], ["condense.lamda_reg", "did you mean condense.lambda_reg"]),
         (["condense.ipc=many"], ["condense.ipc", "integer", "many"]),
-        (["condense.ipc=40"], ["ipc 40", "= 160", "125", "lower ipc"]),
+        (["condense.ipc=140"], ["ipc 140", "125", "lower ipc"]),
         (["search.condense.partition={choice: [1, 9]}"], ["partition 9", "8x8", "1 to 8"]),
         (["search.condense.lrr={choice: [1]}"], ["search.condense.lrr", "condense.lr"]),
         (["search.condense.ipc={uniform: [1, 5]}"], ["condense.ipc", "integer"]),
