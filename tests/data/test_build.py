@@ -237,11 +237,13 @@ def test_a_killed_build_is_over_only_when_its_processes_are(tmp_path):
 
 def test_a_decoding_process_that_is_killed_is_one_line_and_nothing_is_lost(tmp_path):
     root, store = fill(tmp_path / "set"), tmp_path / "store"
+    listed = Path(f"/proc/self/task/{os.getpid()}/children")
+    before = set(listed.read_text().split())  # of other tests in this process
 
     def kill_one(what: str, done: int, total: int, note: str = "") -> None:
         if done == 2 * CHUNK:
-            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-            os.kill(int(children[0]), signal.SIGKILL)
+            (decoding,) = set(listed.read_text().split()) - before
+            os.kill(int(decoding), signal.SIGKILL)
 
     with pytest.raises(Unfinished, match=r"ended early \(exit code -9\).*start again"):
         build(root, store, progress=kill_one, processes=1)
