@@ -12,8 +12,9 @@
 What is named here is imported when it is first used, so that ``import idm_ray`` costs nothing.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from idm_ray.runtime.lazy import lazily
 
 if TYPE_CHECKING:
     from idm_ray.artifacts.condensed import CondensedSet, load_condensed, save_condensed
@@ -37,25 +38,17 @@ __all__ = [
     "save_condensed",
 ]
 
-_WHERE = {
-    "CondensedDataset": "artifacts.dataset:CondensedDataset",
-    "CondensedSet": "artifacts.condensed:CondensedSet",
-    "build_config": "settings.layers:build_config",
-    "condense": "evaluation.alone:condense_alone",
-    "evaluate": "evaluation.alone:evaluate_saved",
-    "export_set": "artifacts.export:export_set",
-    "load_condensed": "artifacts.condensed:load_condensed",
-    "load_config": "settings.shipped:load_config",
-    "save_condensed": "artifacts.condensed:save_condensed",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'idm_ray' has no attribute {name!r}")
-    module, _, attribute = _WHERE[name].partition(":")
-    return getattr(importlib.import_module(f"idm_ray.{module}"), attribute)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "CondensedDataset": "artifacts.dataset",
+        "CondensedSet": "artifacts.condensed",
+        "build_config": "settings.layers",
+        "condense": "evaluation.alone:condense_alone",
+        "evaluate": "evaluation.alone:evaluate_saved",
+        "export_set": "artifacts.export",
+        "load_condensed": "artifacts.condensed",
+        "load_config": "settings.shipped",
+        "save_condensed": "artifacts.condensed",
+    },
+)

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import check_partition
+from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import RealSide, RealSource
 from idm_ray.condensation.synthetic import SyntheticSide, start_set, step_settings
 from idm_ray.data import Data
@@ -96,9 +97,7 @@ def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) ->
 
     A backward pass counts as two forward passes; classes smaller than a batch are not known here.
     """
-    queue = config.queue
-    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "drawn" else 1)
-    images = 3 * trained + num_classes * config.condense.batch_real
+    images = 3 * images_trained(config.queue) + num_classes * config.condense.batch_real
     return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
 
 

@@ -39,6 +39,11 @@ class QueuedNet:
         return self.correct / max(self.seen, 1)
 
 
+def images_trained(config: QueueConfig) -> int:
+    """Images that train nets in an iteration."""
+    return config.train_steps * config.batch * (config.train_nets if config.train == "drawn" else 1)
+
+
 class ModelQueue:
     """Push, pop, sample and train nets.
 

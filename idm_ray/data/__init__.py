@@ -3,8 +3,9 @@
 What is named here is imported when it is first used: the processes that decode images do without torch.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from idm_ray.runtime.lazy import lazily
 
 if TYPE_CHECKING:
     from idm_ray.data.loading import Data, load_data
@@ -27,25 +28,18 @@ __all__ = [
     "split_rows",
 ]
 
-_WHERE = {
-    "BUILDS": "outline",
-    "SOURCES": "sources",
-    "ClassImages": "sampling",
-    "Data": "loading",
-    "ImageStore": "store",
-    "Outline": "outline",
-    "load_data": "loading",
-    "open_store": "store",
-    "outline_data": "outline",
-    "split_rows": "split",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _WHERE:
-        raise AttributeError(f"module 'idm_ray.data' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"idm_ray.data.{_WHERE[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "BUILDS": "outline",
+        "SOURCES": "sources",
+        "ClassImages": "sampling",
+        "Data": "loading",
+        "ImageStore": "store",
+        "Outline": "outline",
+        "load_data": "loading",
+        "open_store": "store",
+        "outline_data": "outline",
+        "split_rows": "split",
+    },
+)

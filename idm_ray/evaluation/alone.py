@@ -12,8 +12,10 @@ from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, IterationRecord, condense
 from idm_ray.data import Data
 from idm_ray.errors import UserError
+from idm_ray.evaluation.forecast import settled
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.protocol import Evaluation, evaluate, full_protocol
+from idm_ray.runtime.memory import room
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.sections import Config, Raw
 
@@ -35,6 +37,7 @@ class Run:
     def __init__(self, config: Config):
         self.config = config = with_point(config, {})
         self.data, compute = prepare(config)
+        compute = settled(config, self.data.outline, compute, room(compute.device, config.sweep.gpu_share))
         self.condensation: Condensation = condense(config, self.data, compute, keep=KeptTrainings())
 
     def __iter__(self) -> Iterator[IterationRecord]:
@@ -67,7 +70,7 @@ def condense_alone(config: Config) -> Run:
         config: all settings; what it searches is not read.
 
     Raises:
-        UserError: the data cannot be read or do not fit, or the device is not there.
+        UserError: the data cannot be read or do not fit, or the device or the memory is not there.
     """
     return Run(config)
 

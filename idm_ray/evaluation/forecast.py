@@ -12,6 +12,7 @@ from idm_ray.condensation.selection import training_epochs
 from idm_ray.data import Outline
 from idm_ray.data.raw import Shape
 from idm_ray.errors import UserError
+from idm_ray.evaluation.protocol import PARTS_BYTES
 from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
 from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
@@ -27,18 +28,19 @@ SAVING_BYTES = 30 * 10**6
 FLOAT = 4
 QUICK_BYTES_A_PIXEL, QUICK_BYTES = 10_000, 10**9
 """More than any net keeps of an image's pixel, and than a process holds beside: where this fits, all fits."""
-PARTS = {
-    "evaluation": ("to train a net on S and judge it", "lower evaluate.batch or set compute.precision=bf16"),
-    "saving": ("to save S", "lower condense.ipc"),
-    "real": ("to match real images", "lower compute.chunk or set compute.precision=bf16"),
-    "training": ("to train nets of the queue", "lower queue.batch or set compute.precision=bf16"),
-    "synthetic": ("for the gradient in S", "lower condense.ipc, condense.partition or compute.chunk"),
-    "on set": ("to train the net on S", "lower queue.batch"),
-    "statistics": ("for the statistics of batch norm", "lower queue.batch or set compute.precision=bf16"),
-    "gradients": ("to match gradients", "lower condense.ipc or compute.chunk"),
-    "choosing": ("to train the net that chooses", "lower queue.batch or set compute.precision=bf16"),
+CHUNK, PRECISION = "compute.chunk", "compute.precision (bf16)"
+PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "evaluation": ("to train a net on S and judge it", ("evaluate.batch", PRECISION)),
+    "saving": ("to save S", ("condense.ipc",)),
+    "real": ("to match real images", (CHUNK, PRECISION)),
+    "training": ("to train nets of the queue", ("queue.batch", PRECISION)),
+    "synthetic": ("for the gradient in S", ("condense.ipc", "condense.partition", CHUNK)),
+    "on set": ("to train the net on S", ("queue.batch",)),
+    "statistics": ("for the statistics of batch norm", ("queue.batch", PRECISION)),
+    "gradients": ("to match gradients", ("condense.ipc", CHUNK)),
+    "choosing": ("to train the net that chooses", ("queue.batch", PRECISION)),
 }
-"""What memory is for while it is held, in words, and what would lower it."""
+"""What memory is for while it is held, in words, and the settings that would lower it."""
 ADVICE = dict(PARTS.values())
 WIDEST = 256
 """Channels of the first layer for which that was seen."""
@@ -54,6 +56,7 @@ class Forecast:
         heap: also all the time, once it was taken for any of the parts.
         parts: for a while, on top, by what they are for.
         chunk: images with their gradient at a time.
+        precision: of the nets.
     """
 
     process: float
@@ -61,6 +64,7 @@ class Forecast:
     heap: float
     parts: dict[str, Peak]
     chunk: int
+    precision: torch.dtype = torch.float32
 
     @property
     def peak(self) -> float:
@@ -84,10 +88,11 @@ class Forecast:
     @property
     def advice(self) -> str:
         """What would lower the highest point."""
-        helps = ADVICE[self.largest]
-        if self.kept > self._for_a_while:
-            helps = "lower condense.ipc or queue.max_nets"
-        return f"{helps}, or give it more memory (fewer trials at a time, a larger share of a GPU)"
+        spent = {CHUNK: self.chunk == 1, PRECISION: self.precision != torch.float32}
+        known = ("condense.ipc", "queue.max_nets") if self.kept > self._for_a_while else ADVICE[self.largest]
+        helps = [name for name in known if not spent.get(name)]
+        lower = f"lower {' or '.join(helps)}, or " if helps else ""
+        return f"{lower}give it more memory (fewer trials at a time, a larger share of a GPU)"
 
 
 def gigabytes(size: float) -> str:
@@ -108,13 +113,14 @@ def forecast(config: Config, outline: Outline, compute: Compute, pixels: float =
         pixels: bytes of images that are kept on a CUDA device.
     """
     cuda = compute.device.type == "cuda"
-    prints = _Prints(config, outline, compute)
+    sizes = _Sizes(config, outline, compute)
     return Forecast(
         0.0 if cuda else PROCESS_BYTES,
-        pixels * cuda + prints.kept,
-        prints.heap,
-        prints.parts,
-        prints.with_gradient,
+        pixels * cuda + sizes.kept,
+        sizes.heap,
+        sizes.parts,
+        sizes.with_gradient,
+        compute.precision,
     )
 
 
@@ -128,18 +134,18 @@ def fit(config: Config, outline: Outline, compute: Compute, room: float, pixels:
         found = forecast(config, outline, replace(compute, most=most), pixels)
         if found.peak <= room or most == 1 or compute.most:
             return found
-        most = max(1, min(most, _images_at_once(config, outline)) // 2)
+        most = max(1, min(most, images_at_once(config, outline)) // 2)
 
 
 def plenty(config: Config, outline: Outline, room: float) -> bool:
     """Whether memory is so ample that no forecast is needed to know it."""
     pixels = math.prod(outline.shape[1:])
-    most = max(_images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
+    most = max(images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
     ample = pixels * most * QUICK_BYTES_A_PIXEL + QUICK_BYTES <= room
     return ample and (config.net.width or 0) <= WIDEST
 
 
-def _images_at_once(config: Config, outline: Outline) -> int:
+def images_at_once(config: Config, outline: Outline) -> int:
     """Images whose gradient is wanted together, at most."""
     settings = config.condense
     parts = outline.num_classes * settings.ipc * settings.partition**2
@@ -169,7 +175,7 @@ def refused(found: Forecast, room: float, where: str) -> UserError:
     )
 
 
-class _Prints:
+class _Sizes:
     """The arithmetic of a forecast.
 
     Attributes:
@@ -240,11 +246,10 @@ class _Prints:
     def _real(self) -> Peak:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
         if not self._by_stages:
-            return self._of("look", min(self.chunk, most))
+            return self._of("forward", min(self.chunk, most))
         asked = self._classes * self._config.cafe.query
-        return _both(
-            self._of("look at stages", min(self.chunk, most)), self._of("judge", min(self.chunk, asked))
-        )
+        seen = _both(self._of("stages", min(self.chunk, most)), self._of("judge", min(self.chunk, asked)))
+        return seen.beside(2 * self._stage_means)
 
     def _statistics(self) -> Peak:
         return self._of("judge", self._config.queue.batch)
@@ -264,6 +269,9 @@ class _Prints:
         what = "slope of stages" if self._by_stages else "slope"
         if images * each <= self.with_gradient:
             return self._of(what, images).beside(2 * self.set_bytes)
+        if self._by_stages:  # class by class; means of both sides, and slopes
+            at_once = settings.ipc * max(1, self.chunk // settings.ipc)
+            return self._of(what, min(at_once, images)).beside(self.set_bytes + 4 * self._stage_means)
         outputs = 2 * images * each * self._features * FLOAT
         at_once = max(1, self.chunk // each)
         return self._of(what, min(at_once, images)).beside(self.set_bytes + 2 * outputs)
@@ -278,10 +286,17 @@ class _Prints:
         settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))
         each = self._config.condense.partition**2 if settings.expand else 1
         parts = self._classes * self._config.condense.ipc * each
-        kept = parts * self._image if each > 1 and parts * self._image <= 1 << 30 else 0
+        kept = parts * self._image if each > 1 and parts * self._image <= PARTS_BYTES else 0
         steps = self._of("step", min(settings.batch, parts))
         judged = self._of("judge", min(self.chunk, judge))
         return _both(steps, judged).beside(self.set_bytes + 2 * kept)
+
+    @functools.cached_property
+    def _stage_means(self) -> float:
+        """Of all classes in every stage."""
+        with torch.no_grad():
+            stages = self._shell.stages(torch.zeros(2, *self._shape))
+        return float(self._classes * FLOAT * sum(stage.shape[1] for stage in stages))
 
     @property
     def _features(self) -> int:

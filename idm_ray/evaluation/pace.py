@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from idm_ray.condensation import has_real_side
+from idm_ray.condensation.queue import images_trained
 from idm_ray.data import Outline
 from idm_ray.evaluation.forecast import rehearsal
 from idm_ray.nets import forward_flops
@@ -45,15 +46,8 @@ def _short(seconds: float) -> str:
     return f"{seconds:.0f}" if seconds >= 10 else f"{seconds:.2g}"
 
 
-def pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
-    """Time a few images of noise and count the rest; None for methods without a real side, whose loops end by chance.
-
-    Args:
-        config: nothing is searched.
-        outline: of the data.
-        compute: where and how; on the CPU.
-    """
-    settings, queue = config.condense, config.queue
+def _pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
+    settings = config.condense
     if not has_real_side(settings.method):
         return None
 
@@ -63,14 +57,13 @@ def pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
     each = settings.partition**2
     parts = outline.num_classes * settings.ipc * each
     matched = sum(min(settings.batch_real, count) for count in outline.train)
-    trained = queue.train_steps * queue.batch * (queue.train_nets if queue.train == "drawn" else 1)
     twice = parts > compute.with_gradient(*outline.shape[1:])
-    step, look, slope = seconds("step"), seconds("look"), seconds("slope") / each
+    step, forward, slope = seconds("step"), seconds("forward"), seconds("slope") / each
     judged = config.evaluate
     images = (parts if judged.expand else parts / each) * (judged.val_epochs or judged.epochs) * step
     return Pace(
-        matched * look + trained * step,
-        parts * (slope + twice * look),
+        matched * forward + images_trained(config.queue) * step,
+        parts * (slope + twice * forward),
         judged.val_repeats * (images + sum(outline.validation) * seconds("judge")),
     )
 
@@ -90,11 +83,18 @@ def _seconds_each(what: str, config: Config, outline: Outline, compute: Compute)
     return min(taken) / images
 
 
-def with_threads(threads: int, config: Config, outline: Outline, compute: Compute) -> Pace | None:
-    """`pace` with so many threads of torch."""
+def pace(config: Config, outline: Outline, compute: Compute, threads: int) -> Pace | None:
+    """Time a few images of noise and count the rest; None for methods without a real side, whose loops end by chance.
+
+    Args:
+        config: nothing is searched.
+        outline: of the data.
+        compute: where and how; on the CPU.
+        threads: of torch, meanwhile.
+    """
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return pace(config, outline, compute)
+        return _pace(config, outline, compute)
     finally:
         torch.set_num_threads(before)

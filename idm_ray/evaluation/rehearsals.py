@@ -27,12 +27,12 @@ def _augmented(images: Tensor, strategy: str) -> Tensor:
     return augment(images, Draws((names[0], names[-1]), torch.full((2, 3), 0.25)), [half, len(images) - half])
 
 
-def _look(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+def _forward(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
     with torch.no_grad():
         return shell(_augmented(_noise(images, shape, shell.weights.dtype), strategy))
 
 
-def _look_at_stages(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+def _stages(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
     with torch.no_grad():
         return shell.stages(_augmented(_noise(images, shape, shell.weights.dtype), strategy))
 
@@ -85,8 +85,8 @@ def _slopes(shell: Shell, images: Tensor, create_graph: bool) -> Sequence[Tensor
 
 
 REHEARSALS: dict[str, Callable[[Shell, Shape, int, str, int], object]] = {
-    "look": _look,
-    "look at stages": _look_at_stages,
+    "forward": _forward,
+    "stages": _stages,
     "judge": _judge,
     "slope": _slope,
     "slope of stages": _slope_of_stages,

@@ -91,7 +91,7 @@ class Conductor:
         return NextTrial(asked.number, folder.resolve(), raw, real, self._pulse)
 
     def _with_chunk_of(self, folder: Path, config: Config) -> Config:
-        """With the chunk that the trial had before, which may have been halved; unless the sweep was given another."""
+        """With the chunk that the trial had before, which may have been halved, where that is less than the sweep's."""
         before = folder / TRIAL_FILE
         kept = yaml.safe_load(before.read_text())["compute"].get("chunk") if before.exists() else None
         chunk = config.compute.chunk

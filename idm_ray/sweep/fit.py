@@ -1,7 +1,5 @@
 """Whether a sweep fits the machine and the data, before anything is started or written."""
 
-import itertools
-
 import torch
 
 from idm_ray.condensation import check_partition, check_start
@@ -11,7 +9,7 @@ from idm_ray.evaluation import check_random
 from idm_ray.nets import forward_flops
 from idm_ray.runtime.compute import choose_compute
 from idm_ray.runtime.progress import Progress
-from idm_ray.settings.layers import METHOD, domain_corners, with_point
+from idm_ray.settings.layers import METHOD
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.preflight import check_processors
 from idm_ray.sweep.search import space
@@ -24,7 +22,6 @@ SHAPE_KEYS = (
     "condense.init",
     "net.",
 )
-CORNERS = 500
 
 
 def check_resources(config: Config) -> None:
@@ -69,10 +66,7 @@ def check_points(config: Config, outline: Outline) -> None:
     Raises:
         UserError: says what does not fit, and where in the search space.
     """
-    keys = [key for key in config.search if key.startswith(SHAPE_KEYS)]
-    corners = itertools.product(*(domain_corners(config.search[key]) for key in keys))
-    for corner in itertools.islice(corners, CORNERS):
-        point = with_point(config, space.active(dict(zip(keys, corner, strict=True))))
+    for point in space.corners(config, SHAPE_KEYS):
         settings = point.condense
         check_partition(settings.partition, outline.shape)
         check_start(outline, settings.ipc, settings.init)

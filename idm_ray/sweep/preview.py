@@ -8,7 +8,7 @@ import torch
 
 from idm_ray.data import BUILDS, Outline, outline_data
 from idm_ray.errors import UserError
-from idm_ray.evaluation.pace import with_threads
+from idm_ray.evaluation.pace import pace
 from idm_ray.runtime.compute import choose_compute
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import with_point
@@ -100,7 +100,7 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
 
 def _pace(config: Config, outline: Outline) -> Iterator[str]:
     compute = choose_compute(config.trial_compute)
-    found = with_threads(real_threads(config), with_point(config, _first_points(config)[0]), outline, compute)
+    found = pace(with_point(config, _first_points(config)[0]), outline, compute, real_threads(config))
     if found is not None:
         yield found.text
 

@@ -1,8 +1,6 @@
 """How many trials there is memory for, and the chunk with which they keep to it."""
 
-import itertools
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import ray
@@ -10,25 +8,29 @@ import torch
 
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
-from idm_ray.evaluation.forecast import Forecast, fit, gigabytes, plenty, refused
-from idm_ray.runtime.compute import choose_compute
+from idm_ray.evaluation.forecast import Forecast, fit, gigabytes, images_at_once, plenty, refused
+from idm_ray.runtime.compute import Compute, choose_compute
 from idm_ray.runtime.memory import FREE_SHARE, card_bytes, free_bytes, pixel_room
 from idm_ray.runtime.words import plural
-from idm_ray.settings.layers import domain_corners, with_point
+from idm_ray.settings.layers import METHOD
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.search import space
 
 MEMORY_KEYS = (
-    "condense.",
+    METHOD,
+    "condense.preset",
+    "condense.ipc",
+    "condense.partition",
+    "condense.batch_real",
     "net.",
     "queue.batch",
     "queue.max_nets",
     "evaluate.batch",
     "evaluate.expand",
-    "compute.",
+    "compute.precision",
 )
-CORNERS = 100
+"""Settings that memory depends on by much."""
 MOST_ON_A_CARD = 8
 
 
@@ -84,7 +86,7 @@ def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool 
     Raises:
         UserError: not even one trial fits, with the smallest chunk.
     """
-    if config.sweep.gpus_per_trial == 0:
+    if config.trial_compute.device == "cpu":
         return _on_processors(config, outline, hosts, always)
     if not torch.cuda.is_available():
         if config.sweep.gpus_per_trial == "auto":
@@ -97,27 +99,26 @@ def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool 
 
 
 def _on_processors(config: Config, outline: Outline, hosts: list[Host], always: bool) -> Room:
-    worst = _worst(config, outline)
-    compute = replace(choose_compute(config.trial_compute), device=torch.device("cpu"))
+    points, share = _largest(config, outline), config.sweep.gpu_share
     slots = [_slots(config, host) for host in hosts]
-    if not always and all(
-        plenty(worst, outline, host.memory / max(1, count)) for host, count in zip(hosts, slots, strict=True)
-    ):
-        return Room(_with(config, compute.most or compute.with_gradient(*outline.shape[1:]), 0), None, "")
+    rooms = [host.memory / max(1, count) for host, count in zip(hosts, slots, strict=True)]
+    if not always and all(plenty(point, outline, room) for point in points for room in rooms):
+        compute = _compute_of(config)
+        return Room(_with(config, compute.most or compute.with_gradient(*outline.shape[1:]), share), None, "")
     fitting = []
     for host, count in zip(hosts, slots, strict=True):
         for trials in range(count, 0, -1):
-            found = fit(worst, outline, compute, host.memory / trials)
+            found = _fit(points, outline, host.memory / trials)
             if found.peak <= host.memory / trials:
                 fitting.append((trials, found))
                 break
     if not fitting:
         most = max((host.memory for host in hosts), default=0)
-        raise refused(fit(worst, outline, compute, 0), most, "free here" if len(hosts) == 1 else "on a node")
+        raise refused(_fit(points, outline, 0), most, "free here" if len(hosts) == 1 else "on a node")
     smallest = min((found for _, found in fitting), key=lambda found: found.chunk)
     trials = sum(count for count, _ in fitting)
     text = f"memory: a trial takes {smallest.text}; room for {plural(trials, 'trial')} at a time"
-    return Room(_with(config, smallest.chunk, 0), trials, text)
+    return Room(_with(config, smallest.chunk, share), trials, text)
 
 
 def _slots(config: Config, host: Host) -> int:
@@ -127,14 +128,13 @@ def _slots(config: Config, host: Host) -> int:
 
 
 def _on_cards(config: Config, outline: Outline) -> Room:
-    worst, share = _worst(config, outline), config.sweep.gpu_share
-    compute = choose_compute(config.compute)
+    points, share = _largest(config, outline), config.sweep.gpu_share
     images = sum(outline.train) + sum(outline.validation) + sum(outline.test)
     size = images * outline.shape[0] * outline.shape[1] * outline.shape[2]
 
     def fitted(of_card: float) -> Forecast:
-        pixels = min(size, pixel_room(compute.device, of_card))
-        return fit(worst, outline, compute, card_bytes(of_card), pixels)
+        pixels = min(size, pixel_room(torch.device("cuda"), of_card))
+        return _fit(points, outline, card_bytes(of_card), pixels)
 
     if config.sweep.gpus_per_trial == "auto":
         alone = fitted(1.0)
@@ -158,20 +158,26 @@ def _with(config: Config, chunk: int, share: float) -> Config:
     return config.model_copy(update={"compute": compute, "sweep": sweep})
 
 
-def _worst(config: Config, outline: Outline) -> Config:
-    """The settings of the search with which a trial sees most pixels; nothing is searched in them."""
-    return max(_corners(config), key=lambda point: _pixels(point, outline))
-
-
-def _corners(config: Config) -> Iterator[Config]:
-    keys = [key for key in config.search if key.startswith(MEMORY_KEYS)]
-    corners = itertools.product(*(domain_corners(config.search[key]) for key in keys))
-    for corner in itertools.islice(corners, CORNERS):
-        point = space.active(dict(zip(keys, corner, strict=True)))
-        yield with_point(config, point)
+def _largest(config: Config, outline: Outline) -> list[Config]:
+    """Of the points of a search with one net, precision and method the one that sees most pixels; of all of these."""
+    largest: dict[str, Config] = {}
+    for point in space.corners(config, MEMORY_KEYS):
+        kind = repr((point.net, point.compute, point.condense.method))
+        if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
+            largest[kind] = point
+    return list(largest.values())
 
 
 def _pixels(point: Config, outline: Outline) -> tuple[float, ...]:
-    settings = point.condense
-    on_s = outline.num_classes * settings.ipc * settings.partition**2
-    return max(on_s, point.queue.batch, point.evaluate.batch), point.net.width or 0, point.queue.max_nets
+    batches = point.queue.batch, point.evaluate.batch
+    return max(images_at_once(point, outline), *batches), *batches, point.queue.max_nets
+
+
+def _fit(points: list[Config], outline: Outline, room: float, pixels: float = 0.0) -> Forecast:
+    """Of the point that takes most, with the chunk that all of them fit with."""
+    found = [fit(point, outline, _compute_of(point), room, pixels) for point in points]
+    return replace(max(found, key=lambda each: each.peak), chunk=min(each.chunk for each in found))
+
+
+def _compute_of(config: Config) -> Compute:
+    return choose_compute(config.trial_compute)

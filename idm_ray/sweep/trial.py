@@ -18,7 +18,7 @@ from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, Diverged, IterationRecord, condense, has_real_side, real_side
 from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
-from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes
+from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes, images_at_once
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import write_bytes
@@ -117,11 +117,10 @@ class TrialRun:
             self._seconds, self._shared_before = self._repeat.seconds, self._repeat.shared_seconds
 
     @property
-    def chunk(self) -> int:
-        """Images whose gradient it takes at a time, at most: what is set, or less where S has fewer parts."""
-        settings, outline = self._config.condense, self._data.outline
-        most = max(settings.batch_real, outline.num_classes * settings.ipc * settings.partition**2)
-        return min(most, self._compute.with_gradient(*outline.shape[1:]))
+    def at_once(self) -> int:
+        """Images whose gradient it takes at a time: its chunk, or less where there are fewer."""
+        outline = self._data.outline
+        return min(images_at_once(self._config, outline), self._compute.with_gradient(*outline.shape[1:]))
 
     @property
     def peak(self) -> int:
@@ -248,7 +247,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
 
     def _halve(self, error: Exception) -> bool:
         """Once, where memory ran out: go on from the checkpoint with half the chunk, which its settings keep."""
-        chunk = self._trial.chunk if self._trial and out_of_memory(error) and not self._halved else 1
+        chunk = self._trial.at_once if self._trial and out_of_memory(error) and not self._halved else 1
         if chunk == 1:
             return False
         self._halved = True

@@ -6,10 +6,28 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from idm_ray.settings.layers import domain_corners, with_point
 from idm_ray.settings.presets import METHODS_BY, ignores, method_of
-from idm_ray.settings.sections import Choice, Domain, Int
+from idm_ray.settings.sections import Choice, Config, Domain, Int
 
 Point = dict[str, Any]
+
+
+CORNERS = 500
+"""Points at the bounds of a search that are looked at, at most."""
+
+
+def corners(config: Config, keys: tuple[str, ...]) -> Iterator[Config]:
+    """The settings of trials at the bounds, and at every choice, of what is searched under some keys.
+
+    Args:
+        config: of a sweep.
+        keys: dotted settings, or how they begin; what else is searched is left as it is.
+    """
+    searched = [key for key in config.search if key.startswith(keys)]
+    values = itertools.product(*(domain_corners(config.search[key]) for key in searched))
+    for chosen in itertools.islice(values, CORNERS):
+        yield with_point(config, active(dict(zip(searched, chosen, strict=True))))
 
 
 def size(search: Mapping[str, Domain]) -> int | None:

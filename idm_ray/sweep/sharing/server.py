@@ -30,6 +30,8 @@ SIDE_BY_SIDE = 2
 """Nets trained at a time. A second processor is used where trials leave it free: they wait for this anyway."""
 TRIES, LIVES = 3, 2
 """Failures in a row after which a process gives up, to be started anew; and processes in a row that may do so."""
+PAUSE_SECONDS = 1.0
+"""Before the second try; twice that before the third."""
 SNAPSHOT_SECONDS = 60.0
 COST_SECONDS = 1.0
 WAIT_SECONDS = 1.0
@@ -69,6 +71,7 @@ class RealServer:
         self._right_of_way = RightOfWay(turnstile_folder(self._folder.parent.parent), count_places(threads))
         self._error: BaseException | None = None
         self._told: set[int] = set()
+        self._troubled = self._lives.exists()  # processes before this one gave up, and none has recovered yet
         self._changed = threading.Condition()
         self._saved_at = self._told_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
@@ -125,10 +128,13 @@ class RealServer:
                 if failures == TRIES:
                     failures = 0
                     self._give_up(error)
+                else:
+                    time.sleep(PAUSE_SECONDS * failures)  # what is short may be free again
             else:
-                if failures:
-                    self._lives.unlink(missing_ok=True)
                 failures = 0
+                if self._troubled:
+                    self._lives.unlink(missing_ok=True)
+                    self._troubled = False
 
     def _let_go(self, error: Exception) -> None:
         """Forget what was being computed; the next try goes on from a snapshot."""
@@ -149,6 +155,7 @@ class RealServer:
                     lives.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
                 os._exit(1)
         self._lives.unlink(missing_ok=True)
+        self._troubled = False
         with self._changed:
             self._error, self._told = error, set(self._shelf.demands)
             self._changed.notify_all()
