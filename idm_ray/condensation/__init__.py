@@ -10,7 +10,7 @@ from idm_ray.condensation.matching import (
 )
 from idm_ray.condensation.methods import METHODS, condense, has_real_side, run_length
 from idm_ray.condensation.partition import check_partition, check_start, expand, start_images
-from idm_ray.condensation.real_side import RealRecord, RealSide, RealSource, real_settings
+from idm_ray.condensation.real_side import RealRecord, RealSide, RealSource, images_matched, real_settings
 from idm_ray.condensation.selection import Keep
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "condense",
     "expand",
     "has_real_side",
+    "images_matched",
     "real_flops",
     "real_settings",
     "real_side",

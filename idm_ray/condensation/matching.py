@@ -8,7 +8,7 @@ from torch import Tensor
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import check_partition
 from idm_ray.condensation.queue import images_trained
-from idm_ray.condensation.real_side import RealSide, RealSource
+from idm_ray.condensation.real_side import RealSide, RealSource, images_matched
 from idm_ray.condensation.synthetic import SyntheticSide, start_set, step_settings
 from idm_ray.data import Data
 from idm_ray.nets import build_shell, forward_flops
@@ -97,7 +97,8 @@ def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) ->
 
     A backward pass counts as two forward passes; classes smaller than a batch are not known here.
     """
-    images = 3 * images_trained(config.queue) + num_classes * config.condense.batch_real
+    matched = images_matched(config.condense, config.condense.batch_real)
+    images = 3 * images_trained(config.queue) + num_classes * matched
     return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
 
 

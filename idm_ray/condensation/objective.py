@@ -13,7 +13,7 @@ class Losses:
 
     Attributes:
         matching: squared distance of the class means, summed over all features.
-        cross_entropy: of the synthetic parts, a mean within each class.
+        cross_entropy: of the synthetic parts that count, divided by all parts of a class.
         total: matching + lambda_reg * accuracy * cross_entropy.
     """
 
@@ -23,7 +23,12 @@ class Losses:
 
 
 def objective(
-    features: Tensor, logits: Tensor, targets: Tensor, accuracy: Tensor, lambda_reg: float
+    features: Tensor,
+    logits: Tensor,
+    targets: Tensor,
+    accuracy: Tensor,
+    lambda_reg: float,
+    misclassified: bool = False,
 ) -> Losses:
     """Distribution matching with class-aware regularisation.
 
@@ -33,13 +38,18 @@ def objective(
         targets: [C, D], class means of real features.
         accuracy: scalar in 0..1 of the net.
         lambda_reg: weight of the regularisation.
+        misclassified: whether the cross-entropy of parts that the net takes for their own class counts as 0.
     """
     classes = len(targets)
     means = features.view(classes, -1, features.shape[1]).mean(dim=1)
     matching = (means - targets).square().sum()
     per_class = len(features) // classes
     labels = class_labels(classes, per_class, logits.device)
-    entropy = cross_entropy(logits, labels, reduction="sum") / per_class
+    if misclassified:
+        wrong = logits.detach().argmax(1) != labels
+        entropy = (cross_entropy(logits, labels, reduction="none") * wrong).sum() / per_class
+    else:
+        entropy = cross_entropy(logits, labels, reduction="sum") / per_class
     return Losses(matching, entropy, matching + lambda_reg * accuracy * entropy)
 
 

@@ -9,13 +9,14 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
 from idm_ray.condensation.queue import Batch, ModelQueue
 from idm_ray.data import ClassImages
 from idm_ray.nets import Shell
 from idm_ray.runtime.streams import stream
-from idm_ray.settings.sections import Config
+from idm_ray.settings.sections import CondenseConfig, Config
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,16 @@ class RealRecord:
     targets: Tensor
     ages: Tensor
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A chunk of real images [n, channels, H, W], labels [n], and what the net makes of them: [n, D] and [n, C]."""
+
+    images: Tensor
+    labels: Tensor
+    features: Tensor
+    logits: Tensor
 
 
 class RealSource(Protocol):
@@ -75,13 +86,15 @@ class RealSide:
 
     def __init__(self, config: Config, data: ClassImages, shells: Sequence[Shell]):
         self._data, self._config = data, config.queue
-        self._batch_real, self._strategy = config.condense.batch_real, config.condense.augment
+        self._batch_real, self._easiest = config.condense.batch_real, config.condense.easiest
+        self._strategy = config.condense.augment
         self._shells, self._shell, self._seed = shells, shells[0], config.seed
         self.queue = ModelQueue(config.queue, self._shell, config.seed)
         self.position = 0
         self._counts = tuple(min(self._batch_real, count) for count in data.counts)
+        matched = [min(count, self._easiest or count) for count in self._counts]
         self._device = self._shell.weights.device
-        self._count_of_class = torch.tensor(self._counts, dtype=torch.float32, device=self._device)[:, None]
+        self._count_of_class = torch.tensor(matched, dtype=torch.float32, device=self._device)[:, None]
         self._workers = ThreadPoolExecutor(
             len(shells), initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
         )
@@ -181,28 +194,71 @@ class RealSide:
     def _match(self, draws: Draws, iteration: int) -> tuple[Tensor, Tensor]:
         """Class means of real features [C, D], and the net's accuracy on these images, where that is asked for."""
         generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
-        positions = self._data.sample_per_class(self._batch_real, generator)
+        sampled = self._data.sample_per_class(self._batch_real, generator)
+        positions, counts = sampled, self._counts
         totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
+        if self._easiest:
+            entropies = []
+            for seen in self._seen(sampled, counts, draws):
+                entropies.append(cross_entropy(seen.logits, seen.labels, reduction="none"))
+                correct += self._correct(seen, draws)
+            positions, counts = easiest(sampled, torch.cat(entropies), counts, self._easiest)
+        for seen in self._seen(positions, counts, draws):
+            sums = class_sums(seen.features, seen.labels, self._data.num_classes)
+            totals = sums if totals is None else totals + sums
+            if not self._easiest:
+                correct += self._correct(seen, draws)
+        assert totals is not None, "every class has a training image"
+        return totals / self._count_of_class, correct / len(sampled)
+
+    def _correct(self, seen: _Seen, draws: Draws) -> Tensor | int:
+        """How many the net takes for their own class, not augmented, where that is asked for."""
+        if self._config.accuracy != "matching":
+            return 0
+        logits = self._shell(seen.images)[1] if draws.operations else seen.logits
+        return (logits.argmax(1) == seen.labels).sum()
+
+    def _seen(self, positions: Tensor, counts: Sequence[int], draws: Draws) -> Iterator[_Seen]:
+        """Real images chunk by chunk, sorted by class, `counts` of each, and what the net makes of them augmented."""
         for first in range(0, len(positions), self._shell.chunk):
             part = positions[first : first + self._shell.chunk]
-            labels = self._data.labels[part]
-            counts = counts_within(self._counts, first, first + len(part))
             images = self._images(part)
-            features, logits = self._shell(augment(images, draws, counts))
-            if self._config.accuracy == "matching":
-                plain = self._shell(images)[1] if draws.operations else logits
-                correct += (plain.argmax(1) == labels).sum()
-            sums = class_sums(features, labels, self._data.num_classes)
-            totals = sums if totals is None else totals + sums
-        assert totals is not None, "every class has a training image"
-        return totals / self._count_of_class, correct / len(positions)
+            within = counts_within(counts, first, first + len(part))
+            features, logits = self._shell(augment(images, draws, within))
+            yield _Seen(images, self._data.labels[part], features, logits)
+
+
+def images_matched(config: CondenseConfig, count: int) -> int:
+    """Images of a class of so many that go through the matched net in an iteration."""
+    drawn = min(config.batch_real, count)
+    return drawn + min(config.easiest, drawn)
+
+
+def easiest(
+    positions: Tensor, entropies: Tensor, counts: Sequence[int], most: int
+) -> tuple[Tensor, tuple[int, ...]]:
+    """Of each class the images of lowest cross-entropy; of equal ones the first.
+
+    Args:
+        positions: int64 [N], sorted by class.
+        entropies: [N], of the same images.
+        counts: images of each class, sum N.
+        most: images of a class to keep; a class that has no more keeps all.
+
+    Returns:
+        The positions that stay, in their order, and how many those are of each class.
+    """
+    kept = []
+    for own, cost in zip(positions.split(list(counts)), entropies.split(list(counts)), strict=True):
+        kept.append(own[cost.sort(stable=True).indices[:most].sort().values.to(own.device)])
+    return torch.cat(kept), tuple(len(each) for each in kept)
 
 
 def real_settings(config: Config) -> dict[str, Any]:
     """The settings that records depend on. Trials that agree in them can share one real side."""
     raw = config.to_raw()
     settings = {name: raw[name] for name in ("seed", "dataset", "net", "queue", "compute")}
-    return {**settings, "batch_real": config.condense.batch_real, "augment": config.condense.augment}
+    return {**settings, **{name: raw["condense"][name] for name in ("batch_real", "easiest", "augment")}}
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -96,7 +96,10 @@ class SyntheticSide:
         return augment(parts, record.draws, counts_within(counts, first * each, first * each + len(parts)))
 
     def _objective(self, features: Tensor, logits: Tensor, record: RealRecord) -> Losses:
-        return objective(features, logits, record.targets, record.accuracy, self._config.lambda_reg)
+        misclassified = self._config.regularise == "misclassified"
+        return objective(
+            features, logits, record.targets, record.accuracy, self._config.lambda_reg, misclassified
+        )
 
 
 def step_settings(stepping: str, lr: float, momentum: float, classes: int) -> tuple[float, float]:

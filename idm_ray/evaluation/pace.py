@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from idm_ray.condensation import has_real_side
+from idm_ray.condensation import has_real_side, images_matched
 from idm_ray.condensation.queue import images_trained
 from idm_ray.data import Outline
 from idm_ray.evaluation.forecast import rehearsal
@@ -56,7 +56,7 @@ def _pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
 
     each = settings.partition**2
     parts = outline.num_classes * settings.ipc * each
-    matched = sum(min(settings.batch_real, count) for count in outline.train)
+    matched = sum(images_matched(settings, count) for count in outline.train)
     twice = parts > compute.with_gradient(*outline.shape[1:])
     step, forward, slope = seconds("step"), seconds("forward"), seconds("slope") / each
     judged = config.evaluate

@@ -124,6 +124,7 @@ class CondenseConfig(Section):
     """How S is made; docs/methods.md describes each. Naming another one also takes its default preset."""
     preset: Literal[
         "official",
+        "official_ipc1",
         "paper",
         "dm",
         "dc",
@@ -150,6 +151,11 @@ class CondenseConfig(Section):
     """Of the steps on S."""
     batch_real: int = Field(256, ge=1)
     """Real images per class in one matching step; a smaller class gives all it has."""
+    easiest: int = Field(0, ge=0)
+    """Of these real images, those that are matched: as many of each class as this, of lowest cross-entropy under the
+    matched net; 0: all."""
+    regularise: Literal["all", "misclassified"] = "all"
+    """Synthetic parts whose cross-entropy counts: all, or those that the matched net takes for another class."""
     init: Literal["real", "mosaic", "crops", "noise"] = "mosaic"
     """Start of S: real images, l x l whole images downscaled, l x l crops, or noise."""
     stepping: Literal["per_class", "joint"] = "per_class"
@@ -277,8 +283,9 @@ class ComputeConfig(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where there is one. In a sweep trials without a share of a GPU compute on the CPU."""
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
-    """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32; tf32: fp32
-    whose convolutions and matrix products a CUDA device rounds to TensorFloat32."""
+    """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32, decided where a sweep or
+    a condensation is started and kept when it is resumed; tf32: fp32 whose convolutions and matrix products a CUDA
+    device rounds to TensorFloat32. DC and DSA match in fp32, which CUDA rounds likewise unless fp32 is set."""
     compile: Literal["auto", "on", "off"] = "auto"
     """on: torch.compile; off: neither that nor anything of our own; auto: our own operations where the net has them
     (instance norm, average pooling), else torch.compile where the run is long enough to earn it back; on CUDA, training
@@ -404,10 +411,10 @@ class Config(Section):
 
     @property
     def trial_compute(self) -> ComputeConfig:
-        """`compute` of a trial: `auto` is the CPU for one without a share of a GPU."""
-        if self.sweep.gpus_per_trial or self.compute.device != "auto":
+        """`compute` of a trial: device `auto` is CUDA for one with a share of a GPU, else the CPU."""
+        if self.compute.device != "auto":
             return self.compute
-        return self.compute.model_copy(update={"device": "cpu"})
+        return self.compute.model_copy(update={"device": "cuda" if self.sweep.gpus_per_trial else "cpu"})
 
     @model_validator(mode="after")
     def _consistent(self) -> "Config":

@@ -115,7 +115,14 @@ def test_with_every_net_chunks_change_nothing(check_chunks, net, precision):
 
 
 @pytest.mark.parametrize(
-    "setting", ["queue.accuracy=matching", "condense.augment=none", "condense.stepping=joint"]
+    "setting",
+    [
+        "queue.accuracy=matching",
+        "condense.augment=none",
+        "condense.stepping=joint",
+        "condense.easiest=4",
+        "condense.regularise=misclassified",
+    ],
 )
 def test_whatever_idm_does_chunks_change_nothing(check_chunks, setting):
     check_chunks("condense.partition=2", setting, compute=FLOAT64)

@@ -2,7 +2,11 @@ import pytest
 import torch
 
 from idm_ray.condensation import real_settings, real_side
+from idm_ray.condensation.augment import Draws, augment
 from idm_ray.condensation.real_side import RealRecord
+from idm_ray.nets import build_shell
+from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.streams import stream
 
 FIELDS = [name for name in RealRecord.__dataclass_fields__ if name not in ("draws", "seconds")]
 
@@ -32,7 +36,7 @@ NOT_READ = ["condense.ipc=1", "condense.partition=1", "condense.lambda_reg=3", "
             "condense.init=noise", "condense.stepping=joint", "condense.iterations=7", "evaluate.every=2",
             "sweep.cpus_per_trial=2"]  # fmt: skip
 READ = ["seed=1", "net.width=8", "queue.train_steps=3", "queue.lr=0.1", "condense.batch_real=5",
-        "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching"]  # fmt: skip
+        "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching", "condense.easiest=4"]  # fmt: skip
 
 
 @pytest.mark.parametrize("override", NOT_READ)
@@ -58,6 +62,37 @@ def test_records_left_out_do_not_change_later_ones(records, small_config, small_
 def test_nets_trained_side_by_side_are_the_same(records, small_config, small_data, cpu, override):
     side = real_side(small_config(override), small_data(), cpu, side_by_side=3)
     assert all(same(side.step(step), record) for step, record in enumerate(records(override)))
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize("easiest", [1, 4, 19, 50])
+def test_only_the_easiest_real_images_are_matched(small_config, small_data, easiest, chunk):
+    """Image by image: the class's draw, its cross-entropy, and the mean of the features of those that cost least."""
+    compute = Compute(torch.device("cpu"), torch.float64, False, most=chunk)
+    config = small_config(
+        f"condense.easiest={easiest}", "condense.batch_real=19", "queue.initial=2", "queue.accuracy=matching"
+    )
+    data = small_data()
+    side = real_side(config, data, compute)
+    side.step(0)
+    record = side.step(1)
+    net = build_shell(config.net, data.shape, 3, compute)
+    net.load(record.weights)
+    rows = data.train.sample_per_class(19, stream(0, "matching batches", 1))
+    right = 0
+    for label in range(3):
+        costs, features = [], []
+        for row in rows[data.train.labels[rows] == label]:
+            image = data.train.images(row[None]).double()
+            draw = Draws((record.draws.operations[label],), record.draws.uniforms[label : label + 1])
+            seen, logits = net(augment(image, draw, [1]))
+            costs.append(float(torch.nn.functional.cross_entropy(logits.detach(), torch.tensor([label]))))
+            features.append(seen[0])
+            right += int(net(image)[1].argmax()) == label
+        chosen = sorted(range(len(costs)), key=costs.__getitem__)[:easiest]
+        mean = torch.stack([features[index] for index in chosen]).mean(0)
+        torch.testing.assert_close(record.targets[label], mean, rtol=1e-9, atol=1e-9)
+    assert record.accuracy == pytest.approx(right / len(rows))
 
 
 def test_a_record_of_the_past_is_refused(small_config, small_data, cpu):

@@ -39,7 +39,7 @@ class Double:
         return self.net(images)
 
 
-def slow_loss(net, images, draws, targets, accuracy, lambda_reg, partition):
+def slow_loss(net, images, draws, targets, accuracy, lambda_reg, partition, regularise="all"):
     """Class by class and part by part, as the method is written down."""
     total = 0
     per_class = len(images) // len(targets)
@@ -54,16 +54,18 @@ def slow_loss(net, images, draws, targets, accuracy, lambda_reg, partition):
                     parts.append(OPERATIONS[draws.operations[label]](part, draws.uniforms[label : label + 1]))
         features, logits = net(torch.cat(parts))
         total = total + ((features.mean(0) - targets[label]) ** 2).sum()
-        truth = torch.full((len(parts),), label)
-        total = total + lambda_reg * accuracy * cross_entropy(logits, truth)
+        for each in logits:
+            if regularise == "all" or each.argmax() != label:
+                entropy = cross_entropy(each[None], torch.tensor([label])) / len(parts)
+                total = total + lambda_reg * accuracy * entropy
     return total
 
 
 @pytest.mark.parametrize("partition", [1, 2, 3])
-@pytest.mark.parametrize("lambda_reg", [0.0, 50.0])
+@pytest.mark.parametrize(("lambda_reg", "regularise"), [(0.0, "all"), (50.0, "all"), (50.0, "misclassified")])
 @pytest.mark.parametrize(("seed", "at_once"), [(0, 1000), (1, 1000), (2, 1), (3, 1)])
 def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
-    small_config, double_shell, partition, lambda_reg, seed, at_once
+    small_config, double_shell, partition, lambda_reg, regularise, seed, at_once
 ):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randn(6, 3, 8, 8, dtype=torch.float64, generator=generator)
@@ -77,12 +79,18 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
         ages=torch.tensor([0]),
         seconds=0.0,
     )
-    settings = small_config(f"condense.partition={partition}", f"condense.lambda_reg={lambda_reg}").condense
+    settings = small_config(
+        f"condense.partition={partition}",
+        f"condense.lambda_reg={lambda_reg}",
+        f"condense.regularise={regularise}",
+    ).condense
     lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
     side = SyntheticSide(settings, SyntheticSet(images, momentum), Double(double_shell, at_once), lr)
     ours, theirs = (images.clone().requires_grad_() for _ in range(2))
     loss = side.losses(ours, record).total
-    slow = slow_loss(double_shell.net, theirs, record.draws, record.targets, 0.4, lambda_reg, partition)
+    slow = slow_loss(
+        double_shell.net, theirs, record.draws, record.targets, 0.4, lambda_reg, partition, regularise
+    )
     torch.testing.assert_close(loss, slow, rtol=1e-10, atol=1e-10)
     (mine,), (other,) = torch.autograd.grad(loss, ours), torch.autograd.grad(slow, theirs)
     torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)

@@ -13,8 +13,8 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import capacity, concurrency, real_threads
 from idm_ray.sweep.search import space
 
-REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.augment",
-             "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
+REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.easiest",
+             "condense.augment", "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
 MOST_POINTS = 2000
 WORTH = 0.95
 """Sharing must be expected to take less than this share of the time without it."""
