@@ -31,8 +31,8 @@ EPSILON = 1e-6
 class GradientMatching(Condensation):
     """An iteration takes a new net along a training on S, and steps S at every point of the way.
 
-    Nets run in float32 (which `tf32` lets CUDA round) without compiled kernels: the distance is differentiated
-    through a gradient.
+    Nets run in float32 without compiled kernels: the distance is differentiated through a gradient. A CUDA device
+    rounds their products to TensorFloat32, as in the authors' runs, unless float32 is what was asked for.
 
     Args:
         config: all settings; `gradient` has the loops, `queue` how the net is trained.
@@ -46,7 +46,9 @@ class GradientMatching(Condensation):
     def __init__(self, config: Config, data: Data, compute: Compute):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
-        compute = replace(compute, precision=compute.storage, compile=False, fused=False)
+        tf32 = compute.tf32 or compute.precision == torch.bfloat16
+        compute = replace(compute, precision=compute.storage, compile=False, fused=False, tf32=tf32)
+        self._compute = compute
         self._config, self._data, self._settings = config, data.train, settings
         self._device = compute.device
         self._set = start_set(settings, data, config.seed, settings.momentum, compute.storage)
@@ -60,6 +62,10 @@ class GradientMatching(Condensation):
         return self._set.images.clone()
 
     def _step(self) -> IterationRecord:
+        with self._compute.rounding():
+            return self._along_a_net()
+
+    def _along_a_net(self) -> IterationRecord:
         seed, iteration = self._config.seed, self.iteration
         load_fresh(self._shell, self._data, self._config, iteration)
         velocity = torch.zeros_like(self._shell.weights)

@@ -6,7 +6,7 @@ import json
 from idm_ray.condensation import condensation_flops, has_real_side, real_flops, real_settings
 from idm_ray.data import Data, load_data
 from idm_ray.evaluation import evaluation_flops
-from idm_ray.runtime.compute import WORK_WORTH_COMPILING, Compute, choose_compute, ready_process
+from idm_ray.runtime.compute import WORK_WORTH_COMPILING, Compute, choose_compute, ready_process, resolve
 from idm_ray.runtime.memory import pixel_room
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import Config
@@ -61,9 +61,13 @@ def real_fingerprint(config: Config, data: Data) -> str:
 
 
 def fingerprint(config: Config, data: Data) -> str:
-    """Identifies what a condensation computes, in JSON: the data and all settings but where it runs."""
+    """Identifies what a condensation computes, in JSON: the data and all settings but where it runs.
+
+    Of `compute` the precision counts, as it is here where the settings leave it open.
+    """
     raw = config.model_dump(mode="json")
-    for section in ("sweep", "search", "compute"):
+    for section in ("sweep", "search"):
         del raw[section]
+    raw["compute"] = {"precision": resolve(config.compute).precision}
     raw["dataset"].pop("root")
     return json.dumps({**raw, "data": data.checksum}, sort_keys=True)

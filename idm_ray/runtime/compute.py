@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -73,6 +73,17 @@ class Compute:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, self.precision)
 
+    @contextlib.contextmanager
+    def rounding(self) -> Iterator[None]:
+        """Within it a CUDA device may round where `tf32` says so, whatever the rest of the process does."""
+        matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        before = matmul.allow_tf32, cudnn.allow_tf32
+        allow_tf32(self.tf32)
+        try:
+            yield
+        finally:
+            matmul.allow_tf32, cudnn.allow_tf32 = before
+
     def optimise(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """`function`, compiled if so chosen; when its first compilation fails, it runs eagerly."""
         return _compiled(function) if self.compile else function
@@ -88,30 +99,46 @@ class Compute:
         return worthwhile if self.most is None else self.most
 
 
+def resolve(config: ComputeConfig) -> ComputeConfig:
+    """The settings with `auto` of device and precision decided as they would be on this machine.
+
+    Where CUDA is asked for and this machine has none, as on the head of a cluster, bf16 is taken: every card that
+    PyTorch is fast on has it.
+    """
+    cuda = torch.cuda.is_available()
+    device = config.device if config.device != "auto" else "cuda" if cuda else "cpu"
+    precision = config.precision
+    if precision == "auto":
+        elsewhere = device == "cuda" and not cuda
+        precision = "bf16" if elsewhere or _fast_bf16(torch.device(device)) else "fp32"
+    return config.model_copy(update={"device": device, "precision": precision})
+
+
 def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
-    """Resolve `auto` for this machine.
+    """Where and how to compute on this machine.
 
     Args:
         config: the settings.
         work: floating-point operations that the run will take, which decides on compiling.
 
     Raises:
-        UserError: cuda, or tf32, is asked for and there is none.
+        UserError: cuda, tf32, or bf16 on a card, is asked for and there is none.
     """
-    cuda = torch.cuda.is_available()
-    if config.device == "cuda" and not cuda:
+    config = resolve(config)
+    device = torch.device(config.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "compute.device is cuda, but torch sees no CUDA device; set compute.device=auto or cpu"
         )
-    device = torch.device("cuda" if cuda and config.device != "cpu" else "cpu")
     if config.precision == "tf32" and device.type != "cuda":
         raise UserError(
             "compute.precision tf32 is for CUDA devices, and this runs on the CPU; choose fp32 or bf16"
         )
-    exact = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16}
-    precision = exact.get(config.precision)
-    if precision is None:
-        precision = torch.bfloat16 if _fast_bf16(device) else torch.float32
+    if config.precision == "bf16" and device.type == "cuda" and not _fast_bf16(device):
+        raise UserError(
+            f"compute.precision is bf16, which {torch.cuda.get_device_name()} cannot; choose fp32 or tf32"
+        )
+    precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
     compiled = config.compile == "on" or (
         config.compile == "auto" and work >= WORK_WORTH_COMPILING[device.type]
     )
@@ -191,5 +218,7 @@ def describe(compute: Compute) -> str:
     precision = compute.numbers.removeprefix("torch.")
     if compute.device.type == "cuda":
         return f"{torch.cuda.get_device_name()} ({precision})"
+    if compute.precision == torch.bfloat16 and not _fast_bf16(compute.device):
+        precision += ", which this processor has no units for: slow"
     threads = torch.get_num_threads()
     return f"cpu ({threads} thread{'s' * (threads > 1)}, {precision})"

@@ -1,8 +1,10 @@
 """The state of a run on disk, as safetensors."""
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -29,6 +31,18 @@ def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note:
         save_file(contiguous, draft, {"fingerprint": fingerprint, "note": note})
 
 
+def read_note(path: Path) -> str:
+    """The note that `write_state` saved, whatever the settings; empty where there is no state.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    if not path.exists():
+        return ""
+    with _opened(path) as file:
+        return str((file.metadata() or {}).get("note", ""))
+
+
 def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | None:
     """The state and note that `write_state` saved, or None where there is none.
 
@@ -37,12 +51,9 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
     """
     if not path.exists():
         return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
+    with _opened(path) as file:
+        metadata = file.metadata() or {}
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata.get("fingerprint") != fingerprint:
         others = _differing(metadata.get("fingerprint"), fingerprint)
         raise UserError(
@@ -50,6 +61,15 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
             "to start anew"
         )
     return state, metadata.get("note", "")
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
 
 
 def _differing(before: str | None, now: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 from optuna.trial import FrozenTrial, TrialState
 
+from idm_ray.runtime.compute import resolve
 from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
@@ -100,9 +101,9 @@ class Conductor:
         return config.model_copy(update={"compute": config.compute.model_copy(update={"chunk": kept})})
 
     def trial_config(self, point: dict[str, Any]) -> Config:
-        """The settings at a point; without a share of a GPU the device is the CPU."""
+        """The settings at a point, with the device and the precision that all machines are to use."""
         config = with_point(self._config, point)
-        return config.model_copy(update={"compute": config.trial_compute})
+        return config.model_copy(update={"compute": resolve(config.trial_compute)})
 
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""

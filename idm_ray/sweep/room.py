@@ -9,7 +9,7 @@ import torch
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.forecast import Forecast, fit, gigabytes, images_at_once, plenty, refused
-from idm_ray.runtime.compute import Compute, choose_compute
+from idm_ray.runtime.compute import Compute, choose_compute, resolve
 from idm_ray.runtime.memory import FREE_SHARE, card_bytes, free_bytes, pixel_room
 from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import METHOD
@@ -53,7 +53,7 @@ class Room:
     """What memory allows.
 
     Attributes:
-        config: the sweep's, with a chunk and a share of a GPU in numbers.
+        config: the sweep's, its precision named, its chunk and share of a GPU in numbers.
         trials: processes at a time, real sides included; None: memory does not bound them.
         text: a line for people; empty where there is more than enough.
     """
@@ -75,7 +75,7 @@ def hosts_of_ray() -> list[Host]:
 
 
 def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool = False) -> Room:
-    """Decide `compute.chunk: auto` and `sweep.gpus_per_trial: auto`, for the points of a search that take most.
+    """Decide what is `auto`: the precision by this machine, chunk and share of a GPU by the points that take most.
 
     Args:
         config: of the sweep.
@@ -86,6 +86,8 @@ def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool 
     Raises:
         UserError: not even one trial fits, with the smallest chunk.
     """
+    precision = resolve(config.trial_compute).precision
+    config = config.model_copy(update={"compute": config.compute.model_copy(update={"precision": precision})})
     if config.trial_compute.device == "cpu":
         return _on_processors(config, outline, hosts, always)
     if not torch.cuda.is_available():

@@ -71,6 +71,19 @@ def test_a_set_is_condensed_evaluated_and_evaluated_again(call, refused, tmp_pat
     assert "out/condensed is one" in refused("evaluate", "out/condensed/grid.png")
 
 
+def test_what_was_begun_in_bf16_is_gone_on_with_in_bf16_by_another_machine(
+    call, refused, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    given = [each for each in SMALL if "precision" not in each]
+    begun = ("condense", "digits", *given, "condense.iterations=2", "--no-evaluation", "--out", "out")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    assert "bfloat16" in json.loads(call(*begun, "--json").output)["device"]
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert "bfloat16" in json.loads(call(*begun, "--resume", "--json").output)["device"]
+    assert "compute.precision bf16, now fp32" in refused(*begun, "compute.precision=fp32", "--resume")
+
+
 def test_a_reference_that_cannot_be_drawn_is_refused_before_anything_is_computed(
     refused, tmp_path, monkeypatch
 ):

@@ -131,3 +131,23 @@ def test_the_distance_goes_down(small_config, small_data, cpu):
     )
     totals = [float(record.total) for record in condense(config, small_data(), cpu)]
     assert sum(totals[-10:]) < 0.9 * sum(totals[:10])
+
+
+@pytest.mark.parametrize(
+    ("precision", "tf32", "rounds"),
+    [(torch.bfloat16, False, True), (torch.float32, False, False), (torch.float32, True, True)],
+)
+def test_products_may_be_rounded_on_cuda_unless_float32_is_asked_for(
+    small_config, small_data, monkeypatch, precision, tf32, rounds
+):
+    seen = []
+    compute = Compute(torch.device("cpu"), precision, False, tf32=tf32)
+    run = condense(small_config("condense.method=dsa"), small_data(), compute)
+    match = run._match
+    monkeypatch.setattr(
+        run, "_match", lambda outer: (seen.append(torch.backends.cudnn.allow_tf32), match(outer))[1]
+    )
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    run.advance()
+    assert set(seen) == {rounds}
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before

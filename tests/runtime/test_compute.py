@@ -7,7 +7,7 @@ import torch
 
 from idm_ray.errors import UserError
 from idm_ray.runtime import compute as module
-from idm_ray.runtime.compute import Compute, choose_compute, describe, ready_process
+from idm_ray.runtime.compute import Compute, choose_compute, describe, ready_process, resolve
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import ComputeConfig
 
@@ -26,6 +26,27 @@ def test_precision_by_hand(precision, dtype):
 def test_bf16_is_chosen_where_the_cpu_multiplies_it(monkeypatch, units, dtype):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(units, True))
     assert choose_compute(ComputeConfig(device="cpu")).precision == dtype
+
+
+def test_what_is_auto_is_named_once_for_all_machines(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    resolved = resolve(ComputeConfig())
+    assert (resolved.device, resolved.precision) == ("cpu", "bf16")
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)  # another machine
+    assert choose_compute(resolved).precision == torch.bfloat16
+    assert "no units for" in describe(choose_compute(resolved))
+    assert resolve(ComputeConfig()).precision == "fp32"
+    assert resolve(ComputeConfig(device="cuda")).precision == "bf16"  # on the head of a cluster
+
+
+def test_a_card_without_bf16_refuses_what_others_compute_in_it(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an old card")
+    assert resolve(ComputeConfig()).precision == "fp32"
+    with pytest.raises(UserError, match="bf16, which an old card cannot; choose fp32"):
+        choose_compute(ComputeConfig(precision="bf16"))
 
 
 def test_tf32_is_float32_that_only_cuda_may_round(monkeypatch):

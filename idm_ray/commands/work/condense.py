@@ -2,9 +2,10 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -18,11 +19,11 @@ from idm_ray.evaluation import Protocol, check_random, counted, evaluate, full_p
 from idm_ray.evaluation.forecast import settled
 from idm_ray.evaluation.prepare import fingerprint, prepare
 from idm_ray.evaluation.references import reference
-from idm_ray.runtime.compute import Compute, describe
+from idm_ray.runtime.compute import Compute, describe, resolve
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.memory import room
 from idm_ray.runtime.progress import Progress
-from idm_ray.runtime.states import read_state, write_state
+from idm_ray.runtime.states import read_note, read_state, write_state
 from idm_ray.settings.sections import Config
 
 
@@ -46,11 +47,13 @@ def run(
     """
     console = Console(stderr=as_json)
     with shown(console) as progress:
+        kept = json.loads((resume and read_note(out / CHECKPOINT)) or "{}")
+        config = _with_precision(config, kept)
         data, compute = prepare(config, progress, verify=True)
         _check(config, data, evaluation)
         mark = fingerprint(config, data)
         saved = read_state(out / CHECKPOINT, mark) if resume else None
-        compute = _settled(config, data, compute, saved[1] if saved else "")
+        compute = _settled(config, data, compute, kept)
         condensation = condense(config, data, compute, keep=KeptTrainings())
         if saved:
             condensation.load_state(saved[0])
@@ -60,7 +63,7 @@ def run(
             say(console, note)
         began = time.monotonic()
         try:
-            note = json.dumps({"chunk": compute.most})
+            note = json.dumps({"chunk": compute.most, "precision": config.compute.precision})
             _condense(config, condensation, out / CHECKPOINT, mark, note, progress)
         except KeyboardInterrupt:
             say(console, f"stopped after iteration {condensation.iteration}; go on with: {resuming(given)}")
@@ -88,11 +91,19 @@ def run(
     return 0
 
 
-def _settled(config: Config, data: Data, compute: Compute, kept: str) -> Compute:
+def _with_precision(config: Config, kept: Mapping[str, Any]) -> Config:
+    """With the precision that is set, else that of the checkpoint that is gone on from, else this machine's."""
+    compute = config.compute
+    if compute.precision == "auto":
+        before = kept.get("precision", resolve(compute).precision)
+        compute = compute.model_copy(update={"precision": before})
+    return config.model_copy(update={"compute": compute})
+
+
+def _settled(config: Config, data: Data, compute: Compute, kept: Mapping[str, Any]) -> Compute:
     """With the chunk that the settings name, else that of the checkpoint that is gone on from, else what fits."""
-    before = json.loads(kept or "{}").get("chunk")
-    if compute.most is None and before is not None:
-        return replace(compute, most=before)
+    if compute.most is None and kept.get("chunk") is not None:
+        return replace(compute, most=kept["chunk"])
     return settled(config, data.outline, compute, room(compute.device, config.sweep.gpu_share))
 
 

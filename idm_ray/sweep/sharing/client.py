@@ -1,7 +1,7 @@
 """A shared real side as a trial sees it."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -64,14 +64,15 @@ class SharedRealSide:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load: any record can be asked for."""
 
-    def _ask(self, iteration: int) -> Any:
-        return self._server.fetch.remote(self._client, iteration, self._until)
+    def _ask(self, iteration: int, lost: Sequence[Any] = ()) -> Any:
+        return self._server.fetch.remote(self._client, iteration, self._until, lost)
 
     def _take(self, iteration: int) -> dict[str, Any]:
         asked = self._asked
+        found: Sequence[Any] = ()
         for attempt in range(PATIENCE):
-            call = asked[1] if asked is not None and asked[0] == iteration else self._ask(iteration)
-            asked = None
+            call = asked[1] if asked is not None and asked[0] == iteration else self._ask(iteration, found)
+            asked, found = None, ()
             try:
                 found = ray.get(call)
                 if found:

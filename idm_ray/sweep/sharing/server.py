@@ -5,6 +5,7 @@ import gc
 import os
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -76,18 +77,23 @@ class RealServer:
         self._saved_at = self._told_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
 
-    def fetch(self, client: int, step: int, until: int) -> list[ray.ObjectRef]:
+    def fetch(
+        self, client: int, step: int, until: int, lost: Sequence[ray.ObjectRef] = ()
+    ) -> list[ray.ObjectRef]:
         """The reference of a record, in a list so that Ray hands on the reference; waits until it is there.
 
         Args:
             client: number of the trial. A new request of it makes an older one return nothing.
             step: of the record.
             until: the iteration that the trial ends before.
+            lost: what it was given for this step before, and could not get; computed again.
         """
         demand = Demand(step, until)
         with self._changed:
             if self._error is not None and client not in self._told:
                 self._error = None
+            for reference in lost:
+                self._shelf.drop(step, reference)
             self._shelf.demands[client] = demand
             self._changed.notify_all()
             while step not in self._shelf:

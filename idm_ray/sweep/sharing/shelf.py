@@ -59,6 +59,11 @@ class Shelf:
         while self.bytes > self._budget and (least := self._least()) is not None:
             self.bytes -= self._kept.pop(least).size
 
+    def drop(self, step: int, record: Any) -> None:
+        """Let a record go that is of no use, unless there is another one of this step by now."""
+        if step in self._kept and self._kept[step].record == record:
+            self.bytes -= self._kept.pop(step).size
+
     def needed(self, step: int) -> bool:
         """Whether a trial is at this step or will come to it."""
         return any(demand.step <= step < demand.until for demand in self.demands.values())

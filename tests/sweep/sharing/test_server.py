@@ -135,6 +135,29 @@ def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
     assert after["seconds"] > before["seconds"]
 
 
+def test_a_lost_record_is_asked_for_once_more_and_computed_again(serve, expected, monkeypatch):
+    actor, client = serve(100, expected)
+    early, one, asked, lost = client(0), client(1), [], []
+    for step in range(STEPS):
+        early.step(step)
+    computed = ray.get(actor.cost.remote())["computed"]
+    ask, get = one._ask, ray.get
+
+    def losing(reference):
+        found = get(reference)
+        if isinstance(found, dict) and found["step"] in (0, 4, 5) and found["step"] not in lost:
+            lost.append(found["step"])
+            raise ray.exceptions.ObjectLostError(reference.hex(), None, "")
+        return found
+
+    monkeypatch.setattr(one, "_ask", lambda *given: asked.append(given[0]) or ask(*given))
+    monkeypatch.setattr(ray, "get", losing)
+    for step in range(STEPS):
+        assert same(one.step(step), expected[step])
+    assert sorted(asked) == sorted([*range(STEPS), *lost])
+    assert get(actor.cost.remote())["computed"] == computed + len(lost) == computed + 3
+
+
 def test_a_trial_has_a_place_with_a_record_in_hand_and_while_it_looks_at_validation(
     serve, expected, tiny_config, tmp_path, places_taken, monkeypatch
 ):

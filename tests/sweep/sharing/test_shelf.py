@@ -63,6 +63,17 @@ def test_missing_is_what_trials_wait_for():
     assert made.missing() == [2, 8]
 
 
+def test_what_is_lost_is_missing_until_there_is_another():
+    made = shelf(9, [4], [3, 4])
+    made.drop(4, "record 4")
+    assert made.missing() == [4]
+    assert made.bytes == 1
+    made.put(4, "another", 1)
+    made.drop(4, "record 4")
+    made.drop(7, "record 7")
+    assert kept(made) == {3, 4}
+
+
 def test_nothing_is_computed_far_ahead_or_beyond_the_end():
     made = shelf(9, [10])
     assert not made.upcoming(9)
