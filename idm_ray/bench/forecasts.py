@@ -4,7 +4,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from idm_ray.bench.held import Held, hold
+from idm_ray.bench.held import Held, hold, told
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table
 from idm_ray.bench.scene import held_scene
@@ -44,6 +44,7 @@ def measure(options: Options, say: Say) -> Result:
         with tempfile.TemporaryDirectory(prefix="idm_ray_bench_") as folder:
             held = hold(scene, Path(folder), options.threads)
         rows.append((name(setting), *_row(held)))
+        say(f"j: {told(held)}")
         measured.append({"setting": setting, "held": held and asdict(held)})
     table = Table("j. The forecast of memory", COLUMNS, tuple(rows), NOTES)
     return Result((table,), {"base": BASE, "classes": CLASSES}, measured)
@@ -62,6 +63,6 @@ def name(setting: str) -> str:
 
 def _row(held: Held | None) -> tuple[str, ...]:
     if held is None:
-        return ("-",) * (len(COLUMNS) - 2) + ("it did not come to its end",)
+        return ("-",) * (len(COLUMNS) - 2) + (told(held),)
     sizes = (held.forecast.process, held.forecast.peak, held.measured)
     return (*(f"{size / 1e6:.0f}" for size in sizes), f"{held.ratio:.2f}", held.forecast.largest)

@@ -60,6 +60,13 @@ def hold(scene: Scene, folder: Path, threads: int) -> Held | None:
             return None
 
 
+def told(held: Held | None) -> str:
+    """In a few words, for progress."""
+    if held is None:
+        return "it did not come to its end"
+    return f"{held.measured / 1e6:.0f} MB measured, {held.forecast.peak / 1e6:.0f} forecast ({held.ratio:.2f})"
+
+
 def _hold(scene: Scene, folder: Path, threads: int) -> Held:
     torch.set_num_threads(threads)
     config = scene.config

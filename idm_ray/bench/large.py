@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from idm_ray.bench.amounts import Large
-from idm_ray.bench.held import Held, hold
+from idm_ray.bench.held import Held, hold, told
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, text
 from idm_ray.bench.scene import held_scene
@@ -36,6 +36,7 @@ def measure(options: Options, say: Say) -> Result:
         with tempfile.TemporaryDirectory(prefix="idm_ray_bench_") as folder:
             held = hold(scene, Path(folder), options.threads)
         rows.append(_row(point, held, condensation_flops(scene.config, (3, side, side), point.classes)))
+        say(f"k: {told(held)}")
         measured.append({**asdict(point), "held": held and asdict(held)})
     title = f"k. The highest point of memory at {side} pixels: l 2, batches of 16 images"
     notes = (
