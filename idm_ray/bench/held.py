@@ -64,7 +64,9 @@ def told(held: Held | None) -> str:
     """In a few words, for progress."""
     if held is None:
         return "it did not come to its end"
-    return f"{held.measured / 1e6:.0f} MB measured, {held.forecast.peak / 1e6:.0f} forecast ({held.ratio:.2f})"
+    return (
+        f"{held.measured / 1e6:.0f} MB measured, {held.forecast.peak / 1e6:.0f} forecast ({held.ratio:.2f})"
+    )
 
 
 def _hold(scene: Scene, folder: Path, threads: int) -> Held:

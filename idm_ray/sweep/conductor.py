@@ -81,7 +81,7 @@ class Conductor:
         if asked is None:
             return None
         folder = self.trial_folder(asked.number)
-        config = self._with_chunk_of(folder, self.trial_config(asked.point))
+        config = as_before(folder, self.trial_config(asked.point))
         raw = config.to_raw()
         write_bytes(folder / TRIAL_FILE, yaml.safe_dump(raw, sort_keys=False).encode())
         (folder / "error.txt").unlink(missing_ok=True)
@@ -90,15 +90,6 @@ class Conductor:
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         return NextTrial(asked.number, folder.resolve(), raw, real, self._pulse)
-
-    def _with_chunk_of(self, folder: Path, config: Config) -> Config:
-        """With the chunk that the trial had before, which may have been halved, where that is less than the sweep's."""
-        before = folder / TRIAL_FILE
-        kept = yaml.safe_load(before.read_text())["compute"].get("chunk") if before.exists() else None
-        chunk = config.compute.chunk
-        if not isinstance(kept, int) or not isinstance(chunk, int) or kept > chunk:
-            return config
-        return config.model_copy(update={"compute": config.compute.model_copy(update={"chunk": kept})})
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point, with the device and the precision that all machines are to use."""
@@ -227,3 +218,23 @@ def _searched_first(point: dict[str, Any], raw: Raw) -> dict[str, Any]:
         for name, value in values.items()
     }
     return {**point, "seed": raw["seed"], **{key: value for key, value in flat.items() if key not in point}}
+
+
+def as_before(folder: Path, config: Config) -> Config:
+    """A trial's settings with the precision that it had, and its chunk, which may have been halved, where that is less.
+
+    Args:
+        folder: of the trial; empty before it began.
+        config: as it would run now.
+    """
+    before = folder / TRIAL_FILE
+    if not before.exists():
+        return config
+    kept, now = yaml.safe_load(before.read_text())["compute"], config.compute
+    chunk, precision = kept.get("chunk"), kept.get("precision", "auto")
+    changed: dict[str, Any] = {}
+    if precision != "auto":
+        changed["precision"] = precision
+    if isinstance(chunk, int) and isinstance(now.chunk, int) and chunk < now.chunk:
+        changed["chunk"] = chunk
+    return config.model_copy(update={"compute": now.model_copy(update=changed)})

@@ -15,6 +15,7 @@ from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
+from idm_ray.sweep.view.seeds import over_seeds
 
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143
 STOPPED = {"budget": EXIT_BUDGET, "SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}
@@ -28,6 +29,7 @@ class Summary:
         state: running, done, interrupted, budget (spent) or error.
         failures: why each failed trial failed, by its number.
         test: every evaluation on test, by trial number or reference.
+        over_seeds: where the seed is searched, what of that is due to it; see `OverSeeds`.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Summary:
     left_out: int = 0
     failures: dict[str, str] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
+    over_seeds: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -102,6 +105,10 @@ def summarise(
         device="; ".join(devices),
         failures={f"{trial.number:04d}": trial.user_attrs.get(REASON, "") for trial in failed},
         test={name: {**asdict(value), "mean": value.mean, "std": value.std} for name, value in test.items()},
+        over_seeds=[
+            {**asdict(each), "mean": each.mean, "over_seeds": each.over_seeds, "text": each.text}
+            for each in over_seeds(study.trials, test)
+        ],
         **facts,
     )
 
@@ -147,6 +154,7 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         what = names.get(name, f"trial {name}")
         evaluation = Evaluation(tuple(result["runs"]), result["seconds"], result["epochs"])
         text.append(f"  test accuracy, {what}: {evaluation.text}")
+    text += [f"  {each['point'] or 'all trials'}: {each['text']}" for each in summary.over_seeds]
     ours, random = summary.test_accuracy_mean, summary.random_accuracy_mean
     if ours is not None and random is not None and ours < random:
         text.append("  random images do better: the search needs more trials, or trials more iterations")

@@ -128,6 +128,13 @@ def test_a_sweep_with_little_in_it_has_a_report(sweep, accuracies, drawn):
     assert ("No trial was completed." in page.text) == ("condensed images" not in drawn)
 
 
+def test_a_search_over_seeds_tells_their_deviation_from_that_of_nets(sweep):
+    test = {"0000": EVALUATION, "0001": {**EVALUATION, "runs": [50.0, 54.0]}}
+    overrides = ["search={seed: {choice: [3, 4]}}", "sweep.sampler=grid"]
+    page = page_of(sweep([50.0, 70.0], *overrides, test=test))
+    assert ["all trials", "2", "46.50", "7.78", "1.50", ""] in page.rows
+
+
 def test_broken_images_that_were_left_out_are_told(sweep):
     folder = sweep([50.0])
     assert "left out" not in page_of(folder).text

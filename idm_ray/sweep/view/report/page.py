@@ -27,6 +27,7 @@ from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
+from idm_ray.sweep.view.seeds import over_seeds
 from idm_ray.sweep.view.summary import output_option, ui_steps
 
 REFERENCES = {"random": "random real images", "whole": "whole training part"}
@@ -124,6 +125,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "sampling": _sampling(config),
         "best": _best(sweep, best) if best else None,
         "results": _results(sweep, number),
+        "over_seeds": over_seeds(study.trials, sweep.test),
         "figures": _figures(study.trials, complete, number),
         "trials": (rows := [_row(sweep, trial) for trial in study.trials]),
         "shared": any(row["shared"] for row in rows),
