@@ -1,7 +1,6 @@
 """Part j: the forecast of memory against what was measured."""
 
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 from idm_ray.bench.held import Held, hold, told
@@ -45,7 +44,7 @@ def measure(options: Options, say: Say) -> Result:
             held = hold(scene, Path(folder), options.threads)
         rows.append((name(setting), *_row(held)))
         say(f"j: {told(held)}")
-        measured.append({"setting": setting, "held": held and asdict(held)})
+        measured.append({"setting": setting, "held": held and held.plain})
     table = Table("j. The forecast of memory", COLUMNS, tuple(rows), NOTES)
     return Result((table,), {"base": BASE, "classes": CLASSES}, measured)
 

@@ -4,8 +4,9 @@ import multiprocessing
 import time
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -43,6 +44,13 @@ class Held:
     def ratio(self) -> float:
         """Of the forecast to what was measured."""
         return self.forecast.peak / self.measured
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """All figures as plain data."""
+        found = asdict(self)
+        found["forecast"] |= {"peak": self.forecast.peak, "precision": str(self.forecast.precision)}
+        return found
 
 
 def hold(scene: Scene, folder: Path, threads: int) -> Held | None:

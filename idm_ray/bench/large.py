@@ -37,7 +37,7 @@ def measure(options: Options, say: Say) -> Result:
             held = hold(scene, Path(folder), options.threads)
         rows.append(_row(point, held, condensation_flops(scene.config, (3, side, side), point.classes)))
         say(f"k: {told(held)}")
-        measured.append({**asdict(point), "held": held and asdict(held)})
+        measured.append({**asdict(point), "held": held and held.plain})
     title = f"k. The highest point of memory at {side} pixels: l 2, batches of 16 images"
     notes = (
         "One iteration, in which one net of the queue is trained a step; one epoch of evaluation, and all that a trial "

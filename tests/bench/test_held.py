@@ -1,5 +1,7 @@
 """Memory that is forecast and measured, in processes of their own."""
 
+import json
+
 import pytest
 import torch
 
@@ -25,6 +27,7 @@ def quiet(line):
 def test_every_setting_is_forecast_and_measured(options):
     result = forecasts.measure(options, quiet)
     assert len(result.measurements) == len(options.amounts.forecasts)
+    assert json.dumps(result.measurements)
     for row, measured in zip(result.tables[0].rows, result.measurements, strict=True):
         held = measured["held"]
         assert 0 < held["forecast"]["process"] < held["peaks"]["iterations"]
@@ -39,7 +42,7 @@ def test_every_setting_is_forecast_and_measured(options):
 def test_more_classes_and_images_are_kept(options):
     result = large.measure(options, quiet)
     assert [row[:3] for row in result.tables[0].rows] == [("2", "1", "4"), ("3", "2", "4")]
-    few, many = (measured["held"] for measured in result.measurements)
+    few, many = (measured["held"] for measured in json.loads(json.dumps(result.measurements)))
     assert few["forecast"]["kept"] < many["forecast"]["kept"]
     assert all(len(held["seconds"]) == 1 for held in (few, many))
 
