@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, pad
 
+from idm_ray.runtime.sending import send
+
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT, FLIP, SCALE, ROTATE = 0.125, 0.5, 0.5, 1.2, 15.0
 
@@ -43,15 +45,15 @@ def draw_per_group(strategy: str, groups: int, generator: torch.Generator, devic
     """
     uniforms = torch.rand(groups, 3, generator=generator)
     if strategy == "none":
-        return Draws((), uniforms.to(device, non_blocking=True))
+        return Draws((), send(uniforms, device))
     names = strategy.split("_")
     picks = torch.randint(len(names), (groups,), generator=generator).tolist()
-    return Draws(tuple(names[pick] for pick in picks), uniforms.to(device, non_blocking=True))
+    return Draws(tuple(names[pick] for pick in picks), send(uniforms, device))
 
 
 def draw_per_image(strategy: str, images: int, generator: torch.Generator, device: torch.device) -> Draws:
     """One operation for a batch with parameters of its own for each image (training on S)."""
-    uniforms = torch.rand(images, 3, generator=generator).to(device, non_blocking=True)
+    uniforms = send(torch.rand(images, 3, generator=generator), device)
     if strategy == "none":
         return Draws((), uniforms)
     names = strategy.split("_")
@@ -79,19 +81,24 @@ def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
     if not draws.operations:
         return images
     groups = np.repeat(np.arange(len(counts)), counts)
-    uniforms = draws.uniforms[_to(groups, images.device)]
     names = sorted({name for name, count in zip(draws.operations, counts, strict=True) if count})
     if len(names) == 1:
+        each = all(count == 1 for count in counts)
+        uniforms = draws.uniforms if each else draws.uniforms[_to(groups, images.device)]
         return OPERATIONS[names[0]](images, uniforms)
     numbers = {name: number for number, name in enumerate(names)}
     of_image = np.array([numbers.get(name, -1) for name in draws.operations])[groups]
-    rows = [np.flatnonzero(of_image == index) for index in range(len(names))]
-    changed = []
-    for name, row in zip(names, rows, strict=True):
-        chosen = _to(row, images.device)
-        changed.append(OPERATIONS[name](images.index_select(0, chosen), uniforms[chosen]))
-    back = np.argsort(np.concatenate(rows), kind="stable")
-    return torch.cat(changed).index_select(0, _to(back, images.device))
+    order = np.argsort(of_image, kind="stable")
+    sizes = np.bincount(of_image, minlength=len(names)).tolist()
+    indices = np.stack([order, groups[order], np.argsort(order, kind="stable")])
+    chosen, drawn, back = _to(indices, images.device)  # in one copy
+    changed = [
+        OPERATIONS[name](images.index_select(0, rows), uniforms)
+        for name, rows, uniforms in zip(
+            names, chosen.split(sizes), draws.uniforms[drawn].split(sizes), strict=True
+        )
+    ]
+    return torch.cat(changed).index_select(0, back)
 
 
 def counts_within(counts: Sequence[int], first: int, last: int) -> list[int]:
@@ -102,7 +109,7 @@ def counts_within(counts: Sequence[int], first: int, last: int) -> list[int]:
 
 
 def _to(array: np.ndarray, device: torch.device) -> Tensor:
-    return torch.from_numpy(array).to(device, non_blocking=True)
+    return send(torch.from_numpy(array), device)
 
 
 def color(images: Tensor, uniforms: Tensor) -> Tensor:

@@ -30,7 +30,8 @@ class RealRecord:
         draws: one augmentation draw per class.
         targets: float32 [C, D], per-class means of the real features.
         ages: int64 [n], iterations since each net of the queue was pushed, oldest first.
-        seconds: that the step took, queue training included; without waiting for a CUDA device.
+        seconds: that the real side worked for it since the record before, queue training included; without waiting for
+            a CUDA device.
     """
 
     step: int
@@ -71,6 +72,8 @@ class RealSource(Protocol):
 class RealSide:
     """Computes a record per iteration and keeps the queue of nets.
 
+    `match` gives a record, `train` makes the queue ready for the next one; `step` is both.
+
     Its records depend on `real_settings`, the data and the step alone: not on S, nor on how often or
     where it was stopped and loaded again.
 
@@ -81,7 +84,7 @@ class RealSide:
             trained side by side, each by as many threads as this one has, so that not a bit changes.
 
     Attributes:
-        position: the next iteration.
+        position: the next iteration, or that of the record whose `train` is due.
     """
 
     def __init__(self, config: Config, data: ClassImages, shells: Sequence[Shell]):
@@ -91,6 +94,8 @@ class RealSide:
         self._shells, self._shell, self._seed = shells, shells[0], config.seed
         self.queue = ModelQueue(config.queue, self._shell, config.seed)
         self.position = 0
+        self._matched: int | None = None
+        self._worked = 0.0
         self._counts = tuple(min(self._batch_real, count) for count in data.counts)
         matched = [min(count, self._easiest or count) for count in self._counts]
         self._device = self._shell.weights.device
@@ -107,6 +112,18 @@ class RealSide:
         Raises:
             ValueError: the iteration is in the past; load an earlier state.
         """
+        record = self.match(iteration)
+        self.train()
+        return record
+
+    def match(self, iteration: int) -> RealRecord:
+        """The record of an iteration, of which nothing changes any more; `train` is due before the next one.
+
+        Raises:
+            ValueError: the iteration is in the past, or `train` is due after an earlier record.
+        """
+        if self._matched is not None:
+            raise ValueError(f"the record of iteration {self.position} is done, `train` is due")
         if iteration < self.position:
             raise ValueError(f"the real side is at iteration {self.position}, {iteration} is in the past")
         while self.position < iteration:
@@ -123,14 +140,23 @@ class RealSide:
         weights = net.weights.clone()
         accuracy = net.accuracy if self._config.accuracy == "training" else matching_accuracy
         ages = torch.tensor([iteration - queued.born for queued in self.queue.nets])
-        self._train(sampled)
-        seconds = time.perf_counter() - began
+        self._matched = sampled
+        seconds, self._worked = self._worked + time.perf_counter() - began, 0.0
         return RealRecord(iteration, weights, accuracy, draws, targets, ages, seconds)
+
+    def train(self) -> None:
+        """Train the queue after a record."""
+        assert self._matched is not None, "there was no record"
+        began, sampled, self._matched = time.perf_counter(), self._matched, None
+        self._train(sampled)
+        self._worked += time.perf_counter() - began
 
     def skip(self) -> None:
         """Take a step of which nobody needs the record: no real features, the queue's training alone."""
+        began = time.perf_counter()
         self._maintain()
         self._train(self.queue.sample(self.position))
+        self._worked += time.perf_counter() - began
 
     def state(self) -> dict[str, Tensor]:
         """All that the next records depend on, beside settings and data."""
@@ -139,7 +165,7 @@ class RealSide:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state that `state` gave; from the start, if there is none in it."""
         if "real.position" in state:
-            self.position = int(state["real.position"])
+            self.position, self._matched, self._worked = int(state["real.position"]), None, 0.0
             self.queue.load_state(dict(state))
 
     def _maintain(self) -> None:

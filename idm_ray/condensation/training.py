@@ -9,6 +9,7 @@ from torch import Tensor
 from idm_ray.condensation.augment import augment, draw_per_image, join_draws
 from idm_ray.data import ClassImages
 from idm_ray.nets import Sgd, Shell, Stack
+from idm_ray.runtime.sending import send
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
 
@@ -77,7 +78,7 @@ def train_epoch(
     device = net.weights.device
     sgd = Sgd(lr, recipe.momentum, recipe.weight_decay)
     shuffled = torch.stack([torch.randperm(len(labels), generator=order) for order in orders])
-    for batch in shuffled.to(device, non_blocking=True).split(recipe.batch, dim=1):
+    for batch in send(shuffled, device).split(recipe.batch, dim=1):
         positions, size = batch.flatten(), batch.shape[1]
         drawn = join_draws([draw_per_image(recipe.augment, size, own, device) for own in draws])
         images = augment(fetch(positions), drawn, [1] * len(positions))

@@ -51,7 +51,9 @@ class ClassImages:
         self.place, self.device = pixels.device, device or pixels.device
         self._ferry = None if self.place == self.device else Ferry(self.device)
         sizes = torch.tensor(self.counts, device=self.device)
-        self.labels = torch.arange(self.num_classes, device=self.device).repeat_interleave(sizes)
+        self.labels = torch.arange(self.num_classes, device=self.device).repeat_interleave(
+            sizes, output_size=self.offsets[-1]
+        )
         self._orders: dict[int, _Order] = {}
         self.mean, self.std = tuple(mean), tuple(std)
         means, stds = torch.tensor([mean, std], dtype=torch.float64)[..., None, None]

@@ -12,6 +12,7 @@ from idm_ray.nets.modules import BatchNorm
 from idm_ray.nets.steps import Replays, Sgd, Taken
 from idm_ray.nets.weights import bind, initialise, sgd_step
 from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.sending import send
 
 
 class Shell:
@@ -54,7 +55,7 @@ class Shell:
         bind(net, flat)
         with torch.no_grad():
             initialise(net, generator)
-        return flat.to(self.weights, non_blocking=True)
+        return send(flat, self.weights.device).to(self.weights.dtype)
 
     def draft(self) -> Net:
         """Another net of this kind, on the device meta: its parameters are shapes without memory."""

@@ -1,10 +1,15 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
-from idm_ray.condensation import real_settings, real_side
+from idm_ray.condensation import augment as augmenting
+from idm_ray.condensation import condense, real_settings, real_side, training
 from idm_ray.condensation.augment import Draws, augment
 from idm_ray.condensation.real_side import RealRecord
+from idm_ray.data import ClassImages
 from idm_ray.nets import build_shell
+from idm_ray.nets import shell as shells
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 
@@ -100,6 +105,47 @@ def test_a_record_of_the_past_is_refused(small_config, small_data, cpu):
     side.step(2)
     with pytest.raises(ValueError, match="iteration 3, 2 is in the past"):
         side.step(2)
+
+
+def test_a_record_is_whole_before_the_queue_is_trained(records, small_config, small_data, cpu):
+    side = real_side(small_config(), small_data(), cpu)
+    for step, expected in enumerate(records()):
+        record = side.match(step)
+        with pytest.raises(ValueError, match="`train` is due"):
+            side.match(step)
+        side.train()
+        assert same(record, expected)
+
+
+def test_host_and_device_exchange_little(small_config, small_data, cpu, monkeypatch):
+    """What would be copies to a CUDA device, counted: draws, which images they are for, and new nets."""
+    config = small_config("queue.push_every=100", "condense.partition=2")
+    run = condense(config, small_data(), cpu)
+    sent = []
+    for module in (augmenting, training, shells):
+        monkeypatch.setattr(module, "send", lambda tensor, device: sent.append(tensor.shape) or tensor)
+    run.advance()
+    new, sent[:] = [shape for shape in sent if len(shape) == 1], []
+    run.advance()
+    assert len(new) == 1  # the net that iteration 0 pushes
+    assert len(sent) == 3  # uniforms of all classes, and indices of real images and of parts
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("partition", [1, 2])
+def test_on_cuda_nothing_in_an_iteration_waits(small_config, small_data, partition):
+    device = torch.device("cuda")
+    settings = f"condense.partition={partition}", "queue.push_every=100"
+    data = small_data()
+    train = data.train
+    there = ClassImages(train.pixels.cuda(), train.rows.cuda(), train.offsets, train.mean, train.std)
+    run = condense(small_config(*settings), replace(data, train=there), Compute(device, torch.float32, False))
+    run.advance()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run.advance()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
 
 
 def test_pretrained_nets_are_trained_when_they_are_pushed(small_config, small_data, cpu):

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.sharing.cost import read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
 from idm_ray.sweep.sharing.snapshots import Snapshots
-from idm_ray.sweep.sharing.transport import pack, size
+from idm_ray.sweep.sharing.transport import Packing, size
 from idm_ray.sweep.sharing.turnstile import RightOfWay, count_places, turnstile_folder
 
 SIDES = 3
@@ -74,6 +75,7 @@ class RealServer:
         self._told: set[int] = set()
         self._troubled = self._lives.exists()  # processes before this one gave up, and none has recovered yet
         self._changed = threading.Condition()
+        self._hands = ThreadPoolExecutor(1)
         self._saved_at = self._told_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
 
@@ -190,16 +192,14 @@ class RealServer:
         side = self._side_before(step)
         while side.position < step and not self._needed(side.position):
             side.skip()
-        position = side.position
-        record = side.step(position)
-        packed = pack(record)
-        reference = ray.put(packed)
+        packing = Packing(side.match(side.position))
+        handed = self._hands.submit(self._hand_out, packing)  # meanwhile the queue is trained
+        side.train()
+        handed.result()
         elapsed = time.monotonic() - began
         with self._changed:
-            self._shelf.put(position, reference, size(packed))
             spent, computed = self._cost.seconds + elapsed, self._cost.computed + 1
             self._cost = replace(self._cost, seconds=spent, computed=computed)
-            self._changed.notify_all()
         if time.monotonic() - self._told_at > COST_SECONDS:
             self.cost()
             self._told_at = time.monotonic()
@@ -207,6 +207,14 @@ class RealServer:
             with contextlib.suppress(OSError):  # an older one is computed on from
                 self._snapshots.save(side)
             self._saved_at = time.monotonic()
+
+    def _hand_out(self, packing: Packing) -> None:
+        """In a thread of its own: a record to those who wait for it, once it has left the device."""
+        packed = packing.done()
+        reference = ray.put(packed)
+        with self._changed:
+            self._shelf.put(packed["step"], reference, size(packed))
+            self._changed.notify_all()
 
     def _needed(self, position: int) -> bool:
         with self._changed:

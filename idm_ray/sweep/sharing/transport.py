@@ -8,20 +8,36 @@ from torch import Tensor
 
 from idm_ray.condensation import RealRecord
 from idm_ray.condensation.augment import Draws
+from idm_ray.runtime.sending import Parcel, send
 
-ARRAYS = ("weights", "accuracy", "targets", "ages")
+ARRAYS = ("weights", "accuracy", "targets")
+"""Of a record, on the device that computed it; so are the uniforms of its draws."""
+
+
+class Packing:
+    """A record on its way to the host; see `Parcel`."""
+
+    def __init__(self, record: RealRecord):
+        self._record = record
+        self._parcel = Parcel([*(getattr(record, name) for name in ARRAYS), record.draws.uniforms])
+
+    def done(self) -> dict[str, Any]:
+        """The record as numpy arrays and plain values, as soon as it is there."""
+        record = self._record
+        arrays = (tensor.numpy() for tensor in self._parcel.open())
+        named = dict(zip((*ARRAYS, "uniforms"), arrays, strict=True))
+        plain = {"step": record.step, "seconds": record.seconds, "ages": record.ages.numpy()}
+        return {**plain, "operations": record.draws.operations, **named}
 
 
 def pack(record: RealRecord) -> dict[str, Any]:
     """A record as numpy arrays and plain values."""
-    arrays = {name: getattr(record, name).cpu().numpy() for name in ARRAYS}
-    draws = {"operations": record.draws.operations, "uniforms": record.draws.uniforms.cpu().numpy()}
-    return {"step": record.step, "seconds": record.seconds, **arrays, **draws}
+    return Packing(record).done()
 
 
 def size(packed: dict[str, Any]) -> int:
     """Bytes of its arrays."""
-    return sum(packed[name].nbytes for name in (*ARRAYS, "uniforms"))
+    return sum(packed[name].nbytes for name in (*ARRAYS, "uniforms", "ages"))
 
 
 def unpack(packed: dict[str, Any], device: torch.device) -> RealRecord:
@@ -31,7 +47,7 @@ def unpack(packed: dict[str, Any], device: torch.device) -> RealRecord:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
             found: Tensor = torch.from_numpy(packed[name])
-        return found if name == "ages" else found.to(device, non_blocking=True)
+        return found if name == "ages" else send(found, device)
 
     return RealRecord(
         step=packed["step"],

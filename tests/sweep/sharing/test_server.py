@@ -3,6 +3,7 @@
 import fcntl
 import os
 import shutil
+import time
 
 import pytest
 import ray
@@ -115,6 +116,36 @@ def test_trials_in_any_order_get_the_records_of_a_side_of_their_own(serve, expec
     late = client(7)
     assert same(late.step(3), expected[3])
     assert late.shared_seconds > 0
+
+
+def waiting(flag):
+    """A server whose queue is not trained while there is a file."""
+
+    class Waiting(RealServer):
+        def _side_before(self, step):
+            side = super()._side_before(step)
+            train = type(side).train
+
+            def late():
+                while flag.exists():
+                    time.sleep(0.02)
+                train(side)
+
+            side.train = late
+            return side
+
+    return Waiting
+
+
+def test_a_record_is_handed_out_before_the_queue_is_trained(serve, expected, tmp_path):
+    flag = tmp_path / "wait"
+    flag.write_text("")
+    _, client = serve(100, expected, waiting(flag))
+    one = client(0)
+    assert same(one.step(0), expected[0])
+    flag.unlink()
+    for step in range(1, STEPS):
+        assert same(one.step(step), expected[step])
 
 
 def test_killed_it_starts_again_and_gives_the_same_records(serve, expected):
