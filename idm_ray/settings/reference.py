@@ -1,10 +1,10 @@
 """Every setting with its type, default, meaning and published values, made from the sections themselves."""
 
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
@@ -146,17 +146,23 @@ def _meaning(field: FieldInfo) -> str:
 
 
 def _kind(field: FieldInfo) -> str:
-    bounds = [
+    return ", ".join([_type(field.annotation), *_bounds(field.metadata)])
+
+
+def _bounds(limits: Iterable[Any]) -> list[str]:
+    return [
         f"{words} {getattr(limit, name):g}"
-        for limit in field.metadata
+        for each in limits
+        for limit in (each.metadata if isinstance(each, FieldInfo) else [each])
         for kind, (name, words) in BOUNDS.items()
         if isinstance(limit, kind)
     ]
-    return ", ".join([_type(field.annotation), *bounds])
 
 
 def _type(annotation: Any) -> str:
     origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return " ".join([_type(arguments[0]), *_bounds(arguments[1:])])
     if origin is Literal:
         return " / ".join(map(str, arguments))
     if origin in (Union, types.UnionType):

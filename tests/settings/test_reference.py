@@ -64,6 +64,7 @@ def test_every_setting_has_a_meaning(setting):
     assert setting.kind
     assert "<class" not in setting.kind
     assert setting.default
+    assert "[" not in setting.kind  # no types of Python
 
 
 @pytest.mark.parametrize("path", FILES, ids=name)
