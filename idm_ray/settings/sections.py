@@ -306,6 +306,9 @@ class SweepConfig(Section):
     gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
     """0.25 packs four trials on a GPU, each kept to a quarter of its memory; auto: as many as the forecast of their
     memory allows, decided before a sweep begins."""
+    mps: Literal["auto", "off"] = "auto"
+    """auto: where trials share a GPU of this machine and `nvidia-cuda-mps-control` is there, it is started for the
+    sweep, so that they compute side by side; off: they take turns on the GPU."""
     cpus_per_trial: float = Field(1.0, gt=0)
     """Also the number of torch threads of a trial (at least one)."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"

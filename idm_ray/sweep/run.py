@@ -18,6 +18,7 @@ from idm_ray.sweep.closing import Closing, Outcome
 from idm_ray.sweep.cluster import start_ray
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
+from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Pulse
 from idm_ray.sweep.room import Room, hosts_of_ray, make_room
@@ -62,7 +63,7 @@ def run_sweep(
     stop = Stop(config.sweep.time_budget)
     if config.sweep.tracking_uri:
         reach(config.sweep.tracking_uri)
-    with stop.on_signals():
+    with stop.on_signals(), side_by_side(config) as sharing:
         try:
             resources = start_ray(config)
             if room is None:
@@ -82,7 +83,7 @@ def run_sweep(
                     verbosity,
                 )
                 run = _Run(config, folder, data, study, tracker, stop, closing, display)
-                return run.go(plan, [*notes, *filter(None, [room.text])])
+                return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
         finally:
             ray.shutdown()
 

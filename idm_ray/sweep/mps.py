@@ -1,0 +1,83 @@
+"""NVIDIA's Multi-Process Service: processes on shares of one card compute side by side instead of in turns."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from idm_ray.settings.sections import Config
+
+CONTROL = "nvidia-cuda-mps-control"
+PIPES, LOGS = "CUDA_MPS_PIPE_DIRECTORY", "CUDA_MPS_LOG_DIRECTORY"
+SECONDS = 30.0
+"""In which its daemon starts or ends."""
+IN_TURNS = "trials that share a GPU take turns on it"
+
+
+@contextlib.contextmanager
+def side_by_side(config: Config) -> Iterator[str]:
+    """Within it, processes that are started use a daemon of this sweep's own, where there is one and use for it.
+
+    Args:
+        config: of the sweep.
+
+    Yields:
+        A line for people; empty where nothing is shared.
+    """
+    share = config.sweep.gpus_per_trial
+    if config.trial_compute.device != "cuda" or not (share == "auto" or 0 < share < 1):
+        yield ""
+        return
+    if config.sweep.mps == "off":
+        yield f"{IN_TURNS} (sweep.mps is off)"
+    elif config.sweep.address is not None:
+        yield f"{IN_TURNS}, unless {CONTROL} runs on its machine"
+    elif PIPES in os.environ:
+        yield f"trials share a GPU by the MPS of {os.environ[PIPES]}"
+    elif shutil.which(CONTROL) is None:
+        yield f"{IN_TURNS}: {CONTROL} is not there"
+    else:
+        with _daemon() as line:
+            yield line
+
+
+@contextlib.contextmanager
+def _daemon() -> Iterator[str]:
+    folder = Path(tempfile.mkdtemp(prefix="idm_ray_mps_"))  # a short path: sockets lie in it
+    own = {PIPES: str(folder / "pipes"), LOGS: str(folder / "logs")}
+    for path in own.values():
+        Path(path).mkdir()
+    try:
+        problem = _control(own, "-d")
+        if problem:
+            yield f"{IN_TURNS}: MPS did not start ({problem})"
+            return
+        os.environ.update(own)
+        try:
+            yield "trials share a GPU by MPS, side by side"
+        finally:
+            for name in own:
+                os.environ.pop(name, None)
+            _control(own, said="quit\n")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _control(own: Mapping[str, str], *options: str, said: str = "") -> str:
+    """Tell the daemon of these folders something; why that failed, in a line, or nothing."""
+    try:
+        done = subprocess.run(
+            [CONTROL, *options],
+            env={**os.environ, **own},
+            input=said,
+            capture_output=True,
+            text=True,
+            timeout=SECONDS,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"{type(error).__name__}"
+    told = (done.stderr or done.stdout).strip().splitlines()
+    return "" if done.returncode == 0 else (told or [f"exit code {done.returncode}"])[0]
