@@ -5,6 +5,7 @@ of images: to the real and the synthetic images of a class in matching, to one i
 Strengths are the published ones (reference table, row 10).
 """
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,26 @@ def _warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Sample at linearly mapped coordinates in -1..1 (matrices [N, 2, 2]); zero outside."""
     affine = torch.cat([matrices, torch.zeros_like(matrices[:, :, :1])], dim=2).to(images.dtype)
     grid = affine_grid(affine, list(images.shape), align_corners=False)
+    if torch.are_deterministic_algorithms_enabled():
+        return _sample(images, grid)
     return grid_sample(images, grid, align_corners=False)
+
+
+def _sample(images: Tensor, grid: Tensor) -> Tensor:
+    """`grid_sample`, bilinear and zero outside, from steps whose gradients CUDA can sum in a fixed order."""
+    height, width = images.shape[-2:]
+    down, right = ((grid[..., 1] + 1) * height - 1) / 2, ((grid[..., 0] + 1) * width - 1) / 2
+    sampled = torch.zeros_like(images)
+    for row, column in itertools.product(
+        (down.floor(), down.floor() + 1), (right.floor(), right.floor() + 1)
+    ):
+        inside = (row >= 0) & (row < height) & (column >= 0) & (column < width)
+        weights = (1 - (down - row).abs()) * (1 - (right - column).abs()) * inside
+        places = row.clamp(0, height - 1).long() * width + column.clamp(0, width - 1).long()
+        of_channels = places.flatten(1)[:, None].expand(-1, images.shape[1], -1)
+        values = images.flatten(2).gather(2, of_channels).view_as(images)
+        sampled = sampled + values * weights[:, None]
+    return sampled
 
 
 OPERATIONS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {

@@ -43,6 +43,7 @@ class Compute:
         compile: by torch.compile.
         fused: with operations of our own, for nets that have them; these are not compiled.
         tf32: whether a CUDA device may round float32 products to TensorFloat32; see `ready_process`.
+        deterministic: whether a CUDA device has to sum in a fixed order; see `ready_process`.
         graphs: whether training steps are replayed as CUDA graphs where a net allows it.
         most: images that go through a net at a time, at most, with what their gradient needs; None: as many as are
             worth it, see `PIXELS_WITH_GRADIENT`. Of S at least an image with all its parts goes, of CAFE, DC and DSA a
@@ -54,6 +55,7 @@ class Compute:
     compile: bool
     fused: bool = False
     tf32: bool = False
+    deterministic: bool = False
     graphs: bool = False
     most: int | None = None
 
@@ -148,20 +150,31 @@ def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
         compile=compiled and has_compiler(device),
         fused=config.compile == "auto",
         tf32=config.precision == "tf32",
+        deterministic=config.deterministic,
         graphs=device.type == "cuda" and config.compile == "auto",
         most=None if config.chunk == "auto" else config.chunk,
     )
 
 
 def ready_process(compute: Compute) -> None:
-    """Make the settings of this process that cannot be passed along: of its memory, and whether CUDA rounds."""
+    """Make the settings of this process that cannot be passed along: of its memory, and how CUDA rounds and sums."""
     keep_freed_memory()
     allow_tf32(compute.tf32)
+    if compute.deterministic:
+        sum_in_order()
 
 
 def allow_tf32(allowed: bool) -> None:
     """Let CUDA devices round the factors of float32 convolutions and matrix products to 10 bits, or forbid it."""
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+
+
+def sum_in_order() -> None:
+    """Let PyTorch compute the same bits each time on CUDA, for the rest of this process; it refuses what cannot be."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cudnn.benchmark = False
 
 
 def keep_freed_memory() -> None:

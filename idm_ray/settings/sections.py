@@ -290,6 +290,9 @@ class ComputeConfig(Section):
     """on: torch.compile; off: neither that nor anything of our own; auto: our own operations where the net has them
     (instance norm, average pooling), else torch.compile where the run is long enough to earn it back; on CUDA, training
     steps of nets that are not compiled are replayed as CUDA graphs."""
+    deterministic: bool = False
+    """Whether CUDA sums in a fixed order, so that S repeats in every bit there, too, as it does on the CPU anyway:
+    without the atomic additions of the fast ways, and slower."""
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Images that go through a net at a time, at most, with what their gradient needs; of one image of S always all
     parts, of CAFE, DC and DSA all of a class; batches that train nets stay whole. auto: as many as memory allows and

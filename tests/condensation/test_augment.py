@@ -152,3 +152,26 @@ def test_none_leaves_images_alone():
         draw_per_image("none", 4, stream(0, "a"), CPU),
     ):
         assert augment(given, draws, [2, 2]) is given
+
+
+@pytest.fixture
+def summed_in_order():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (7, 10)])
+@pytest.mark.parametrize("name", ["scale", "rotate"])
+def test_summed_in_order_an_image_and_its_gradient_are_those_of_grid_sample(name, size, request):
+    images = torch.randn(5, 3, *size, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    uniforms = torch.rand(5, 3, generator=torch.Generator().manual_seed(2))
+    slopes = torch.randn_like(images)
+    found = []
+    for _ in range(2):
+        asked = images.clone().requires_grad_()
+        changed = OPERATIONS[name](asked, uniforms)
+        found.append((changed.detach(), *torch.autograd.grad(changed, asked, slopes)))
+        request.getfixturevalue("summed_in_order")
+    for plain, ordered in zip(*found, strict=True):
+        torch.testing.assert_close(ordered, plain, rtol=1e-12, atol=1e-12)

@@ -1,10 +1,14 @@
 """What all methods have in common."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from idm_ray.condensation import METHODS, condense, run_length
+from idm_ray.data import ClassImages
 from idm_ray.errors import UserError
+from idm_ray.runtime.compute import choose_compute, ready_process
 from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
 
 SHORT = ("condense.iterations=4", "select.epochs=4", "gradient.outer=2", "gradient.inner=2",
@@ -138,3 +142,35 @@ def test_what_a_method_ignores_cannot_be_searched(small_config):
 def test_too_few_images_are_refused_by_selection_too(small_config, small_data, cpu):
     with pytest.raises(UserError, match="ipc 18"):
         condense(small_config("condense.method=kcenter", "condense.ipc=18"), small_data(), cpu)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("preset", PRESET_NAMES)
+def test_summed_in_order_a_card_repeats_every_bit(preset, of_preset, small_data):
+    config = of_preset(preset, "compute.deterministic=true", "compute.device=cuda")
+    data, compute = small_data(), choose_compute(config.compute)
+    train = data.train
+    there = ClassImages(train.pixels.cuda(), train.rows.cuda(), train.offsets, train.mean, train.std)
+    found = []
+    try:
+        ready_process(compute)
+        for _ in range(2):
+            run = condense(config, replace(data, train=there), compute)
+            list(run)
+            found.append(run.images.cpu())
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert torch.equal(*found)
+
+
+def test_summed_in_order_the_cpu_computes_the_same_but_for_rounding(of_preset, small_data, cpu):
+    config, data = of_preset("official"), small_data()
+    plain = condense(config, data, cpu)
+    list(plain)
+    torch.use_deterministic_algorithms(True)
+    try:
+        ordered = condense(config, data, cpu)
+        list(ordered)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    torch.testing.assert_close(ordered.images, plain.images, rtol=1e-4, atol=1e-5)
