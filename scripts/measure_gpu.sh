@@ -1,51 +1,80 @@
 #!/usr/bin/env bash
-# The figures of a GPU: CIFAR-10 at 1 and 10 images per class with preset official, and DM at 10; then methods on FashionMNIST.
+# Everything about a GPU in one table, OUT/table.md: what every method computes against the CPU in float64, an iteration and an
+# evaluation against the plain reference, peaks of memory against their forecasts at 32 to 224 pixels, several trials on shares of
+# the card, CIFAR-10 and FashionMNIST condensed with the published settings.
 #   scripts/measure_gpu.sh OUT [ITERATIONS] [key=value ...]
-# Each run leaves OUT/<name>/result.json (seconds, device, test accuracy); a table follows. Extra settings go to all runs on
-# CIFAR-10, e.g. dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Last comes the
-# benchmark against the plain reference, on random images: OUT/bench.json, and evaluations of 5 nets side by side and one by
-# one: OUT/stacked.json, OUT/one_by_one.json; and memory at 224 pixels: OUT/memory.json. All but a last sweep needs neither Ray
-# nor MLflow. PYTHON names another interpreter.
-set -euo pipefail
-out=$1 iterations=${2:-20000}
+# Started again it goes on: what is done is not done again, a condensation that was stopped is resumed. ITERATIONS (4000) are those
+# of CIFAR-10 at 10 images per class; others take a quarter or half as many. Extra settings go to all runs on CIFAR-10, such as
+# dataset.name=parquet dataset.root=FOLDER; FASHION names the folder with FashionMNIST. Sweeps need Ray and MLflow and are left out
+# where these are not installed; nothing else does. PYTHON names another interpreter, LIMIT the seconds of a step (300); DEVICE=cpu
+# tries the script.
+set -uo pipefail
+out=$1 iterations=${2:-4000}
 shift $(($# > 1 ? 2 : 1))
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
+mkdir -p "$out"
 
-measure() {
-    name=$1 config=$2
-    shift 2
-    "$python" "$root/scripts/condense.py" "$config" --out "$out/$name" \
-        dataset.validation=0 "condense.iterations=$iterations" "$@"
+step() { # NAME COMMAND...: unless it is done; what fails is told and the rest goes on
+    local name=$1
+    shift
+    [ -e "$out/$name.done" ] && return
+    echo "== $name" >&2
+    if timeout --signal INT "${LIMIT:-300}" "$@"; then
+        touch "$out/$name.done"
+    else
+        echo "== $name ended with $?" >&2
+    fi
+    table
 }
 
-measure official_ipc1 authors/cifar10_ipc1 "$@"
-measure official_ipc10 authors/cifar10_ipc10 "$@"
-measure dm_ipc10 authors/cifar10_ipc10 condense.method=dm "$@"
+bench() { # NAME PARTS...: tables in OUT/bench_NAME.md
+    local name=$1
+    shift
+    step "bench_$name" "$python" "$root/scripts/bench.py" --device "${DEVICE:-cuda}" --parts "$@" \
+        --markdown "$out/bench_$name.md" --json "$out/bench_$name.json"
+}
+
+condense() { # NAME CONFIG ITERATIONS SETTINGS...
+    local name=$1 config=$2 length=$3 resume=()
+    shift 3
+    [ -e "$out/$name/checkpoint.safetensors" ] && resume=(--resume)
+    step "$name" "$python" "$root/scripts/condense.py" "$config" --out "$out/$name" "${resume[@]}" \
+        dataset.validation=0 "condense.iterations=$length" "$@"
+}
+
+table() {
+    "$python" - "$out" >"$out/table.md.part" <<'PY' && mv "$out/table.md.part" "$out/table.md"
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[1])
+print("### Condensed\n\n| | iterations | seconds | test accuracy | device |\n|---|---|---|---|---|")
+for path in sorted(out.glob("*/result.json")):
+    found = json.loads(path.read_text())
+    accuracy = f"{found['test_accuracy_mean']:.2f} +- {found['test_accuracy_std']:.2f} %"
+    print(f"| {path.parent.name} | {found['iterations']} | {found['seconds']:.0f} | {accuracy} | {found['device']} |")
+for path in sorted(out.glob("bench_*.md")):
+    print("\n" + path.read_text().rstrip())
+PY
+}
+
+bench correctness l --precisions fp32,tf32,bf16
+bench speed a,b --precisions fp32,tf32,bf16
+condense official_ipc10 authors/cifar10_ipc10 "$iterations" "$@"
+condense dm_ipc10 authors/cifar10_ipc10 $((iterations / 2)) condense.method=dm evaluate.references=[] "$@"
+condense official_ipc1 authors/cifar10_ipc1 $((iterations / 4)) evaluate.references=[] "$@"
+bench memory j,k
+bench scaling f --precisions bf16
+if "$python" -c 'import ray, mlflow' 2>/dev/null; then
+    bench sweeps c --sweep-trials 1,4,8
+    step sweep_auto "$python" "$root/scripts/sweep.py" cifar10_ipc10 --name auto --output-dir "$out/runs" --trials 4 \
+        --gpus-per-trial auto condense.iterations=1000 evaluate.every=500 "$@"
+fi
 for ipc in 1 10; do
     for method in random herding dm idm; do
-        measure "fashion_${method}_ipc$ipc" fashion_mnist "condense.method=$method" "condense.ipc=$ipc" \
+        condense "fashion_${method}_ipc$ipc" fashion_mnist $((iterations / 4)) "condense.method=$method" "condense.ipc=$ipc" \
             evaluate.references=[] ${FASHION:+"dataset.root=$FASHION"}
     done
 done
-
-"$python" - "$out" <<'PY'
-import json, pathlib, sys
-for path in sorted(pathlib.Path(sys.argv[1]).glob("*/result.json")):
-    result = json.loads(path.read_text())
-    print(f"{path.parent.name:22} {result['iterations']:6} iterations {result['seconds']:8} s  "
-          f"{result['test_accuracy_mean']:.2f} +- {result['test_accuracy_std']:.2f} %  {result['device']}")
-PY
-
-"$python" "$root/scripts/bench.py" --device cuda --parts a,b,f --precisions fp32,tf32,bf16 --json "$out/bench.json"
-"$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --stack on --json "$out/stacked.json"
-"$python" "$root/scripts/bench.py" --device cuda --parts b --repeats 5 --stack off --json "$out/one_by_one.json"
-
-# Images of 224 pixels, 100 classes: peaks against forecasts, seconds and TFLOP/s of an iteration, pixels on the card and on the host.
-"$python" "$root/scripts/bench.py" --device cuda --parts j,k --json "$out/memory.json"
-
-# As many trials on the card as the forecast of their memory allows; needs Ray.
-if "$python" -c 'import ray' 2>/dev/null; then
-    "$python" "$root/scripts/sweep.py" cifar10_ipc10 --name auto --output-dir "$out/runs" --trials 4 --gpus-per-trial auto \
-        condense.iterations=1000 evaluate.every=500 "$@"
-fi
+bench one_by_one b --repeats 5 --stack off
+bench stacked b --repeats 5 --stack on
+cat "$out/table.md"

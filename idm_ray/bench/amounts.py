@@ -14,6 +14,7 @@ PARTS: dict[str, str] = {
     "i": "building an image store of photographs, by one process and by all",
     "j": "the forecast of memory against what was measured",
     "k": "memory against classes and ipc, where images are large",
+    "l": "what every method computes here, against the CPU in float64",
 }
 """What can be measured."""
 
@@ -103,6 +104,7 @@ class Amounts:
             from `forecasts.BASE`.
         large_size: side of the images of part k.
         large: what it measures.
+        correctness: sides of images, and widths of nets, of part l.
     """
 
     iterations: int
@@ -130,6 +132,7 @@ class Amounts:
     forecasts: tuple[str, ...]
     large_size: int
     large: tuple[Large, ...]
+    correctness: tuple[tuple[int, int], ...]
 
 
 FULL = Amounts(
@@ -180,6 +183,7 @@ FULL = Amounts(
         Large(10, 1, 128),
         Large(100, 1, 128),
     ),
+    correctness=((32, 32), (224, 8)),
 )
 
 LARGE_ON_CUDA = (
@@ -216,4 +220,5 @@ QUICK = Amounts(
     ),
     large_size=64,
     large=(Large(2, 1, 4), Large(3, 2, 4)),
+    correctness=((8, 4),),
 )

@@ -40,6 +40,7 @@ class Options:
         amounts: sizes and repetitions.
         root: folder with CIFAR-10 as Parquet; None for random images of its shape and number.
         json: where to write everything.
+        markdown: where to write the tables.
     """
 
     parts: tuple[str, ...]
@@ -51,6 +52,7 @@ class Options:
     amounts: Amounts
     root: Path | None
     json: Path | None
+    markdown: Path | None
 
 
 def resolve(asked: Mapping[str, Any]) -> Options:
@@ -72,8 +74,9 @@ def resolve(asked: Mapping[str, Any]) -> Options:
     if asked["root"] is not None and not asked["root"].is_dir():
         raise UserError(f"--root must be a folder with CIFAR-10 as Parquet; got {asked['root']}")
     amounts = _amounts(asked)
-    if asked["json"] is not None:
-        _check_writable(asked["json"])
+    for flag in ("json", "markdown"):
+        if asked[flag] is not None:
+            _check_writable(f"--{flag}", asked[flag])
     device = _device(asked["device"])
     cuda = device.type == "cuda"
     if precisions and "tf32" in precisions and not cuda:
@@ -88,6 +91,7 @@ def resolve(asked: Mapping[str, Any]) -> Options:
         amounts=replace(amounts, scaling_work=amounts.work, large=LARGE_ON_CUDA) if cuda else amounts,
         root=asked["root"],
         json=asked["json"],
+        markdown=asked["markdown"],
     )
 
 
@@ -142,10 +146,10 @@ def _replaced(work: Work, given: Mapping[str, int]) -> Work:
     return replace(work, **given)
 
 
-def _check_writable(file: Path) -> None:
+def _check_writable(flag: str, file: Path) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"--json {file} cannot be written: {error.strerror}") from None
+        raise UserError(f"{flag} {file} cannot be written: {error.strerror}") from None
     if file.is_dir() or not os.access(file.parent, os.W_OK):
-        raise UserError(f"--json must be a file that can be written; got {file}")
+        raise UserError(f"{flag} must be a file that can be written; got {file}")

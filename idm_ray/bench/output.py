@@ -51,6 +51,12 @@ def show(table: Table, console: Console) -> None:
     console.print()
 
 
+def markdown(table: Table) -> str:
+    """A table with its title before it and its notes behind it, in Markdown."""
+    lines = [" | ".join(row) for row in (table.columns, ["---"] * len(table.columns), *table.rows)]
+    return "\n".join([f"### {table.title}", "", *(f"| {line} |" for line in lines), "", *table.notes, ""])
+
+
 def spread(seconds: Sequence[float]) -> dict[str, Any]:
     """Raw seconds with their median, smallest and largest."""
     return {

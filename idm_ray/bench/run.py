@@ -13,6 +13,7 @@ from rich.console import Console
 from idm_ray.bench import (
     beside,
     building,
+    correctness,
     evaluation,
     forecasts,
     iteration,
@@ -25,8 +26,8 @@ from idm_ray.bench import (
 from idm_ray.bench.amounts import PARTS
 from idm_ray.bench.machine import Floor, floor, machine, versions
 from idm_ray.bench.options import Options
-from idm_ray.bench.output import Result, Say, Table, show, text
-from idm_ray.runtime.files import write_json
+from idm_ray.bench.output import Result, Say, Table, markdown, show, text
+from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.versions import commit
 
 WIDTH = 200
@@ -44,6 +45,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "i": building.measure,
     "j": forecasts.measure,
     "k": large.measure,
+    "l": correctness.measure,
 }
 """How each of `PARTS` is measured."""
 
@@ -63,11 +65,16 @@ def run(options: Options, command: Sequence[str]) -> int:
     limits = dict.fromkeys(("fp32", *options.precisions))
     floors = [floor(options.device, name, options.amounts.matmul) for name in limits]
     report["floor"] = [asdict(each) for each in floors]
-    show(_overview(report, floors), console)
+    overview = _overview(report, floors)
+    show(overview, console)
+    written = [overview]
     for name in options.parts:
         result = MEASURES[name](options, lambda line: progress.print(line, highlight=False, markup=False))
         for table in result.tables:
             show(table, console)
+        written += result.tables
+        if options.markdown is not None:
+            write_bytes(options.markdown, "\n".join(map(markdown, written)).encode())
         report["parts"][name] = {
             "title": PARTS[name],
             "settings": result.settings,

@@ -48,11 +48,12 @@ def measure_sharing(options: Options, say: Say) -> Result:
     rows, measured = [], []
     for trials in options.amounts.sweep_trials:
         runs = {}
-        for share, cpus in (("auto", 1 / trials), ("off", 1.0)):
+        for share, cpus, processes in (("auto", 1 / trials, trials + 1), ("off", 1.0, trials)):
             say(f"sweep of {trials} trials, sweep.share={share}")
-            runs[share] = sweep_once(
-                options, trials, [f"sweep.share={share}", f"sweep.cpus_per_trial={cpus}"]
-            )
+            settings = [f"sweep.share={share}", f"sweep.cpus_per_trial={cpus}"]
+            if options.device.type == "cuda":  # all on one card, a real side included
+                settings.append(f"sweep.gpus_per_trial={1 / processes}")
+            runs[share] = sweep_once(options, trials, settings)
         shared, alone = runs["auto"], runs["off"]
         measured.append({"trials": trials, "shared": asdict(shared), "unshared": asdict(alone)})
         rows.append(

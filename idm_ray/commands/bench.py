@@ -45,10 +45,11 @@ def _flags(names: Sequence[str]) -> list[str]:
 )
 @click.option("--root", type=Path, help="folder with CIFAR-10 as Parquet; default: random images like it")
 @click.option("--json", "json", type=Path, metavar="FILE", help="write all that was measured")
+@click.option("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown")
 @click.option_panel("What", options=["--parts", "--quick", *_flags(["sweep_trials", *COUNTS])])
 @click.option_panel("Where and how", options=["--device", "--threads", "--precisions", "--modes", "--stack"])
 @click.option_panel("An iteration", options=[*_flags(list(WORK)), "--root"])
-@click.option_panel("Output", options=["--json", "--help"])
+@click.option_panel("Output", options=["--json", "--markdown", "--help"])
 @click.pass_obj
 def command(given: Sequence[str], /, **asked: Any) -> int:
     """Time the product against a plain reference and the machine's own limit.
