@@ -65,8 +65,9 @@ def measure(options: Options, say: Say) -> Result:
 def _condensed(scene: Scene, compute: Compute) -> tuple[Tensor, Tensor]:
     """S before and after, float64 on the CPU."""
     data = scene_data(replace(scene, hosted=compute.device.type == "cuda"), compute.device)
-    run = condense(scene.config, data, compute)
-    start = run.images.to(CPU, torch.float64)
-    for _ in run:
-        pass
+    with compute.rounding():
+        run = condense(scene.config, data, compute)
+        start = run.images.to(CPU, torch.float64)
+        for _ in run:
+            pass
     return start, run.images.to(CPU, torch.float64)

@@ -9,7 +9,7 @@ import rich_click as click
 from idm_ray.artifacts.manifest import read_manifest
 from idm_ray.commands.arguments import command_line_layer
 from idm_ray.errors import UserError
-from idm_ray.settings.layers import build_config
+from idm_ray.settings.layers import ANY_DEVICE, build_config
 from idm_ray.settings.presets import NETS
 from idm_ray.settings.sections import Config, Raw
 
@@ -83,7 +83,7 @@ def settle(condensed: Path, overrides: Sequence[str], options: dict[str, Any]) -
     given = {key: options[key] for key in ("repeats", "epochs") if options[key] is not None}
     layer["evaluate"] = {**layer.get("evaluate", {}), **given}
     made_by = (str(condensed / "manifest.json"), read_manifest(condensed).config)
-    return build_config(made_by, ("command line", layer))
+    return build_config(made_by, ("any machine", ANY_DEVICE), ("command line", layer))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -172,13 +172,18 @@ def _warp(images: Tensor, matrices: Tensor) -> Tensor:
     """Sample at linearly mapped coordinates in -1..1 (matrices [N, 2, 2]); zero outside."""
     affine = torch.cat([matrices, torch.zeros_like(matrices[:, :, :1])], dim=2).to(images.dtype)
     grid = affine_grid(affine, list(images.shape), align_corners=False)
-    if torch.are_deterministic_algorithms_enabled():
-        return _sample(images, grid)
+    if images.is_cuda and torch.are_deterministic_algorithms_enabled():
+        return sample(images, grid)
     return grid_sample(images, grid, align_corners=False)
 
 
-def _sample(images: Tensor, grid: Tensor) -> Tensor:
-    """`grid_sample`, bilinear and zero outside, from steps whose gradients CUDA can sum in a fixed order."""
+def sample(images: Tensor, grid: Tensor) -> Tensor:
+    """`grid_sample`, bilinear and zero outside, from steps whose gradients CUDA can sum in a fixed order.
+
+    Args:
+        images: [N, channels, H, W].
+        grid: [N, H, W, 2], columns and rows in -1..1, corners not aligned.
+    """
     height, width = images.shape[-2:]
     down, right = ((grid[..., 1] + 1) * height - 1) / 2, ((grid[..., 0] + 1) * width - 1) / 2
     sampled = torch.zeros_like(images)

@@ -31,7 +31,7 @@ class IterationRecord:
         queue_size: nets that are kept.
         mean_age: mean iterations since they were pushed.
         seconds: wall-clock time of the iteration, without waiting for a CUDA device.
-        real_seconds: what its record of the real side has cost: a part of `seconds`, unless others share it.
+        real_seconds: what its record of the real side has cost, the queue's training before it included.
     """
 
     iteration: int

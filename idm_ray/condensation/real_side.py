@@ -223,7 +223,8 @@ class RealSide:
         sampled = self._data.sample_per_class(self._batch_real, generator)
         positions, counts = sampled, self._counts
         totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
-        if self._easiest:
+        choosing = 0 < self._easiest < max(self._counts)
+        if choosing:
             entropies = []
             for seen in self._seen(sampled, counts, draws):
                 entropies.append(cross_entropy(seen.logits, seen.labels, reduction="none"))
@@ -232,7 +233,7 @@ class RealSide:
         for seen in self._seen(positions, counts, draws):
             sums = class_sums(seen.features, seen.labels, self._data.num_classes)
             totals = sums if totals is None else totals + sums
-            if not self._easiest:
+            if not choosing:
                 correct += self._correct(seen, draws)
         assert totals is not None, "every class has a training image"
         return totals / self._count_of_class, correct / len(sampled)
@@ -257,7 +258,7 @@ class RealSide:
 def images_matched(config: CondenseConfig, count: int) -> int:
     """Images of a class of so many that go through the matched net in an iteration."""
     drawn = min(config.batch_real, count)
-    return drawn + min(config.easiest, drawn)
+    return drawn + config.easiest if config.easiest < drawn else drawn
 
 
 def easiest(

@@ -16,7 +16,7 @@ from idm_ray.evaluation.forecast import settled
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.protocol import Evaluation, evaluate, full_protocol
 from idm_ray.runtime.memory import room
-from idm_ray.settings.layers import build_config, with_point
+from idm_ray.settings.layers import ANY_DEVICE, build_config, with_point
 from idm_ray.settings.sections import Config, Raw
 
 SHOWN = 3
@@ -86,7 +86,9 @@ def evaluate_saved(condensed: CondensedSet | Path | str, settings: Raw | None = 
         UserError: it is no set, a setting is refused, or the data cannot be read or do not fit.
     """
     known = condensed if isinstance(condensed, CondensedSet) else load_condensed(Path(condensed))
-    config = build_config(("the set", known.config), ("settings", settings or {}))
+    config = build_config(
+        ("the set", known.config), ("any machine", ANY_DEVICE), ("settings", settings or {})
+    )
     data, compute = prepare(config)
     images = as_these_data(known, data, "the condensed set")
     return evaluate(images, known.labels, config.condense.partition, full_protocol(config, data, compute))

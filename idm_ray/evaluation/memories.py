@@ -16,6 +16,7 @@ from idm_ray.evaluation.protocol import Evaluation
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.progress import Progress, silent
+from idm_ray.runtime.states import differing
 from idm_ray.settings.sections import Config
 
 MARK = "continual.json"
@@ -24,6 +25,15 @@ MARK = "continual.json"
 def never() -> bool:
     """No: nobody asks for an end."""
     return False
+
+
+def precision_of(folder: Path) -> str | None:
+    """The precision that the memories in a folder were condensed in; None where there are none."""
+    try:
+        found = json.loads(json.loads((folder / MARK).read_text())["fingerprint"])["compute"]["precision"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(found)
 
 
 @dataclass(frozen=True)
@@ -61,8 +71,9 @@ class Memories:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.out / MARK} cannot be read ({error}); choose another --out") from None
         if known != self.mark:
+            others = differing(str(known.get("fingerprint")), str(self.mark["fingerprint"]))
             raise UserError(
-                f"{self.out} was made with other settings, data or --steps; use those, or choose another --out"
+                f"{self.out} was made with other settings{others}, data or --steps; use those, or choose another --out"
             )
 
     def learn(self, seeds: Iterable[int]) -> list[list[ContinualStep]]:

@@ -32,6 +32,9 @@ FAST_BF16_UNITS = ("amx_bf16", "avx512_bf16")
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
+_ordered = False
+"""Whether `sum_in_order` holds in this process; others may have asked PyTorch for the same."""
+
 
 @dataclass(frozen=True)
 class Compute:
@@ -160,8 +163,7 @@ def ready_process(compute: Compute) -> None:
     """Make the settings of this process that cannot be passed along: of its memory, and how CUDA rounds and sums."""
     keep_freed_memory()
     allow_tf32(compute.tf32)
-    if compute.deterministic:
-        sum_in_order()
+    sum_in_order(compute.deterministic and compute.device.type == "cuda")
 
 
 def allow_tf32(allowed: bool) -> None:
@@ -169,10 +171,17 @@ def allow_tf32(allowed: bool) -> None:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
 
 
-def sum_in_order() -> None:
-    """Let PyTorch compute the same bits each time on CUDA, for the rest of this process; it refuses what cannot be."""
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
+def sum_in_order(ordered: bool) -> None:
+    """Let PyTorch compute the same bits each time, and refuse what it cannot; or no longer, where this asked for it."""
+    global _ordered
+    if not ordered:
+        if _ordered:
+            torch.use_deterministic_algorithms(False)
+        _ordered = False
+        return
+    _ordered = True
     torch.use_deterministic_algorithms(True)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS is first used
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 

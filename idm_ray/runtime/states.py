@@ -55,7 +55,7 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
         metadata = file.metadata() or {}
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata.get("fingerprint") != fingerprint:
-        others = _differing(metadata.get("fingerprint"), fingerprint)
+        others = differing(metadata.get("fingerprint"), fingerprint)
         raise UserError(
             f"the checkpoint {path} was made with other settings{others}; use those, or choose another folder "
             "to start anew"
@@ -72,8 +72,12 @@ def _opened(path: Path) -> Iterator[Any]:
         raise UserError(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
 
 
-def _differing(before: str | None, now: str) -> str:
-    """`` (condense.lr 0.1, now 0.2)``, where both fingerprints are JSON; else nothing."""
+def differing(before: str | None, now: str) -> str:
+    """`` (condense.lr 0.1, now 0.2)``, where both fingerprints are JSON; else nothing.
+
+    Args:
+        before, now: fingerprints of settings.
+    """
     try:
         was, asked = (dict(_flat(json.loads(text or ""))) for text in (before, now))
     except ValueError:

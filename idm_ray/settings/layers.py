@@ -29,8 +29,14 @@ from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, In
 
 AUGMENTED = ("condense", "evaluate")
 METHOD, DEFAULT_METHOD = "condense.method", "idm"
+KEPT_SHARE = 0.8
+"""Of all settings, in a config as it is kept with a sweep: all that there were when it was kept."""
 OWNERS = (("net", "convnet", ()), ("dataset", "digits", ("validation",)))
 """Sections whose settings belong to what `name` names: the section, its default name, and what belongs to any."""
+
+
+ANY_DEVICE: Raw = {"compute": {"device": "auto"}}
+"""On top of the settings that made a set: it is looked at on other machines than it was made on."""
 
 
 def overlay(base: Raw, layer: Raw) -> Raw:
@@ -171,8 +177,8 @@ class _Search:
             UserError: the layer both fixes and searches a setting.
         """
         fixed = {key: value for key, value in _fixed(layer) if key in setting_keys()}
-        if fixed.keys() >= set(setting_keys()):
-            fixed = {}  # all of a config, as it is kept: nobody has written down these values
+        if len(fixed) >= KEPT_SHARE * len(setting_keys()):
+            fixed = {}  # a config as it is kept: nobody has written down these values
         whole = layer.get("search", self.domains)
         searched = {**(layer.get("search") or {}), **entries} if isinstance(whole, Mapping | None) else {}
         for key in fixed:

@@ -69,7 +69,8 @@ _OFFICIAL: dict[str, dict[str, Any]] = {
         "reset_accuracy_every": 0,
     },
 }
-# Their program's way with one image per class and no partition, as they ran that on CIFAR-10.
+# Their program's way with one image per class and no partition, which is in it for CIFAR-10 alone; batch and interval
+# are those that they ran one image per class of CIFAR-10 with, where they used the partition.
 _OFFICIAL_IPC1 = {
     "condense": {
         **_OFFICIAL["condense"],

@@ -32,16 +32,16 @@ def check_resources(config: Config) -> None:
     """
     sweep = config.sweep
     compute = config.trial_compute
-    if sweep.address is None or compute.device == "cpu":
-        choose_compute(compute)
-    if sweep.address is not None:
-        return
     gpus = torch.cuda.device_count()
-    if sweep.gpu_share > gpus:
+    if sweep.address is None and sweep.gpu_share > gpus:
         raise UserError(
             f"sweep.gpus_per_trial is {sweep.gpu_share:g}, but this machine has {gpus} GPUs; "
             "use --gpus-per-trial 0 for the CPU, or --address for a cluster"
         )
+    if sweep.address is None or compute.device == "cpu":
+        choose_compute(compute)
+    if sweep.address is not None:
+        return
     check_processors(config)
     if config.compute.device == "cuda" and not sweep.gpu_share:
         raise UserError(

@@ -28,7 +28,7 @@ def side_by_side(config: Config) -> Iterator[str]:
         A line for people; empty where nothing is shared.
     """
     share = config.sweep.gpus_per_trial
-    if config.trial_compute.device != "cuda" or not (share == "auto" or 0 < share < 1):
+    if config.trial_compute.device != "cuda" or not (share == "auto" or 0 < share <= 0.5):
         yield ""
         return
     if config.sweep.mps == "off":
@@ -57,27 +57,32 @@ def _daemon() -> Iterator[str]:
             return
         os.environ.update(own)
         try:
-            yield "trials share a GPU by MPS, side by side"
+            yield "trials on shares of a GPU compute side by side, by MPS"
         finally:
             for name in own:
                 os.environ.pop(name, None)
-            _control(own, said="quit\n")
     finally:
+        _control(own, said="quit\n")  # also where it came too late
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _control(own: Mapping[str, str], *options: str, said: str = "") -> str:
     """Tell the daemon of these folders something; why that failed, in a line, or nothing."""
-    try:
-        done = subprocess.run(
-            [CONTROL, *options],
-            env={**os.environ, **own},
-            input=said,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"{type(error).__name__}"
-    told = (done.stderr or done.stdout).strip().splitlines()
-    return "" if done.returncode == 0 else (told or [f"exit code {done.returncode}"])[0]
+    # Devices are numbered anew for its clients, which keep their own CUDA_VISIBLE_DEVICES: it is to see all of them.
+    environment = {key: value for key, value in os.environ.items() if key != "CUDA_VISIBLE_DEVICES"}
+    with tempfile.TemporaryFile("w+") as told:  # no pipe: a daemon would keep it open
+        try:
+            done = subprocess.run(
+                [CONTROL, *options],
+                env={**environment, **own},
+                input=said,
+                stdout=told,
+                stderr=told,
+                text=True,
+                timeout=SECONDS,
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return type(error).__name__
+        told.seek(0)
+        lines = told.read().strip().splitlines()
+    return "" if done.returncode == 0 else (lines or [f"exit code {done.returncode}"])[0]

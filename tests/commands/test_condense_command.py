@@ -64,6 +64,12 @@ def test_a_set_is_condensed_evaluated_and_evaluated_again(call, refused, tmp_pat
     assert first == json.loads((tmp_path / "out" / "result.json").read_text())
     again = call("evaluate", "out/condensed", "--json")
     assert json.loads(again.output)["mean"] == first["test_accuracy_mean"]
+    manifest = tmp_path / "out" / "condensed" / "manifest.json"
+    made = json.loads(manifest.read_text())
+    made["config"]["compute"]["device"] = "cuda"  # as by a machine with a card
+    manifest.write_text(json.dumps(made))
+    elsewhere = call("evaluate", "out/condensed", "--json")
+    assert json.loads(elsewhere.output)["mean"] == first["test_accuracy_mean"]
     assert "--resume" in refused("condense", "digits", "--out", "out")
     other = refused("condense", "digits", *SMALL, "condense.iterations=3", "--out", "out", "--resume")
     assert "condense.iterations 2, now 3" in other
@@ -78,9 +84,12 @@ def test_what_was_begun_in_bf16_is_gone_on_with_in_bf16_by_another_machine(
     given = [each for each in SMALL if "precision" not in each]
     begun = ("condense", "digits", *given, "condense.iterations=2", "--no-evaluation", "--out", "out")
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
-    assert "bfloat16" in json.loads(call(*begun, "--json").output)["device"]
+    first = json.loads(call(*begun, "--json").output)
+    assert "bfloat16" in first["device"]
     monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
-    assert "bfloat16" in json.loads(call(*begun, "--resume", "--json").output)["device"]
+    again = json.loads(call(*begun, "--resume", "--json").output)
+    assert "bfloat16" in again["device"]
+    assert again["seconds"] > first["seconds"] / 2 > 0  # those before are counted, and nothing was left to do
     assert "compute.precision bf16, now fp32" in refused(*begun, "compute.precision=fp32", "--resume")
 
 

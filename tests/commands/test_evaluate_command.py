@@ -13,6 +13,8 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from idm_ray.evaluation.memories import precision_of
+
 SMALL = (
     "net.width=4", "net.depth=1", "condense.batch_real=8", "queue.batch=8", "condense.iterations=2",
     "evaluate.epochs=2",
@@ -171,7 +173,10 @@ def test_continual_learning_goes_on_where_it_was_stopped(started, folder):
     refused = started("continual", *arguments, "--out", "parts")
     assert (refused.returncode, "--resume" in refused.stderr) == (2, True)
     other = started("continual", *arguments, "condense.ipc=2", "--out", "parts", "--resume")
-    assert (other.returncode, "other settings" in other.stderr) == (2, True)
+    assert (other.returncode, "other settings (condense.ipc 1, now 2)" in other.stderr) == (2, True)
+    mark = json.loads((folder / "parts" / "continual.json").read_text())
+    assert json.loads(mark["fingerprint"])["compute"]["precision"] == precision_of(folder / "parts") == "fp32"
+    assert precision_of(folder) is None
     resumed = started("continual", *arguments, "--out", "parts", "--resume", "--json")
     assert resumed.returncode == 0, resumed.stderr
     again = json.loads(resumed.stdout)

@@ -225,5 +225,13 @@ def test_a_config_as_it_is_kept_is_read_as_it_was():
     assert build_config(("kept", config.to_raw())) == config
 
 
+def test_a_config_that_was_kept_before_there_were_some_settings_is_read_as_it_was():
+    config = build_config(("search", {"search": {"condense.lambda_reg": {"choice": [1, 2]}}}))
+    raw = config.to_raw()
+    for section, name in (("condense", "easiest"), ("condense", "regularise"), ("compute", "deterministic")):
+        del raw[section][name]
+    assert build_config(("kept", raw)) == config
+
+
 def test_an_empty_section_is_none():
     assert build("dataset.name=cifar10", file={"dataset": None}).dataset.name == "cifar10"

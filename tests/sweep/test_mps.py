@@ -12,13 +12,14 @@ from idm_ray.sweep.mps import CONTROL, LOGS, PIPES, side_by_side
 def control(tmp_path, monkeypatch):
     """Puts the program on the path; gives a reader of its notes."""
     monkeypatch.delenv(PIPES, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     folder, notes = tmp_path / "bin", tmp_path / "notes"
     folder.mkdir()
 
     def install(code=0, says=""):
         program = folder / CONTROL
         program.write_text(
-            f'#!/bin/sh\nread line\necho "$* $line ${PIPES}" >> {notes}\n'
+            f'#!/bin/sh\nread line\necho "$* $line ${PIPES} $CUDA_VISIBLE_DEVICES" >> {notes}\n'
             f'test -d "${PIPES}" -a -d "${LOGS}" || exit 9\necho "{says}" >&2\nexit {code}\n'
         )
         program.chmod(0o755)
@@ -51,6 +52,7 @@ def test_a_daemon_of_its_own_serves_a_sweep_and_ends_with_it(small_config, contr
     "settings",
     [
         ["sweep.gpus_per_trial=1"],
+        ["sweep.gpus_per_trial=0.6"],
         ["sweep.gpus_per_trial=0"],
         ["sweep.gpus_per_trial=0.5", "compute.device=cpu"],
     ],
@@ -67,7 +69,7 @@ def test_what_does_not_start_is_told_and_done_without(small_config, control):
     with side_by_side(small_config("sweep.gpus_per_trial=auto")) as line:
         assert line == "trials that share a GPU take turns on it: MPS did not start (no permission)"
         assert PIPES not in os.environ
-    assert [note[0] for note in notes()] == ["-d"]
+    assert [note[0] for note in notes()] == ["-d", "quit"]
 
 
 def test_without_a_daemon_trials_are_said_to_take_turns(small_config, monkeypatch, control, tmp_path):

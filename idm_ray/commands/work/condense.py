@@ -61,10 +61,10 @@ def run(
         say(console, f"{config.condense.method} on {data.name}, {describe(compute)}")
         if note:
             say(console, note)
-        began = time.monotonic()
+        facts = {"chunk": compute.most, "precision": config.compute.precision}
+        clock = _Clock(float(kept.get("seconds", 0.0)) if saved else 0.0)
         try:
-            note = json.dumps({"chunk": compute.most, "precision": config.compute.precision})
-            _condense(config, condensation, out / CHECKPOINT, mark, note, progress)
+            _condense(config, condensation, out / CHECKPOINT, mark, facts, clock, progress)
         except KeyboardInterrupt:
             say(console, f"stopped after iteration {condensation.iteration}; go on with: {resuming(given)}")
             raise
@@ -74,7 +74,7 @@ def run(
             return EXIT_DIVERGED
         result: dict[str, object] = {
             "iterations": condensation.iteration,
-            "seconds": round(time.monotonic() - began, 3),
+            "seconds": round(clock.seconds, 3),
             "device": describe(compute),
             "chunk": compute.most,
         }
@@ -89,6 +89,18 @@ def run(
     if as_json:
         print(json.dumps(result, indent=2))
     return 0
+
+
+class _Clock:
+    """Seconds of a condensation, those before it was resumed included."""
+
+    def __init__(self, before: float):
+        self._began = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return time.monotonic() - self._began
 
 
 def _with_precision(config: Config, kept: Mapping[str, Any]) -> Config:
@@ -114,14 +126,26 @@ def _check(config: Config, data: Data, evaluation: bool) -> None:
 
 
 def _condense(
-    config: Config, condensation: Condensation, checkpoint: Path, mark: str, kept: str, progress: Progress
+    config: Config,
+    condensation: Condensation,
+    checkpoint: Path,
+    mark: str,
+    facts: Mapping[str, Any],
+    clock: "_Clock",
+    progress: Progress,
 ) -> None:
-    """Run to the end, saving now and then, with a text to keep.
+    """Run to the end, saving now and then, with facts to keep and the seconds until then.
 
     Raises:
         Diverged: what is saved is of before.
         KeyboardInterrupt: on Ctrl-C, between two iterations and saved.
     """
+
+    def save() -> None:
+        condensation.finite_images()
+        kept = json.dumps({**facts, "seconds": clock.seconds})
+        write_state(checkpoint, condensation.state(), mark, kept)
+
     total, note = condensation.iterations, ""
     looks = max(1, total // 200)  # at the loss, which waits for a CUDA device
     with deferred_interrupt() as interrupted:
@@ -131,12 +155,10 @@ def _condense(
             progress("condense", record.iteration, total, note)
             stop = interrupted()
             if stop or record.iteration % config.evaluate.every == 0:
-                condensation.finite_images()
-                write_state(checkpoint, condensation.state(), mark, kept)
+                save()
             if stop:
                 raise KeyboardInterrupt
-    condensation.finite_images()
-    write_state(checkpoint, condensation.state(), mark, kept)
+    save()
 
 
 def _evaluate(

@@ -10,7 +10,7 @@ from idm_ray.commands.terminal import deferred_interrupt, resuming, say, shown
 from idm_ray.commands.work import tables
 from idm_ray.errors import UserError
 from idm_ray.evaluation import class_steps
-from idm_ray.evaluation.memories import Memories
+from idm_ray.evaluation.memories import Memories, precision_of
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import write_json
@@ -37,6 +37,9 @@ def run(
     """
     console = Console(stderr=as_json)
     with shown(console) as progress:
+        if resume and config.compute.precision == "auto" and (kept := precision_of(out)):
+            compute_as_before = config.compute.model_copy(update={"precision": kept})
+            config = config.model_copy(update={"compute": compute_as_before})
         data, compute = prepare(config, progress, verify=True)
         class_steps(data.num_classes, steps, config.seed)
         if not all(data.test.counts):

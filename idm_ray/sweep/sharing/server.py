@@ -194,8 +194,10 @@ class RealServer:
             side.skip()
         packing = Packing(side.match(side.position))
         handed = self._hands.submit(self._hand_out, packing)  # meanwhile the queue is trained
-        side.train()
-        handed.result()
+        try:
+            side.train()
+        finally:
+            handed.result()
         elapsed = time.monotonic() - began
         with self._changed:
             spent, computed = self._cost.seconds + elapsed, self._cost.computed + 1

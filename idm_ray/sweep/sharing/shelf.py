@@ -53,6 +53,7 @@ class Shelf:
 
     def put(self, step: int, record: Any, size: int) -> None:
         """Keep a record, and let go what is worth least until all fit the budget."""
+        self.bytes -= self._kept[step].size if step in self._kept else 0
         self._kept[step] = Kept(record, size)
         self._size = size
         self.bytes += size

@@ -9,6 +9,7 @@ from optuna.trial import FrozenTrial
 from idm_ray.evaluation import Evaluation
 from idm_ray.evaluation.comparison import LEVEL, compare
 from idm_ray.runtime.words import plural
+from idm_ray.sweep.search.space import identity
 from idm_ray.sweep.view.live import describe_point
 
 SEED = "seed"
@@ -21,14 +22,14 @@ class OverSeeds:
     Attributes:
         point: in words, the seed left out.
         means: over nets, of each seed's set.
-        over_nets: deviation over the nets of a set, a mean of the sets' own.
+        over_nets: deviation over the nets of a set (n - 1), a mean over the sets; None where each has one net.
         alike: points that a paired t-test over common seeds does not tell it apart from, without a correction for the
             number of pairs.
     """
 
     point: str
     means: dict[int, float]
-    over_nets: float
+    over_nets: float | None
     alike: tuple[str, ...] = ()
 
     @property
@@ -43,9 +44,9 @@ class OverSeeds:
 
     @property
     def text(self) -> str:
-        """``94.30 % over 3 seeds, +- 0.41 over seeds, +- 0.20 over nets``."""
-        seeds = plural(len(self.means), "seed")
-        return f"{self.mean:.2f} % over {seeds}, +- {self.over_seeds:.2f} over seeds, +- {self.over_nets:.2f} over nets"
+        """``94.30 % over 3 seeds, +- 0.41 over seeds, +- 0.20 over the nets of a set``."""
+        nets = "" if self.over_nets is None else f", +- {self.over_nets:.2f} over the nets of a set"
+        return f"{self.mean:.2f} % over {plural(len(self.means), 'seed')}, +- {self.over_seeds:.2f} over seeds{nets}"
 
 
 def over_seeds(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -> list[OverSeeds]:
@@ -56,11 +57,13 @@ def over_seeds(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) ->
         test: evaluations, by trial number; those of references are left out.
     """
     evaluations: dict[str, dict[int, Evaluation]] = {}
+    names: dict[str, str] = {}
     for trial in trials:
         found = test.get(f"{trial.number:04d}")
         if found is not None and SEED in trial.params:
-            point = describe_point({key: value for key, value in trial.params.items() if key != SEED})
-            evaluations.setdefault(point, {})[int(trial.params[SEED])] = found
+            rest = {key: value for key, value in trial.params.items() if key != SEED}
+            names[identity(rest)] = describe_point(rest)
+            evaluations.setdefault(identity(rest), {})[int(trial.params[SEED])] = found
     means = {
         point: {seed: found.mean for seed, found in sorted(of_seed.items())}
         for point, of_seed in evaluations.items()
@@ -68,14 +71,19 @@ def over_seeds(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) ->
     }
     rows = [
         OverSeeds(
-            point,
+            names[point],
             own,
-            statistics.fmean(found.std for found in evaluations[point].values()),
-            tuple(other for other in means if other != point and _alike(own, means[other])),
+            _over_nets(list(evaluations[point].values())),
+            tuple(names[other] for other in means if other != point and _alike(own, means[other])),
         )
         for point, own in means.items()
     ]
     return sorted(rows, key=lambda row: -row.mean)
+
+
+def _over_nets(sets: Sequence[Evaluation]) -> float | None:
+    deviations = [statistics.stdev(each.runs) for each in sets if len(each.runs) > 1]
+    return statistics.fmean(deviations) if deviations else None
 
 
 def _alike(one: Mapping[int, float], other: Mapping[int, float]) -> bool:

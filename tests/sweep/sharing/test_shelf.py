@@ -69,6 +69,8 @@ def test_what_is_lost_is_missing_until_there_is_another():
     assert made.missing() == [4]
     assert made.bytes == 1
     made.put(4, "another", 1)
+    made.put(4, "another", 1)  # by two tries
+    assert made.bytes == 2
     made.drop(4, "record 4")
     made.drop(7, "record 7")
     assert kept(made) == {3, 4}

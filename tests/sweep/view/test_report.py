@@ -132,7 +132,7 @@ def test_a_search_over_seeds_tells_their_deviation_from_that_of_nets(sweep):
     test = {"0000": EVALUATION, "0001": {**EVALUATION, "runs": [50.0, 54.0]}}
     overrides = ["search={seed: {choice: [3, 4]}}", "sweep.sampler=grid"]
     page = page_of(sweep([50.0, 70.0], *overrides, test=test))
-    assert ["all trials", "2", "46.50", "7.78", "1.50", ""] in page.rows
+    assert ["all trials", "2", "46.50", "7.78", "2.12", ""] in page.rows
 
 
 def test_broken_images_that_were_left_out_are_told(sweep):

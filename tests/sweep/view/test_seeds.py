@@ -42,7 +42,7 @@ def test_deviations_of_seeds_and_nets_are_told_apart(found):
         assert each.means == pytest.approx(dict(enumerate(means)))
         assert each.mean == pytest.approx(statistics.fmean(means))
         assert each.over_seeds == pytest.approx(statistics.stdev(means))
-        assert each.over_nets == pytest.approx(statistics.fmean(abs(a - b) / 2 for a, b in runs))
+        assert each.over_nets == pytest.approx(statistics.fmean(abs(a - b) / 2**0.5 for a, b in runs))
 
 
 def test_what_common_seeds_do_not_tell_apart_is_called_so(found):
