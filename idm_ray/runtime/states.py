@@ -76,7 +76,8 @@ def differing(before: str | None, now: str) -> str:
     """`` (condense.lr 0.1, now 0.2)``, where both fingerprints are JSON; else nothing.
 
     Args:
-        before, now: fingerprints of settings.
+        before: a fingerprint of settings.
+        now: another one.
     """
     try:
         was, asked = (dict(_flat(json.loads(text or ""))) for text in (before, now))
