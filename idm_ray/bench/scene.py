@@ -111,7 +111,9 @@ def scene_data(scene: Scene, device: torch.device, folder: Path | None = None) -
         parts[name] = ClassImages(pixels, rows, offsets, (MEAN,) * 3, (STD,) * 3, device=device)
     return Data(
         name="random",
-        **parts,
+        train=parts["train"],
+        validation=parts["validation"],
+        test=parts["test"],
         class_names=tuple(str(label) for label in range(classes)),
         mean=(MEAN,) * 3,
         std=(STD,) * 3,

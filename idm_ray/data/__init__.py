@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from idm_ray.data.sampling import ClassImages
     from idm_ray.data.sources import SOURCES
     from idm_ray.data.split import split_rows
-    from idm_ray.data.store import ImageStore, open_store
+    from idm_ray.data.store import ImageStore, StoreRef, open_store
 
 __all__ = [
     "BUILDS",
@@ -22,6 +22,7 @@ __all__ = [
     "Data",
     "ImageStore",
     "Outline",
+    "StoreRef",
     "load_data",
     "open_store",
     "outline_data",
@@ -36,6 +37,7 @@ __getattr__, __dir__ = lazily(
         "ClassImages": "sampling",
         "Data": "loading",
         "ImageStore": "store",
+        "StoreRef": "store",
         "Outline": "outline",
         "load_data": "loading",
         "open_store": "store",

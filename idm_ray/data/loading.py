@@ -16,7 +16,7 @@ from idm_ray.data.raw import Shape, check_classes
 from idm_ray.data.sampling import ClassImages, pixel_bytes, split_images
 from idm_ray.data.sources import SOURCES, find_images
 from idm_ray.data.split import split_rows
-from idm_ray.data.store import StoredSplit, cached_store
+from idm_ray.data.store import StoredSplit, StoreError, StoreRef, cached_store, referred_store, store_folder
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.progress import Progress
@@ -50,6 +50,8 @@ class Data:
     """WordNet id of each label; empty where the source has none."""
     left_out: int = 0
     """Images of the source that cannot be decoded and are missing, see `dataset.broken`."""
+    store: StoreRef | None = None
+    """By which another machine opens the same images; None where they lie in no store."""
 
     @property
     def num_classes(self) -> int:
@@ -88,6 +90,7 @@ def load_data(
     verify: bool = False,
     room: float = math.inf,
     train_at_hand: bool = True,
+    ref: StoreRef | None = None,
 ) -> Data:
     """Open a data set, building its image store on first use.
 
@@ -101,13 +104,21 @@ def load_data(
         room: bytes on the device that images may take, see `split_images`: first those of training, then validation,
             then test.
         train_at_hand: whether training images may take room there, too; they need none where few of them are seen.
+        ref: of a store in the cache folder, to be opened without a look at `dataset.root`; None looks there.
 
     Raises:
         UserError: the files are missing or unreadable, a class is too small, the cache cannot be written.
     """
     cache = cache or default_cache()
-    found = find_images(dataset, cache, progress)
-    store = cached_store(cache, dataset, found, progress, verify)
+    if ref is None:
+        found = find_images(dataset, cache, progress)
+        store = cached_store(cache, dataset, found, progress, verify)
+        ref = StoreRef(store_folder(cache, dataset, found).name, store.checksum, found.class_ids)
+    else:
+        try:
+            store = referred_store(cache, ref, verify, progress)
+        except StoreError as error:
+            raise UserError(f"the image store of this sweep is not in the cache folder: {error}") from None
     counts = tuple(after - before for before, after in pairwise(store.train.offsets))
     check_classes(store.class_names, counts, store.test.offsets[-1])
     train_rows, validation_rows = split_rows(store.train.offsets, dataset.validation, seed, store.class_names)
@@ -132,7 +143,8 @@ def load_data(
         shape=store.shape,
         checksum=store.checksum,
         source=store.description if dataset.root is None else f"{store.description} in {dataset.root}",
-        class_ids=found.class_ids,
+        store=ref,
+        class_ids=ref.class_ids,
         left_out=store.left_out,
     )
 

@@ -66,6 +66,21 @@ class ImageStore:
         return self.train.left_out + self.test.left_out
 
 
+@dataclass(frozen=True)
+class StoreRef:
+    """What tells one store from all others, so that another machine can have the same; plain data.
+
+    Attributes:
+        name: of its folder in any cache folder.
+        checksum: see `ImageStore.checksum`.
+        class_ids: WordNet id of each label; empty where the source has none.
+    """
+
+    name: str
+    checksum: str
+    class_ids: tuple[str, ...] = ()
+
+
 def open_store(folder: Path, verify: bool = False, progress: Progress | None = None) -> ImageStore:
     """Map a store into memory.
 
@@ -81,6 +96,20 @@ def open_store(folder: Path, verify: bool = False, progress: Progress | None = N
         return _open(folder, verify, progress)
     except (OSError, ValueError, KeyError, TypeError, IndexError, pa.ArrowException) as error:
         raise StoreError(f"{folder}: {error}") from error
+
+
+def referred_store(
+    cache: Path, ref: StoreRef, verify: bool = False, progress: Progress | None = None
+) -> ImageStore:
+    """The store in the cache folder that another machine refers to.
+
+    Raises:
+        StoreError: it is missing, damaged, or holds other images.
+    """
+    store = open_store(cache / ref.name, verify, progress)
+    if store.checksum != ref.checksum:
+        raise StoreError(f"{cache / ref.name} has the checksum {store.checksum}, not {ref.checksum}")
+    return store
 
 
 def known_store(cache: Path, dataset: DatasetConfig, found: Found) -> ImageStore | None:
@@ -122,6 +151,11 @@ def cached_store(
             f"the cache folder must be writable and have room; {cache}: {reason}; "
             "set IDM_RAY_CACHE to another folder"
         ) from None
+
+
+def files_of_store() -> tuple[str, ...]:
+    """Names of all files of a store, the one last without which it counts as missing."""
+    return (*store_files("train"), *store_files("test"), MANIFEST)
 
 
 def store_folder(cache: Path, dataset: DatasetConfig, found: Found) -> Path:

@@ -4,7 +4,7 @@ import hashlib
 import json
 
 from idm_ray.condensation import condensation_flops, has_real_side, real_flops, real_settings
-from idm_ray.data import Data, load_data
+from idm_ray.data import Data, StoreRef, load_data
 from idm_ray.evaluation import evaluation_flops
 from idm_ray.runtime.compute import WORK_WORTH_COMPILING, Compute, choose_compute, ready_process, resolve
 from idm_ray.runtime.memory import pixel_room
@@ -13,7 +13,11 @@ from idm_ray.settings.sections import Config
 
 
 def prepare(
-    config: Config, progress: Progress | None = None, verify: bool = False, train_at_hand: bool = True
+    config: Config,
+    progress: Progress | None = None,
+    verify: bool = False,
+    train_at_hand: bool = True,
+    ref: StoreRef | None = None,
 ) -> tuple[Data, Compute]:
     """Load the data and choose device, precision and compilation for a condensation and its evaluations.
 
@@ -22,6 +26,7 @@ def prepare(
         progress: told about the building of an image store.
         verify: check the store's checksum.
         train_at_hand: whether training images are seen often, see `load_data`.
+        ref: of the image store, where `dataset.root` need not be looked at, see `load_data`.
 
     Raises:
         UserError: the data cannot be read, or the device is not there.
@@ -29,7 +34,9 @@ def prepare(
     compute = choose_compute(config.compute)
     ready_process(compute)
     room = pixel_room(compute.device, config.sweep.gpu_share)
-    data = load_data(config.dataset, config.seed, compute.device, None, progress, verify, room, train_at_hand)
+    data = load_data(
+        config.dataset, config.seed, compute.device, None, progress, verify, room, train_at_hand, ref
+    )
     work = looks_flops(config, data.shape, data.num_classes)
     if has_real_side(config.condense.method):
         work += condensation_flops(config, data.shape, data.num_classes)

@@ -1,36 +1,9 @@
-"""Ray, started here or joined, and what fits on it."""
+"""What fits on the resources that Ray counts."""
 
-import logging
 import math
-
-import ray
 
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Config
-
-
-def start_ray(config: Config) -> dict[str, float]:
-    """Join the cluster at the sweep's address, or start Ray here; returns its resources, such as "CPU" and "GPU".
-
-    Without an address Ray is always started: told nothing, it would join any cluster that it finds on this
-    machine or in `RAY_ADDRESS`, or wait for minutes for one that is gone.
-
-    Raises:
-        UserError: the cluster does not answer, or Ray does not start.
-    """
-    sweep = config.sweep
-    try:
-        ray.init(
-            address=sweep.address or "local",
-            include_dashboard=False if sweep.address is None else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except (ConnectionError, RuntimeError) as error:
-        failed = f"cannot be reached at {sweep.address}" if sweep.address else "cannot be started here"
-        raise UserError(f"Ray {failed}: {str(error).splitlines()[0]}") from None
-    resources: dict[str, float] = ray.cluster_resources()
-    return resources
 
 
 def real_threads(config: Config) -> int:

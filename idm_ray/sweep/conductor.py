@@ -12,7 +12,9 @@ from idm_ray.runtime.compute import resolve
 from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep.folders import TRIAL_FILE, trial_folder
+from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
+from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.nodes.gather import Crew
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
@@ -27,14 +29,14 @@ class NextTrial:
 
     Attributes:
         number: in the study.
-        folder: its own, absolute, since trials run elsewhere.
+        keeping: where the sweep's files are kept.
         config: its settings.
         real: the name of the real side that it shares; None for one of its own.
         pulse: the name of what is told how far it is.
     """
 
     number: int
-    folder: Path
+    keeping: Keeping
     config: Raw
     real: str | None
     pulse: str
@@ -50,6 +52,7 @@ class Conductor:
         study, tracker, display: the three to be told.
         sides: shared real sides; None when trials have their own.
         pulse: the name of what trials tell how far they are.
+        crew: who works, and where files are kept; None: here, in `folder`.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -65,11 +68,14 @@ class Conductor:
         display: Display,
         sides: RealSides | None = None,
         pulse: str = "",
+        crew: Crew | None = None,
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
+        self._crew = crew or Crew(Keeping(str(folder.resolve())))
+        self._place = self._crew.keeping.of_the_driver
 
     def trial_folder(self, number: int) -> Path:
         """``trials/0007``."""
@@ -81,15 +87,17 @@ class Conductor:
         if asked is None:
             return None
         folder = self.trial_folder(asked.number)
+        self._place.fetch(folder / TRIAL_FILE)
         config = as_before(folder, self.trial_config(asked.point))
         raw = config.to_raw()
         write_bytes(folder / TRIAL_FILE, yaml.safe_dump(raw, sort_keys=False).encode())
-        (folder / "error.txt").unlink(missing_ok=True)
+        self._place.deliver(folder / TRIAL_FILE)
+        self._place.remove(folder / ERROR_FILE)
         tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
-        return NextTrial(asked.number, folder.resolve(), raw, real, self._pulse)
+        return NextTrial(asked.number, self._crew.keeping, raw, real, self._pulse)
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point, with the device and the precision that all machines are to use."""
@@ -104,7 +112,10 @@ class Conductor:
         return prune
 
     def completed(self, number: int, report: Report) -> None:
-        """The trial ran to its last iteration."""
+        """The trial ran to its last iteration; it is complete when its files are here, too."""
+        if lacking := self._place.lacking(report.files):
+            self.returned(number, f"{', '.join(lacking)} of trial {number:04d} cannot be read back")
+            return
         self._study.report(number, report.val_accuracy, report.iteration)
         self._log(number, report)
         self._remember(number, report)
@@ -115,16 +126,35 @@ class Conductor:
     def pruned(self, number: int, report: Report) -> None:
         """The trial was stopped because others were better at the same iteration."""
         self._remember(number, report)
+        self._place.lacking(report.files)
         self._study.tell(number, TrialState.PRUNED)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(self._row(number, PRUNED, report), report.device)
 
+    def returned(self, number: int, reason: str, node: str = "") -> None:
+        """The trial could not go on where it was, which is not its fault: it is put back in line.
+
+        Args:
+            number: of the trial.
+            reason: for people.
+            node: id of the node that is at fault and is used no longer; empty where none is.
+        """
+        if node and self._crew.muster:
+            self._crew.muster.leave_out(node, reason)
+        else:
+            self._display.say(f"trial {number:04d} is put back in line: {reason}")
+        self._study.release(number)
+        known = self._board.rows.get(number) or Row(number, {})
+        self._end(Row(number, known.point, INTERRUPTED, known.iteration, known.accuracy, known.seconds))
+
     def failed(self, number: int, reason: str) -> None:
         """The trial raised, diverged, or its process died too often."""
         self._study.tell(number, TrialState.FAIL, reason=reason)
-        error = self.trial_folder(number) / "error.txt"
+        error = self.trial_folder(number) / ERROR_FILE
+        self._place.fetch(error)
         if not error.exists():
             write_bytes(error, f"{reason}\n".encode())
+            self._place.deliver(error)
         self._tracker.log_artifacts(number, error, "")
         known = self._board.rows.get(number, Row(number, {}))
         row = Row(number, known.point, FAIL, known.iteration, known.accuracy, known.seconds, reason)
@@ -191,6 +221,7 @@ class Conductor:
             metrics.append(("shared_seconds", report.shared_seconds, report.iteration))
         self._tracker.log_metrics(number, metrics)
         picture = self.trial_folder(number) / "steps" / f"{report.iteration:06d}.png"
+        self._place.fetch(picture)
         self._tracker.log_image(number, picture, report.iteration)
 
 

@@ -1,7 +1,6 @@
 """The last word: the chosen trials and the reference points on test, with the full protocol."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -12,19 +11,22 @@ from idm_ray.nets import stackable
 from idm_ray.runtime.words import plural
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
-from idm_ray.sweep.folders import trial_folder
+from idm_ray.sweep.keeping.workplace import Keeping, Unfit
 from idm_ray.sweep.view.live import Display
 
 POLL_SECONDS = 0.5
+RETRIES = 5
+"""Of a task whose node is lost, or cannot be used after all."""
 
 
 def evaluate_on_test(
     config: Config,
-    sweep_folder: Path,
+    keeping: Keeping,
     trials: list[int],
     stopped: Callable[[], bool],
     display: Display,
     pulse: str,
+    selector: dict[str, str] | None = None,
 ) -> dict[str, Evaluation] | None:
     """Evaluate condensed sets and references side by side, with a trial's resources for each task.
 
@@ -32,26 +34,32 @@ def evaluate_on_test(
 
     Args:
         config: of the sweep.
-        sweep_folder: where the trials are.
+        keeping: where the trials' files are kept.
         trials: numbers, best first; the references are for the first one's ipc and net.
         stopped: asked now and then; True gives up.
         display: told about every net that is done.
         pulse: the name of what tasks tell how far they are.
+        selector: Ray's, of the nodes that may be used; None: all.
 
     Returns:
         evaluations by "0007", "random", "whole"; None when it was stopped.
     """
     sweep = config.sweep
-    task = ray.remote(num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpu_share)(evaluate_nets)
-    folders = {f"{number:04d}": str(trial_folder(sweep_folder, number).resolve()) for number in trials}
-    subjects = [(name, folder, CONDENSED) for name, folder in folders.items()]
-    subjects += [(kind, next(iter(folders.values())), kind) for kind in config.evaluate.references]
+    task = ray.remote(
+        num_cpus=sweep.cpus_per_trial,
+        num_gpus=sweep.gpu_share,
+        label_selector=selector,
+        max_retries=RETRIES,
+        retry_exceptions=[Unfit],
+    )(evaluate_nets)
+    subjects = [(f"{number:04d}", number, CONDENSED) for number in trials]
+    subjects += [(kind, trials[0], kind) for kind in config.evaluate.references]
     here = _whereabouts(config)
     display.say(f"evaluating on test: {', '.join(name for name, *_ in subjects)}")
     display.expect(sum(epochs_on_test(config, name) for name, *_ in subjects))
     jobs = {
-        task.remote(folder, what, nets, here, pulse): (name, nets)
-        for name, folder, what in subjects
+        task.remote(number, what, nets, here, pulse, keeping): (name, nets)
+        for name, number, what in subjects
         for nets in _nets_of_a_task(config)
     }
     found = _collect(jobs, len(subjects) * config.evaluate.repeats, stopped, display)

@@ -16,39 +16,46 @@ from idm_ray.evaluation.references import reference
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.memory import keep_to_share
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.folders import TRIAL_FILE
+from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.pulse import Beats
 
 CONDENSED = "condensed"
 
 
 def evaluate_nets(
-    trial: str, what: str, nets: tuple[int, ...], here: Raw, pulse: str
+    number: int, what: str, nets: tuple[int, ...], here: Raw, pulse: str, keeping: Keeping
 ) -> list[dict[str, Any]]:
     """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again.
 
     Args:
-        trial: its folder.
+        number: of the trial.
         what: `CONDENSED`, or the name of a reference.
         nets: numbers among the repeats.
         here: sections of the config that are the sweep's now, whatever they were when the trial ran.
         pulse: the name of what is told how many epochs are done.
+        keeping: where the trial's files are kept.
     """
-    folder = Path(trial)
-    raw = yaml.safe_load((folder / "trial.yaml").read_text())
+    place = keeping.workplace
+    folder, tests = place.trial(number), place.trial(number) / "test"
+    place.fetch(folder / TRIAL_FILE)
+    raw = yaml.safe_load((folder / TRIAL_FILE).read_text())
     config = Config.model_validate(
         {**raw, **{name: {**raw[name], **section} for name, section in here.items()}}
     )
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
     keep_to_share(config.sweep.gpu_share)
-    data, compute = prepare(config)
+    data, compute = prepare(config, ref=keeping.ready())
     protocol = replace(full_protocol(config, data, compute), repeats=nets)
     tick = _Tick(Beats(pulse, f"test {what} {folder.name} {nets[0]}"))
     if what != CONDENSED:
         return [asdict(single) for single in reference(what, protocol, on_epoch=tick).singles]
+    for each in (folder / "condensed", tests):
+        place.fetch_folder(each)
     condensed = load_condensed(folder / "condensed")
     settings = [config.evaluate.model_dump(), config.seed, condensed.iteration, compute.numbers]
     key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    files = {net: folder / "test" / f"{net}.json" for net in nets}
+    files = {net: tests / f"{net}.json" for net in nets}
     known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
     missing = tuple(net for net in nets if net not in known)
     for part in side_by_side(replace(protocol, repeats=missing)):
@@ -56,6 +63,8 @@ def evaluate_nets(
         for net, single in zip(part.repeats, evaluation.singles, strict=True):
             known[net] = asdict(single)
             write_json(files[net], {**known[net], "key": key})
+            place.deliver(files[net])
+    place.leave(folder)
     return [known[net] for net in nets]
 
 

@@ -6,8 +6,9 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.invocation import command_line
 
 DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
+ERROR_FILE = "error.txt"
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
-LOCK, UID = ".lock", ".uid"
+LOCK, UID, NONCE = ".lock", ".uid", ".nonce"
 LATEST = "latest"
 ENDED = ".ended.json"
 """The settings and the folder with which a sweep ended and left nothing to do; gone while it runs."""
@@ -15,7 +16,7 @@ ENDED = ".ended.json"
 
 def begun(folder: Path) -> bool:
     """Whether a folder holds anything of a sweep but the marks of a start that failed."""
-    return folder.exists() and any(path.name not in (LOCK, UID) for path in folder.iterdir())
+    return folder.exists() and any(path.name not in (LOCK, UID, NONCE) for path in folder.iterdir())
 
 
 def trial_folder(sweep_folder: Path, number: int) -> Path:

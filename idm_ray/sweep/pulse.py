@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Iterator
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 BEAT_SECONDS, HEAR_SECONDS = 1.0, 2.0
 GET_SECONDS, LAST_SECONDS = 5.0, 2.0
@@ -40,7 +41,11 @@ class Pulse:
 
     def __init__(self, sweep: str):
         self.name = f"{sweep}-pulse-{uuid.uuid4().hex[:8]}"
-        self._actor = ray.remote(Heart).options(name=self.name, num_cpus=0, max_restarts=-1).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        heart = ray.remote(Heart).options(
+            name=self.name, num_cpus=0, max_restarts=-1, scheduling_strategy=here
+        )
+        self._actor = heart.remote()
 
     @contextlib.contextmanager
     def heard_by(self, listener: Callable[[dict[str, int]], None]) -> Iterator[None]:

@@ -3,7 +3,6 @@
 import os
 from dataclasses import dataclass, replace
 
-import ray
 import torch
 
 from idm_ray.data import Outline
@@ -66,12 +65,6 @@ class Room:
 def this_host() -> Host:
     """This machine, as it is now."""
     return Host(float(os.cpu_count() or 1), float(torch.cuda.device_count()), FREE_SHARE * free_bytes())
-
-
-def hosts_of_ray() -> list[Host]:
-    """The machines of the cluster that this process has joined."""
-    found = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return [Host(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", 0)) for each in found]
 
 
 def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool = False) -> Room:

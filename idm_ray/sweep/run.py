@@ -8,6 +8,7 @@ from pathlib import Path
 
 import ray
 from ray import tune
+from ray.tune import PlacementGroupFactory
 from rich.console import Console
 
 from idm_ray.condensation import run_length
@@ -15,17 +16,18 @@ from idm_ray.data import Data
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import Closing, Outcome
-from idm_ray.sweep.cluster import start_ray
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.mps import side_by_side
+from idm_ray.sweep.nodes.gather import Crew, fitting, gathered, resources_of
+from idm_ray.sweep.nodes.joining import ray_at
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Pulse
-from idm_ray.sweep.room import Room, hosts_of_ray, make_room
+from idm_ray.sweep.room import Host, Room, make_room, this_host
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
 from idm_ray.sweep.search.study import SweepStudy
-from idm_ray.sweep.sharing.plan import Plan, plan_sharing
+from idm_ray.sweep.sharing.plan import Plan, count_sides, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.tracking.store import reach
@@ -63,29 +65,33 @@ def run_sweep(
     stop = Stop(config.sweep.time_budget)
     if config.sweep.tracking_uri:
         reach(config.sweep.tracking_uri)
-    with stop.on_signals(), side_by_side(config) as sharing:
-        try:
-            resources = start_ray(config)
+    display = Display(
+        Board(), config.sweep.trials, lambda point: run_length(with_point(config, point)), console, verbosity
+    )
+    with stop.on_signals(), side_by_side(config) as sharing, ray_at(config):
+        stop.listen()
+        with claimed(folder), gathered(config, folder, None, data, display.say, lambda: stop.reason) as crew:
+            hosts = crew.muster.hosts if crew.muster else [this_host()]
             if room is None:
-                room = make_room(config, data.outline, hosts_of_ray())
+                room = make_room(config, data.outline, hosts)
             config = room.config
-            plan = plan_sharing(config, data.outline, resources, room.trials)
-            stop.listen()
-            with claimed(folder):
-                tracker = open_tracker(config, folder)
-                study = open_study(config, folder, data)
-                closing = Closing(config, folder, data, study, tracker, began)
-                display = Display(
-                    Board(),
-                    config.sweep.trials,
-                    lambda point: run_length(with_point(config, point)),
-                    console,
-                    verbosity,
-                )
-                run = _Run(config, folder, data, study, tracker, stop, closing, display)
-                return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
-        finally:
-            ray.shutdown()
+            plan = _plan(config, data, hosts, room.trials)
+            tracker = open_tracker(config, folder)
+            study = open_study(config, folder, data)
+            closing = Closing(config, folder, data, study, tracker, began)
+            run = _Run(config, folder, data, study, tracker, stop, closing, display, crew)
+            return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
+
+
+def _plan(config: Config, data: Data, hosts: Sequence[Host], memory: int | None) -> Plan:
+    """How trials share the machines; beyond one, none of them takes a part of two."""
+    if config.sweep.address is None:
+        return plan_sharing(config, data.outline, ray.cluster_resources(), memory)
+    most = memory
+    if not config.sweep.max_concurrent:
+        most = min([fitting(config, hosts), *([] if memory is None else [memory])])
+    sides = count_sides(config) or 0
+    return plan_sharing(config, data.outline, resources_of(config, hosts, sides), most)
 
 
 class _Run:
@@ -101,21 +107,30 @@ class _Run:
         stop: Stop,
         closing: Closing,
         display: Display,
+        crew: Crew,
     ):
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
-        self._closing, self._display = closing, display
+        self._closing, self._display, self._crew = closing, display, crew
         self._told = ""
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
-        tags = tags_of(self._config, self._data)
-        sides = (
-            RealSides(self._config, self._folder, self._data, plan, self._tracker) if plan.shared else None
-        )
+        tags, crew = tags_of(self._config, self._data), self._crew
+        sides = None
+        if plan.shared:
+            sides = RealSides(self._config, self._folder, self._data, plan, self._tracker, crew)
         pulse = Pulse(self._folder.name)
         conductor = Conductor(
-            self._config, self._folder, tags, self._study, self._tracker, self._display, sides, pulse.name
+            self._config,
+            self._folder,
+            tags,
+            self._study,
+            self._tracker,
+            self._display,
+            sides,
+            pulse.name,
+            crew,
         )
         conductor.on_end = lambda: self._closing.write_summary("running")
         self._tracker.start_sweep(
@@ -128,7 +143,7 @@ class _Run:
         try:
             with self._display, pulse.heard_by(self._hear):
                 self._introduce(plan, notes)
-                self._tune(conductor, plan.concurrent + plan.spare)
+                self._tune(conductor, plan)
                 if sides:
                     sides.end()
                 self._judge(pulse)
@@ -142,7 +157,9 @@ class _Run:
         return outcome
 
     def _hear(self, beats: Mapping[str, int]) -> None:
-        """From another thread, every few seconds: how far all work is, and whether it is to end."""
+        """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
+        if self._crew.muster:
+            self._crew.muster.look()
         if self._stop.reason != self._told:
             self._told = self._stop.reason
             again = "" if self._told == "budget" else "; a second signal ends it at once"
@@ -159,17 +176,16 @@ class _Run:
         for caveat in self._data.outline.caveats:
             say(f"note: {caveat}")
 
-    def _tune(self, conductor: Conductor, most: int) -> None:
+    def _tune(self, conductor: Conductor, plan: Plan) -> None:
         sweep = self._config.sweep
         pruned: set[int] = set()
-        resources = {"cpu": sweep.cpus_per_trial, "gpu": sweep.gpu_share}
         scratch = self._folder / ".tune"
         tuner = tune.Tuner(
-            tune.with_resources(CondensationTrial, resources),
+            tune.with_resources(CondensationTrial, self._place_of_a_trial()),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(conductor, most, pruned),
-                scheduler=StudyScheduler(conductor, pruned),
-                num_samples=sweep.trials + 1,
+                search_alg=StudySearcher(conductor, lambda: self._at_a_time(plan), pruned),
+                scheduler=StudyScheduler(conductor, pruned, self._place_of_a_trial),
+                num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
             ),
@@ -187,10 +203,31 @@ class _Run:
         finally:
             shutil.rmtree(scratch, ignore_errors=True)
 
+    def _place_of_a_trial(self) -> PlacementGroupFactory:
+        """What a trial takes, on a node that may be used."""
+        sweep, selector = self._config.sweep, self._crew.selector
+        bundle = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpu_share}
+        where = {"bundle_label_selector": [selector]} if selector else {}
+        return PlacementGroupFactory([{name: count for name, count in bundle.items() if count}], **where)
+
+    def _at_a_time(self, plan: Plan) -> int:
+        """Trials to ask for: as planned, or more where nodes have joined since."""
+        muster, most = self._crew.muster, plan.concurrent
+        if muster is not None and not self._config.sweep.max_concurrent:
+            sides = (plan.sides or 0) if plan.shared else 0
+            most = max(most, fitting(self._config, muster.hosts) - sides)
+        return most + plan.spare
+
     def _judge(self, pulse: Pulse) -> None:
         """Evaluate the best trials and the references on test, unless the sweep was stopped."""
         best = [trial.number for trial in self._study.best(self._config.sweep.best)]
         if best and not self._stop.reason:
             self._closing.test = evaluate_on_test(
-                self._config, self._folder, best, lambda: bool(self._stop.reason), self._display, pulse.name
+                self._config,
+                self._crew.keeping,
+                best,
+                lambda: bool(self._stop.reason),
+                self._display,
+                pulse.name,
+                self._crew.selector,
             )

@@ -6,10 +6,11 @@ import math
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 import torch
 import yaml
 from ray import tune
@@ -17,6 +18,7 @@ from ray import tune
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, Diverged, IterationRecord, condense, has_real_side, real_side
+from idm_ray.data import StoreRef
 from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
 from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes, images_at_once
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
@@ -26,7 +28,8 @@ from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_
 from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.cluster import real_threads
-from idm_ray.sweep.folders import TRIAL_FILE
+from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE
+from idm_ray.sweep.keeping.workplace import Keeping, Unfit, Workplace
 from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
@@ -48,11 +51,13 @@ class Report:
             other trials of the sweep use, is not counted.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
         peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
-        state: RUNNING, COMPLETE or FAIL.
-        reason: of a FAIL, one line.
+        state: RUNNING, COMPLETE, FAIL, or UNFIT where the machine is at fault.
+        reason: of a FAIL or UNFIT, one line.
         chunk: images with their gradient at a time, see `compute.chunk`.
         device: where it computed.
         history: rows of (iteration, *HISTORY) since the last report.
+        files: SHA-256 of those that it has handed over, by name; empty where none had to be.
+        node: id of the node that it ran on; empty without Ray.
     """
 
     iteration: int
@@ -65,6 +70,8 @@ class Report:
     chunk: int = 0
     device: str = ""
     history: list[list[float]] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    node: str = ""
 
 
 class TrialRun:
@@ -75,6 +82,8 @@ class TrialRun:
         folder: the trial's own; checkpoint and results go there. What it holds already is gone on with.
         shared: its number and the name of the real side that it shares; None for one of its own.
         on_iteration: told the iterations that are done, after each.
+        place: that the folder is in; None: nothing has to move from or to it.
+        ref: of the image store; None: `dataset.root` is looked at.
     """
 
     def __init__(
@@ -83,9 +92,12 @@ class TrialRun:
         folder: Path,
         shared: tuple[int, str] | None = None,
         on_iteration: Callable[[int], None] = lambda done: None,
+        place: Workplace | None = None,
+        ref: StoreRef | None = None,
     ):
         self._config, self._folder, self._on_iteration = config, folder, on_iteration
-        self._data, self._compute = prepare(config, train_at_hand=shared is None)
+        self._place = place or Workplace(folder.parent.parent)
+        self._data, self._compute = prepare(config, train_at_hand=shared is None, ref=ref)
         self._shared: SharedRealSide | None = None
         self._turnstile = Turnstile()
         if shared is not None:
@@ -93,7 +105,7 @@ class TrialRun:
             device = self._compute.device
             if device.type == "cpu":
                 places = count_places(real_threads(config))
-                self._turnstile = Turnstile(turnstile_folder(folder.parent.parent), places)
+                self._turnstile = Turnstile(turnstile_folder(self._place.common), places)
             self._shared = SharedRealSide(name, number, config.condense.iterations, device, self._turnstile)
         own = None
         if shared is None and has_real_side(config.condense.method):
@@ -104,6 +116,7 @@ class TrialRun:
         self._seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
         self._fingerprint = fingerprint(config, self._data)
+        self._place.fetch(self._checkpoint)
         saved = read_state(self._checkpoint, self._fingerprint)
         if saved is not None:
             state, extra = saved
@@ -111,7 +124,8 @@ class TrialRun:
             if own is not None and own.position < self._run.iteration:
                 # It shared a real side before; the queue of nets is in that one's snapshots.
                 mark = real_fingerprint(config, self._data)
-                Snapshots(snapshot_folder(folder.parent.parent, mark), mark).load(own, self._run.iteration)
+                snapshots = Snapshots(snapshot_folder(self._place.folder, mark), mark, self._place)
+                snapshots.load(own, self._run.iteration)
             # The driver may have died before it heard this report; hearing it twice does no harm.
             self._repeat = Report(**json.loads(extra))
             self._seconds, self._shared_before = self._repeat.seconds, self._repeat.shared_seconds
@@ -144,12 +158,14 @@ class TrialRun:
         """
         if self._repeat is not None:
             repeated, self._repeat = self._repeat, None
-            return repeated
+            if self._place.kept_here:
+                return repeated
+            return replace(repeated, files=self._save_condensed(self._run.finite_images()))
         began, waited = time.perf_counter(), self._waited
         history = self._condense()
         images = self._run.finite_images()
         evaluation = self._evaluate(images)
-        self._save_condensed(images)
+        files = self._save_condensed(images)
         self._seconds += time.perf_counter() - began - (self._waited - waited)
         shared_seconds = self._shared_before + (self._shared.shared_seconds if self._shared else 0.0)
         report = Report(
@@ -162,8 +178,10 @@ class TrialRun:
             state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
             device=describe(self._compute),
             history=history,
+            files=files,
         )
         write_state(self._checkpoint, self._run.state(), self._fingerprint, json.dumps(asdict(report)))
+        self._place.deliver(self._checkpoint)
         return report
 
     def _condense(self) -> list[list[float]]:
@@ -196,11 +214,12 @@ class TrialRun:
     def _waited(self) -> float:
         return self._turnstile.waited + (self._shared.waited if self._shared else 0.0)
 
-    def _save_condensed(self, images: torch.Tensor) -> None:
+    def _save_condensed(self, images: torch.Tensor) -> dict[str, str]:
         condensed = condensed_set(images, self._run.labels, self._config, self._data, self._run.iteration)
         save_condensed(self._folder / "condensed", condensed)
         step = self._folder / "steps" / f"{self._run.iteration:06d}.png"
         write_bytes(step, (self._folder / "condensed" / "grid.png").read_bytes())
+        return self._place.deliver(self._folder / "condensed", step)
 
 
 class CondensationTrial(tune.Trainable):  # type: ignore[misc]
@@ -213,12 +232,15 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Called when a process is used for another trial; nothing of the first is kept."""
+        self.cleanup()
         self._begin(new_config)
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._raw: Raw = config["config"]
-        self._folder = Path(config["folder"])
+        self._keeping: Keeping = config["keeping"]
+        self._place = self._keeping.workplace
+        self._folder = self._place.trial(int(config["number"]))
         self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
         self._beats = Beats(config["pulse"], f"trial {config['number']}")
         self._trial: TrialRun | None = None
@@ -236,14 +258,22 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
             try:
                 if self._trial is None:
                     config = Config.model_validate(self._raw)
-                    self._trial = TrialRun(config, self._folder, self._shared, self._beats)
+                    ref = self._keeping.ready()
+                    self._trial = TrialRun(config, self._folder, self._shared, self._beats, self._place, ref)
                 report = self._trial.advance()
+            except Unfit as error:
+                report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=str(error))
             except Exception as error:
                 if not self._halve(error):
-                    (self._folder / "error.txt").write_text(traceback.format_exc())
+                    self._write(ERROR_FILE, traceback.format_exc())
                     reason = explain(error, self._trial)
                     report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=reason)
-        return {**asdict(report), "done": report.state != "RUNNING"}
+        node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
+        return {**asdict(report), "node": node, "done": report.state != "RUNNING"}
+
+    def _write(self, name: str, text: str) -> None:
+        write_bytes(self._folder / name, text.encode())
+        self._place.deliver(self._folder / name)
 
     def _halve(self, error: Exception) -> bool:
         """Once, where memory ran out: go on from the checkpoint with half the chunk, which its settings keep."""
@@ -252,7 +282,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
             return False
         self._halved = True
         self._raw = {**self._raw, "compute": {**self._raw["compute"], "chunk": chunk // 2}}
-        write_bytes(self._folder / TRIAL_FILE, yaml.safe_dump(self._raw, sort_keys=False).encode())
+        self._write(TRIAL_FILE, yaml.safe_dump(self._raw, sort_keys=False))
         error.__traceback__ = None  # its frames hold tensors
         self.cleanup()
         gc.collect()
@@ -262,6 +292,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Give the memory of the finished trial back to those that share the device."""
         self._trial = None
+        self._place.leave(self._place.folder)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
 

@@ -8,6 +8,7 @@ import yaml
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.errors import UserError
 from idm_ray.runtime.memory import CLEAR, peak_bytes
+from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.trial import CondensationTrial, Diverged, Report, TrialRun, explain
 
 
@@ -75,13 +76,15 @@ def test_a_loss_that_is_not_finite_ends_the_trial(tiny_config, tmp_path):
 def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
     trial = CondensationTrial.__new__(CondensationTrial)
     raw = tiny_config("condense.lr=1e30").to_raw()
-    trial.setup({"number": 0, "folder": str(tmp_path), "config": raw, "real": None, "pulse": "gone"})
+    trial.setup(
+        {"number": 0, "keeping": Keeping(str(tmp_path)), "config": raw, "real": None, "pulse": "gone"}
+    )
     result = trial.step()
     while not result["done"]:
         result = trial.step()
     assert result["state"] == "FAIL"
     assert "iteration" in result["reason"]
-    assert "Diverged" in (tmp_path / "error.txt").read_text()
+    assert "Diverged" in (tmp_path / "trials" / "0000" / "error.txt").read_text()
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="a peak is forgotten where Linux lets it")
@@ -90,10 +93,10 @@ def test_a_trial_in_a_used_process_does_not_report_the_peak_of_the_last_one(tiny
     large = torch.ones(2**27)
     before = peak_bytes(large.device)
     del large
-    trial.reset_config(
+    trial.setup(
         {
             "number": 0,
-            "folder": str(tmp_path),
+            "keeping": Keeping(str(tmp_path)),
             "config": tiny_config().to_raw(),
             "real": None,
             "pulse": "gone",
@@ -125,8 +128,14 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_chunk_once(
     trial = CondensationTrial.__new__(CondensationTrial)
     folder = tmp_path / "trial"
     folder.mkdir()
-    trial.reset_config(
-        {"number": 0, "folder": str(folder), "config": config.to_raw(), "real": None, "pulse": "gone"}
+    trial.setup(
+        {
+            "number": 0,
+            "keeping": Keeping(str(folder)),
+            "config": config.to_raw(),
+            "real": None,
+            "pulse": "gone",
+        }
     )
     trial.step()
     condense = TrialRun._condense
@@ -143,10 +152,13 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_chunk_once(
     while not result["done"]:
         result = trial.step()
     assert result["state"] == ("COMPLETE" if failures == 1 else "FAIL")
-    assert yaml.safe_load((folder / "trial.yaml").read_text())["compute"]["chunk"] == 8
+    assert yaml.safe_load((folder / "trials" / "0000" / "trial.yaml").read_text())["compute"]["chunk"] == 8
     if failures == 1:
         assert result["chunk"] == 8
-        found, expected = (load_condensed(path / "condensed").images for path in (folder, tmp_path / "quiet"))
+        found, expected = (
+            load_condensed(path / "condensed").images
+            for path in (folder / "trials" / "0000", tmp_path / "quiet")
+        )
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -1,7 +1,9 @@
 """Ray Tune's question "go on?" passed on to the study's pruner."""
 
+from collections.abc import Callable
 from typing import Any
 
+from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
@@ -15,12 +17,21 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     Args:
         conductor: hears every report.
         pruned: gets the numbers of stopped trials, for the searcher.
+        place: what a trial takes now, and on which nodes; these change.
     """
 
-    def __init__(self, conductor: Conductor, pruned: set[int]):
+    def __init__(self, conductor: Conductor, pruned: set[int], place: Callable[[], PlacementGroupFactory]):
         super().__init__()
         self._conductor = conductor
         self._pruned = pruned
+        self._place = place
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """As Tune would; a trial that was asked for before a node was left out does not start there."""
+        trial = super().choose_trial_to_run(tune_controller)
+        if trial is not None and trial.placement_group_factory != (now := self._place()):
+            trial.update_resources(now)
+        return trial
 
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher: nothing that Tune should keep."""

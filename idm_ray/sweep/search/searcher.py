@@ -17,13 +17,13 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     Args:
         conductor: is asked and told.
-        most: trials that are asked for at a time. One more than can run waits in line, so that a process that
+        most: tells how many trials are asked for at a time. One more than can run waits in line, so that a process that
             becomes free is used again; where only one runs, the next is asked for when the last has ended, which
             makes a sweep repeatable.
         pruned: numbers of trials that the scheduler stopped.
     """
 
-    def __init__(self, conductor: Conductor, most: int, pruned: set[int]):
+    def __init__(self, conductor: Conductor, most: Callable[[], int], pruned: set[int]):
         super().__init__(metric="val_accuracy", mode="max")
         self._conductor = conductor
         self._most = most
@@ -32,13 +32,14 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The settings of a new trial, None to wait, or FINISHED."""
-        if len(self._numbers) >= self._most:
+        if len(self._numbers) >= self._most():
             return None
         asked = self._conductor.next_trial()
         if asked is None:
-            return str(Searcher.FINISHED)
+            # While one runs it may yet be put back in line, and Tune would not ask again.
+            return None if self._numbers else str(Searcher.FINISHED)
         self._numbers[trial_id] = asked.number
-        return {**vars(asked), "folder": str(asked.folder)}
+        return dict(vars(asked))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -54,6 +55,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         endings: dict[str, Callable[[], None]] = {
             "COMPLETE": lambda: self._conductor.completed(number, report),
             "FAIL": lambda: self._conductor.failed(number, report.reason),
+            "UNFIT": lambda: self._conductor.returned(number, report.reason, report.node),
         }
         if number in self._pruned:
             self._conductor.pruned(number, report)

@@ -84,6 +84,10 @@ class SweepStudy:
         self._open.clear()
         return [trial.number for trial in running]
 
+    def release(self, number: int) -> None:
+        """Put a trial back in line that nobody runs any more."""
+        self._study._storage.set_trial_state_values(self._open.pop(number)._trial_id, TrialState.WAITING)
+
     def ask(self) -> Asked | None:
         """The next trial: an interrupted one first, then a new point; None when there is none left."""
         if not self.in_state(TrialState.WAITING):

@@ -10,9 +10,9 @@ from idm_ray.data import Data
 from idm_ray.evaluation.prepare import real_fingerprint
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
+from idm_ray.sweep.nodes.gather import Crew
 from idm_ray.sweep.sharing.plan import Plan
 from idm_ray.sweep.sharing.server import RealServer
-from idm_ray.sweep.sharing.snapshots import snapshot_folder
 from idm_ray.sweep.sharing.turnstile import turnstile_folder
 from idm_ray.sweep.tracking.tracker import Tracker
 
@@ -31,10 +31,20 @@ class RealSides:
         data: of the sweep.
         plan: how many trials and real sides there may be at a time.
         tracker: gets the cost of each as a run of its own.
+        crew: which nodes may be used, and where snapshots are kept.
     """
 
-    def __init__(self, config: Config, folder: Path, data: Data, plan: Plan, tracker: Tracker):
+    def __init__(
+        self,
+        config: Config,
+        folder: Path,
+        data: Data,
+        plan: Plan,
+        tracker: Tracker,
+        crew: Crew,
+    ):
         self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
+        self._crew = crew
         self._threads_for_trials = plan.concurrent + SPARE_THREADS
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
         self._actors: dict[str, Any] = {}
@@ -75,9 +85,9 @@ class RealSides:
             max_restarts=-1,
             max_task_retries=-1,
             max_concurrency=self._threads_for_trials,
+            label_selector=self._crew.selector,
         )
-        folder = snapshot_folder(self._folder.resolve(), fingerprint)
-        return actor.remote(config.to_raw(), str(folder), fingerprint, self._budget, threads, share)
+        return actor.remote(config.to_raw(), self._crew.keeping, fingerprint, self._budget, threads, share)
 
     def _end(self, name: str) -> None:
         actor = self._actors.pop(name)

@@ -20,9 +20,10 @@ from idm_ray.evaluation.prepare import real_compute
 from idm_ray.runtime.compute import choose_compute, ready_process
 from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes, pixel_room
 from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep.sharing.cost import read_cost, write_cost
+from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.sharing.cost import FILE, read_cost, write_cost
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
-from idm_ray.sweep.sharing.snapshots import Snapshots
+from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 from idm_ray.sweep.sharing.transport import Packing, size
 from idm_ray.sweep.sharing.turnstile import RightOfWay, count_places, turnstile_folder
 
@@ -48,14 +49,16 @@ class RealServer:
 
     Args:
         raw: settings of a trial that it serves; `real_settings` of them count.
-        folder: of its snapshots, see `snapshot_folder`.
+        keeping: where the sweep's files are kept, among them its snapshots, see `snapshot_folder`.
         fingerprint: of its real side.
         budget: bytes of records to keep.
         threads: of torch, as many as a trial has, so that it computes the same bits.
         gpu_share: of a GPU's memory; 0 for none.
     """
 
-    def __init__(self, raw: Raw, folder: str, fingerprint: str, budget: int, threads: int, gpu_share: float):
+    def __init__(
+        self, raw: Raw, keeping: Keeping, fingerprint: str, budget: int, threads: int, gpu_share: float
+    ):
         torch.set_num_threads(threads)
         keep_to_share(gpu_share)
         forget_peak()  # of what the process was used for before
@@ -63,14 +66,18 @@ class RealServer:
         compute = choose_compute(self._config.compute)
         ready_process(compute)
         room = pixel_room(compute.device, gpu_share)
-        self._data = load_data(self._config.dataset, self._config.seed, compute.device, room=room)
+        ref = keeping.ready()
+        self._data = load_data(self._config.dataset, self._config.seed, compute.device, room=room, ref=ref)
         self._compute = real_compute(self._config, self._data)
-        self._folder = Path(folder)
-        self._snapshots = Snapshots(self._folder, fingerprint)
+        self._place = keeping.workplace
+        self._folder = snapshot_folder(self._place.folder, fingerprint)
+        for file in (self._folder / FILE, self._lives):
+            self._place.fetch(file)
+        self._snapshots = Snapshots(self._folder, fingerprint, self._place)
         self._shelf = Shelf(budget)
         self._sides: list[RealSide] = []
         self._cost = read_cost(self._folder)
-        self._right_of_way = RightOfWay(turnstile_folder(self._folder.parent.parent), count_places(threads))
+        self._right_of_way = RightOfWay(turnstile_folder(self._place.common), count_places(threads))
         self._error: BaseException | None = None
         self._told: set[int] = set()
         self._troubled = self._lives.exists()  # processes before this one gave up, and none has recovered yet
@@ -120,6 +127,7 @@ class RealServer:
             self._cost = cost = replace(self._cost, peak_bytes=peak)
         with contextlib.suppress(OSError):  # told too low after a restart, which is better than no records
             write_cost(self._folder, cost)
+            self._place.deliver(self._folder / FILE)
         return asdict(cost)
 
     def _work(self, threads: int) -> None:
@@ -141,7 +149,7 @@ class RealServer:
             else:
                 failures = 0
                 if self._troubled:
-                    self._lives.unlink(missing_ok=True)
+                    self._place.remove(self._lives)
                     self._troubled = False
 
     def _let_go(self, error: Exception) -> None:
@@ -161,8 +169,9 @@ class RealServer:
                 self._folder.mkdir(parents=True, exist_ok=True)
                 with self._lives.open("a") as lives:
                     lives.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
+                self._place.deliver(self._lives)
                 os._exit(1)
-        self._lives.unlink(missing_ok=True)
+        self._place.remove(self._lives)
         self._troubled = False
         with self._changed:
             self._error, self._told = error, set(self._shelf.demands)

@@ -8,6 +8,7 @@ from torch import Tensor
 from idm_ray.condensation import RealSide
 from idm_ray.errors import UserError
 from idm_ray.runtime.states import read_state, write_state
+from idm_ray.sweep.keeping.workplace import Workplace
 
 MOST = 8
 
@@ -23,22 +24,27 @@ class Snapshots:
     Args:
         folder: theirs alone.
         fingerprint: of the real side; states of another are not read.
+        place: that the folder is in; None: nothing has to move from or to it.
     """
 
-    def __init__(self, folder: Path, fingerprint: str):
+    def __init__(self, folder: Path, fingerprint: str, place: Workplace | None = None):
         self._folder, self._fingerprint = folder, fingerprint
+        self._place = place or Workplace(folder)
 
     @property
     def positions(self) -> list[int]:
         """Of the saved states, ascending."""
-        return sorted(int(path.stem) for path in self._folder.glob("*.safetensors"))
+        return sorted(int(Path(name).stem) for name in self._place.names(self._folder, "*.safetensors"))
 
     def save(self, side: RealSide) -> None:
         """Save where a real side is; when there are many, every second one is removed."""
-        write_state(self._path(side.position), side.state(), self._fingerprint)
-        if len(self.positions) > MOST:
-            for position in self.positions[:-1:2]:
-                self._path(position).unlink(missing_ok=True)
+        path = self._path(side.position)
+        write_state(path, side.state(), self._fingerprint)
+        self._place.deliver(path)
+        self._place.leave(path)
+        if len(positions := self.positions) > MOST:
+            for position in positions[:-1:2]:
+                self._place.remove(self._path(position))
 
     def nearest(self, step: int) -> int:
         """Position of the last saved state that is not beyond a step; 0 when there is none."""
@@ -54,7 +60,10 @@ class Snapshots:
                     return
 
     def _read(self, position: int) -> dict[str, Tensor]:
-        saved = read_state(self._path(position), self._fingerprint)
+        path = self._path(position)
+        self._place.fetch(path)
+        saved = read_state(path, self._fingerprint)
+        self._place.leave(path)
         if saved is None:
             raise UserError(f"the snapshot of step {position} is gone")
         return saved[0]

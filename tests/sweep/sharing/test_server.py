@@ -15,6 +15,7 @@ from idm_ray.data import load_data
 from idm_ray.evaluation import evaluate
 from idm_ray.evaluation.prepare import real_compute
 from idm_ray.sweep import trial
+from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.sharing.client import SharedRealSide
 from idm_ray.sweep.sharing.server import LIVES, TRIES, RealServer
 from idm_ray.sweep.sharing.snapshots import snapshot_folder
@@ -82,7 +83,7 @@ def serve(cluster, tiny_config, tmp_path):
         actor = ray.remote(server).options(
             name=f"real-{tmp_path.name}", max_restarts=-1, max_task_retries=-1, max_concurrency=16
         )
-        folder = str(snapshot_folder(tmp_path, "mark"))
+        folder = Keeping(str(tmp_path))
         actors.append(actor.remote(tiny_config().to_raw(), folder, "mark", budget, 1, 0.0))
         return actors[0], lambda number: SharedRealSide(f"real-{tmp_path.name}", number, STEPS, CPU)
 
@@ -234,7 +235,7 @@ def test_what_goes_wrong_for_good_reaches_the_trials_that_wait_and_is_tried_agai
         raise MemoryError(f"no room for record {step}")
 
     monkeypatch.setattr(RealServer, "_compute_step", fail)
-    folder = str(snapshot_folder(tmp_path, "mark"))
+    folder = Keeping(str(tmp_path))
     server = RealServer(tiny_config().to_raw(), folder, "mark", 10**9, 1, 0.0)
     with pytest.raises(MemoryError, match="no room for record 2"):
         server.fetch(client=0, step=2, until=5)
@@ -259,7 +260,7 @@ def test_what_goes_wrong_for_a_moment_changes_no_record(
         return put(value)
 
     monkeypatch.setattr(ray, "put", short)
-    server = RealServer(tiny_config().to_raw(), str(snapshot_folder(tmp_path, "mark")), "mark", 10**9, 1, 0.0)
+    server = RealServer(tiny_config().to_raw(), Keeping(str(tmp_path)), "mark", 10**9, 1, 0.0)
     for step in range(STEPS):
         (reference,) = server.fetch(client=0, step=step, until=STEPS)
         assert same(unpack(ray.get(reference), CPU), expected[step])

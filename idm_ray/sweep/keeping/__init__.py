@@ -1,0 +1,1 @@
+"""Where the files of a sweep are kept, whatever machine wrote them."""

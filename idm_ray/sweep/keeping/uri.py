@@ -1,0 +1,155 @@
+"""A depot behind a URI: S3, GCS, HDFS or whatever else pyarrow opens."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+from pyarrow.fs import FileSelector, FileSystem, FileType
+
+from idm_ray.errors import UserError
+from idm_ray.runtime.files import whole_file
+from idm_ray.sweep.keeping.depot import checked
+
+Answer = TypeVar("Answer")
+
+PIECE = 8 << 20
+PATIENCE_SECONDS = 300.0
+"""In which a store that does not answer is asked again."""
+PAUSES = (1.0, 2.0, 5.0, 10.0)
+FOLDERS = ("local", "hdfs")
+"""Kinds that have folders, and where a file that is being written can be seen."""
+
+
+class UriDepot:
+    """A `Depot` below a URI. Endpoint and credentials come from the environment, as everywhere.
+
+    Args:
+        uri: of the sweep's folder, such as ``s3://bucket/runs/digits``.
+        patience: seconds in which what fails is tried again.
+
+    Raises:
+        UserError: pyarrow knows no such URI.
+    """
+
+    def __init__(self, uri: str, patience: float = PATIENCE_SECONDS):
+        self._uri, self._patience = uri, patience
+        try:
+            self._files, base = FileSystem.from_uri(uri)
+        except (ValueError, NotImplementedError, OSError) as error:
+            raise UserError(f"{shown(uri)} cannot be opened: {first_line(error)}") from None
+        self._base = base.rstrip("/")
+
+    def names(self, folder: str) -> list[str]:
+        """See `Depot`."""
+        return sorted(
+            name.removeprefix(f"{self._base}/")
+            for name in self._listed(checked(folder), recursive=True)
+            if not name.rpartition("/")[2].startswith(".")
+        )
+
+    def folders(self) -> list[str]:
+        """Names of the folders right here."""
+        selector = FileSelector(self._base, allow_not_found=True)
+        found = self._tried(lambda: self._files.get_file_info(selector))
+        return sorted(each.base_name for each in found if each.type == FileType.Directory)
+
+    def put(self, name: str, source: Path) -> str:
+        """See `Depot`. Raises OSError when it cannot be kept for `PATIENCE_SECONDS`."""
+        return self._tried(lambda: self._put(checked(name), source))
+
+    def get(self, name: str, target: Path) -> None:
+        """See `Depot`. Raises OSError as `put`."""
+        self._tried(lambda: self._get(checked(name), target))
+
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+        path = self._path(checked(name))
+        return bool(self._tried(lambda: self._files.get_file_info(path)).type == FileType.File)
+
+    def remove(self, name: str) -> None:
+        """See `Depot`."""
+        if self.has(name):
+            self._tried(lambda: self._files.delete_file(self._path(name)))
+
+    def _listed(self, folder: str, recursive: bool) -> list[str]:
+        selector = FileSelector(self._path(folder), recursive=recursive, allow_not_found=True)
+        found = self._tried(lambda: self._files.get_file_info(selector))
+        return [each.path for each in found if each.type == FileType.File]
+
+    def _put(self, name: str, source: Path) -> str:
+        path, digest = self._path(name), hashlib.sha256()
+        draft = path
+        if self._files.type_name in FOLDERS:
+            parent, _, own = path.rpartition("/")
+            self._files.create_dir(parent, recursive=True)
+            draft = f"{parent}/.{own}"
+        with source.open("rb") as file, self._files.open_output_stream(draft) as stream:
+            while piece := file.read(PIECE):
+                digest.update(piece)
+                stream.write(piece)
+        if draft != path:
+            self._files.move(draft, path)
+        return digest.hexdigest()
+
+    def _get(self, name: str, target: Path) -> None:
+        with (
+            self._files.open_input_stream(self._path(name)) as stream,
+            whole_file(target) as draft,
+            draft.open("wb") as file,
+        ):
+            while piece := stream.read(PIECE):
+                file.write(piece)
+
+    def _path(self, name: str) -> str:
+        return f"{self._base}/{name}"
+
+    def _tried(self, work: Callable[[], Answer]) -> Answer:
+        ends, attempt = time.monotonic() + self._patience, 0
+        while True:
+            try:
+                return work()
+            except (FileNotFoundError, PermissionError):
+                raise
+            except OSError:
+                pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+                if time.monotonic() + pause > ends:
+                    raise
+                time.sleep(pause)
+                attempt += 1
+
+
+def check_writable(uri: str) -> None:
+    """Refuse a URI under which nothing can be written and read again.
+
+    Raises:
+        UserError: says why.
+    """
+    import tempfile
+
+    depot, name = UriDepot(uri, patience=0), ".idm_ray-check"
+    with tempfile.TemporaryDirectory() as folder:
+        sent, back = Path(folder) / "sent", Path(folder) / "back"
+        sent.write_bytes(b"idm_ray")
+        try:
+            depot.put(name, sent)
+            depot.get(name, back)
+            depot.remove(name)
+        except OSError as error:
+            raise UserError(
+                f"--output-dir {shown(uri)} cannot be written: {first_line(error)}; check bucket, endpoint and "
+                "credentials in the environment"
+            ) from None
+
+
+def shown(uri: str) -> str:
+    """A URI without user, password and query, which may hold secrets."""
+    parts = urlsplit(uri)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, on one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,111 @@
+"""From the machines of a cluster to what a sweep may count on."""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from idm_ray.data import Data
+from idm_ray.errors import UserError
+from idm_ray.runtime.files import default_cache, write_bytes
+from idm_ray.runtime.progress import Lines
+from idm_ray.runtime.words import plural
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.cluster import capacity
+from idm_ray.sweep.folders import NONCE
+from idm_ray.sweep.keeping.archive import start_archive
+from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.nodes.muster import Muster
+from idm_ray.sweep.room import Host
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who works on a sweep, and where what they make is kept.
+
+    Attributes:
+        keeping: where files are kept.
+        muster: of the cluster's nodes; None on one machine.
+    """
+
+    keeping: Keeping
+    muster: Muster | None = None
+
+    @property
+    def selector(self) -> dict[str, str] | None:
+        """Ray's label selector of the nodes that may be used; None: all."""
+        return self.muster.selector if self.muster else None
+
+
+@contextlib.contextmanager
+def gathered(
+    config: Config,
+    folder: Path,
+    uri: str | None,
+    data: Data,
+    say: Callable[[str], None],
+    stopped: Callable[[], str],
+) -> Iterator[Crew]:
+    """The machines of the cluster that this process has joined, examined and with the images at hand.
+
+    Args:
+        config: of the sweep.
+        folder: of the sweep, here.
+        uri: of the sweep's folder where that is not on a disk.
+        data: of the sweep.
+        say: takes a line.
+        stopped: why the sweep is to end; empty while it is not.
+
+    Raises:
+        UserError: no node fits.
+    """
+    folder = folder.resolve()
+    if config.sweep.address is None:
+        yield Crew(Keeping(str(folder), uri=uri))
+        return
+    assert data.store is not None, "images of a source lie in a store"
+    nonce = uuid.uuid4().hex
+    write_bytes(folder / NONCE, nonce.encode())
+    archive = start_archive(folder, default_cache() / data.store.name)
+    keeping = Keeping(str(folder), nonce, archive, uri, data.store)
+    muster = Muster(config, keeping, say)
+    try:
+        muster.wait(Lines(say), stopped)
+        if not muster.hosts and not config.sweep.max_concurrent and not stopped():
+            raise UserError(
+                f"no node of the cluster at {config.sweep.address} can run a trial now; where nodes start on demand, "
+                "say for how many trials: --max-concurrent N"
+            )
+        say(f"cluster: {in_words(muster.hosts)}")
+        yield Crew(keeping, muster)
+    finally:
+        muster.dismiss()
+        (folder / NONCE).unlink(missing_ok=True)
+
+
+def in_words(hosts: Sequence[Host]) -> str:
+    """``3 nodes with 12 CPUs and 4 GPUs``."""
+    cpus, gpus = (sum(getattr(host, kind) for host in hosts) for kind in ("cpus", "gpus"))
+    return f"{plural(len(hosts), 'node')} with {cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+
+
+def resources_of(config: Config, hosts: Sequence[Host], sides: int = 0) -> dict[str, float]:
+    """What trials may count on, "CPU" and "GPU": what is there, or what `sweep.max_concurrent` lets a cluster start.
+
+    Args:
+        config: of the sweep.
+        hosts: that are there.
+        sides: real sides beside the trials.
+    """
+    sweep = config.sweep
+    asked = (sweep.max_concurrent or 0) + sides
+    return {
+        "CPU": max(sum(host.cpus for host in hosts), asked * sweep.cpus_per_trial),
+        "GPU": max(sum(host.gpus for host in hosts), asked * sweep.gpu_share),
+    }
+
+
+def fitting(config: Config, hosts: Sequence[Host]) -> int:
+    """Trials and real sides that the processors and cards of the machines hold, machine by machine."""
+    return sum(max(0, capacity(config, {"CPU": host.cpus, "GPU": host.gpus})) for host in hosts)

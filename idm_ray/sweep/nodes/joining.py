@@ -1,0 +1,114 @@
+"""Ray, started here or joined."""
+
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import RayError
+
+import idm_ray
+from idm_ray.errors import UserError
+from idm_ray.settings.sections import Config
+
+JOIN_SECONDS, END_SECONDS = 60.0, 40.0
+ANSWER_SECONDS = 10
+ALIVE = 0
+"""State of a node in Ray's own list."""
+PASSED_ON = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
+"""Of this package's defaults those that processes on other machines read, too."""
+
+
+@contextlib.contextmanager
+def ray_at(config: Config) -> Iterator[None]:
+    """Join the cluster at the sweep's address, or start Ray here, and leave it afterwards.
+
+    Without an address Ray is always started: told nothing, it would join any cluster that it finds on this
+    machine or in `RAY_ADDRESS`, or wait for minutes for one that is gone. A machine that is no node of the cluster
+    becomes one for the time, on which no trial runs. Other nodes get this package from here, and need Python, Ray and
+    the packages that it uses.
+
+    Raises:
+        UserError: the cluster does not answer, or Ray does not start.
+    """
+    address = config.sweep.address
+    with contextlib.ExitStack() as stack:
+        if address is not None and address != "auto" and not _is_node(address):
+            stack.enter_context(_guest(address))
+        stack.callback(ray.shutdown)
+        try:
+            ray.init(
+                address=address or "local",
+                include_dashboard=False if address is None else None,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                runtime_env=None if address is None else what_travels(),
+            )
+        except (ConnectionError, RuntimeError, RayError) as error:
+            failed = f"cannot be reached at {address}" if address else "cannot be started here"
+            raise UserError(f"Ray {failed}: {str(error).splitlines()[0]}") from None
+        yield
+
+
+def what_travels() -> dict[str, Any]:
+    """Ray's runtime environment: this package and nothing else of this machine, neither its folder nor its data."""
+    package = Path(idm_ray.__file__).parent
+    env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    return {"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": env}
+
+
+def _is_node(address: str) -> bool:
+    """Whether this machine is a node of the cluster.
+
+    Raises:
+        UserError: the cluster does not answer, or not to this token.
+    """
+    try:
+        nodes = GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS)
+    except RayError as error:
+        raise UserError(f"Ray cannot be reached at {address}: {str(error).splitlines()[0]}") from None
+    return any(_is_own(node.node_manager_address) for node in nodes.values() if node.state == ALIVE)
+
+
+def _is_own(host: str) -> bool:
+    """Whether an address is one of this machine: only then can a socket be bound to it."""
+    with contextlib.suppress(OSError), socket.socket() as own:
+        own.bind((host, 0))
+        return True
+    return False
+
+
+@contextlib.contextmanager
+def _guest(address: str) -> Iterator[None]:
+    """Be a node of the cluster without processors of it, so that this machine can talk with it."""
+    command = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--disable-usage-stats",
+               f"--address={address}", "--num-cpus=0", "--num-gpus=0")  # fmt: skip
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+        )
+        try:
+            ends = time.monotonic() + JOIN_SECONDS
+            while not _is_node(address):
+                if process.poll() is not None or time.monotonic() > ends:
+                    said.seek(0)
+                    last = (said.read().strip().splitlines() or ["no answer"])[-1]
+                    raise UserError(f"this machine cannot join the Ray cluster at {address}: {last}")
+                time.sleep(0.5)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
