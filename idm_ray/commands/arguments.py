@@ -26,7 +26,7 @@ SWEEP_FLAGS: dict[str, tuple[type, str]] = {
     "cpus_per_trial": (float, "CPUs, and torch threads, of a trial"),
     "time_budget": (float, "seconds after which the sweep stops; it can be resumed"),
     "address": (str, "of a Ray cluster, host:port"),
-    "output_dir": (str, "folder of all sweeps (default runs)"),
+    "output_dir": (str, "folder of all sweeps (default runs), or a URI such as s3://bucket/runs"),
     "tracking_uri": (str, "of MLflow (default: sqlite in the output folder)"),
 }
 """Flags that set ``sweep.*``."""

@@ -5,14 +5,14 @@ from pathlib import Path
 import rich_click as click
 
 from idm_ray.commands.arguments import OUTPUT_DIR
-from idm_ray.commands.sweep import SweepName
-from idm_ray.sweep.folders import DATABASE, find_sweep
+from idm_ray.commands.sweep import SweepName, resumable
+from idm_ray.sweep.folders import DATABASE
 
 
 @click.command("report")
 @click.argument("sweep", metavar="SWEEP", type=SweepName())
-@click.option("--output-dir", type=Path, default=OUTPUT_DIR, help="of all sweeps (default runs)")
-def command(sweep: str, output_dir: Path) -> int:
+@click.option("--output-dir", default=str(OUTPUT_DIR), help="of all sweeps (default runs), or a URI")
+def command(sweep: str, output_dir: str) -> int:
     """Write the report of a sweep as one HTML file that opens offline.
 
     SWEEP is its name, its folder, or 'latest'. Prints the file's name.
@@ -20,7 +20,7 @@ def command(sweep: str, output_dir: Path) -> int:
     \b
     idm-ray report latest
     """
-    folder = Path(sweep) if (Path(sweep) / DATABASE).exists() else find_sweep(sweep, output_dir)
+    folder = Path(sweep) if (Path(sweep) / DATABASE).exists() else resumable(sweep, output_dir)[0]
     from idm_ray.sweep.view.report import report_of
 
     print(report_of(folder))

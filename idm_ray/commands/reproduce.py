@@ -1,6 +1,7 @@
 """``idm-ray reproduce``: the paper's tables and figures again."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import rich_click as click
@@ -8,9 +9,11 @@ from rich.console import Console
 
 from idm_ray.commands.arguments import SWEEP_FLAGS, Word, command_line_layer, sweep_flags
 from idm_ray.commands.terminal import say
+from idm_ray.errors import UserError
 from idm_ray.paper.experiments import EXPERIMENTS, experiment_named
 from idm_ray.paper.request import MAIN, Request
 from idm_ray.settings.layers import domain_corners
+from idm_ray.settings.locations import is_uri
 from idm_ray.sweep.preflight import check_name, check_settings
 
 LIST = "LIST"
@@ -59,7 +62,9 @@ def command(given: Sequence[str], /, experiment: str, overrides: Sequence[str], 
     for variant, config in configs.items():
         name = request.sweep_name(variant)
         check_name(name)
-        check_settings(config, config.sweep.output_dir / name)
+        if is_uri(output := config.sweep.output_dir):
+            raise UserError(f"reproduce writes to a folder; got --output-dir {output}; give a folder")
+        check_settings(config, Path(output) / name)
     from idm_ray.commands.work import reproduce as work
 
     return work.run(request, configs, given, -1 if options["quiet"] else int(options["verbose"]))

@@ -18,9 +18,10 @@ from idm_ray.commands.arguments import (
 )
 from idm_ray.errors import UserError
 from idm_ray.settings.layers import Resolved, resolve
+from idm_ray.settings.locations import is_uri
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import Raw
-from idm_ray.sweep.folders import DATABASE, ENDED, begun, find_sweep
+from idm_ray.sweep.folders import DATABASE, ENDED, begun, find_sweep, output_here
 from idm_ray.sweep.preflight import check_name, check_processors, check_settings
 
 DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
@@ -39,7 +40,7 @@ class SweepName(click.ParamType[str]):
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Sweeps in the output folder that begin so."""
-        output = Path(ctx.params.get("output_dir") or OUTPUT_DIR)
+        output = output_here(ctx.params.get("output_dir") or OUTPUT_DIR)
         names = ["latest", *sorted(path.parent.name for path in output.glob(f"*/{DATABASE}"))]
         return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
@@ -115,14 +116,38 @@ def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, 
     resolved = resolve((file, raw), ("command line", layer))
     name = options.get("name") or f"{Path(file).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
-    folder = resolved.config.sweep.output_dir / name
+    output = resolved.config.sweep.output_dir
+    folder = output_here(output) / name
+    if is_uri(output):
+        from idm_ray.sweep.keeping.books import bring_books
+
+        bring_books(output, name, folder.parent)
     if begun(folder) and not (folder / DATABASE).exists():
         raise UserError(f"{folder} exists and is no sweep; choose another --name")
     if begun(folder):
         raise UserError(
-            f"the sweep {name} exists in {folder.parent}; go on with --resume {name}, or choose another --name"
+            f"the sweep {name} exists in {output}; go on with --resume {name}, or choose another --name"
         )
     return resolved, folder
+
+
+def resumable(name: str, output: Path | str) -> tuple[Path, Path | str]:
+    """The folder of a sweep on this machine, and that of all sweeps, which may be a URI.
+
+    Args:
+        name: of the sweep, ``latest``, or its folder.
+        output: folder of all sweeps, or a URI.
+
+    Raises:
+        UserError: there is none, or the URI cannot be read.
+    """
+    if not is_uri(output):
+        folder = find_sweep(name, Path(output))
+        return folder, folder.parent
+    from idm_ray.sweep.keeping.books import bring_books
+
+    bring_books(output, name, output_here(output))
+    return find_sweep(name, output_here(output)), output
 
 
 def _default_config(layer: Raw) -> str:
@@ -143,9 +168,8 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
             "--resume can change sweep.*, compute.* and dataset.root only, so that all trials compare; "
             f"got {', '.join(sorted(moving))}"
         )
-    output = Path(layer.get("sweep", {}).get("output_dir", OUTPUT_DIR))
-    folder = find_sweep(options["resume"], output)
-    layer.setdefault("sweep", {})["output_dir"] = str(folder.parent)
+    folder, output = resumable(options["resume"], layer.get("sweep", {}).get("output_dir", OUTPUT_DIR))
+    layer.setdefault("sweep", {})["output_dir"] = str(output)
     from idm_ray.sweep.search.study import stored_sweep
 
     stored, trials = stored_sweep(folder / DATABASE)

@@ -1,20 +1,20 @@
 """``idm-ray ui``: MLflow's pages on the runs of our sweeps."""
 
 import socket
-from pathlib import Path
 
 import rich_click as click
 
 from idm_ray.commands.arguments import OUTPUT_DIR
 from idm_ray.errors import UserError
+from idm_ray.sweep.folders import output_here
 from idm_ray.sweep.tracking.ui import HOST, PORT, default_uri, is_remote, server, stored_page
 
 
 @click.command("ui")
-@click.option("--output-dir", type=Path, default=OUTPUT_DIR, help="of all sweeps (default runs)")
+@click.option("--output-dir", default=str(OUTPUT_DIR), help="of all sweeps (default runs)")
 @click.option("--tracking-uri", metavar="URI", help="another store than the one in the output folder")
 @click.option("--port", type=click.IntRange(1, 65535), default=PORT, help=f"on this machine (default {PORT})")
-def command(output_dir: Path, tracking_uri: str | None, port: int) -> None:
+def command(output_dir: str, tracking_uri: str | None, port: int) -> None:
     """Look at all trials in MLflow: their settings, curves, images and condensed sets.
 
     Prints the address to open, then serves it until Ctrl-C. Only this machine can reach it.
@@ -27,7 +27,7 @@ def command(output_dir: Path, tracking_uri: str | None, port: int) -> None:
     if is_remote(uri):
         print(f"open {stored_page(uri)}")
         return
-    if tracking_uri is None and not output_dir.is_dir():
+    if tracking_uri is None and not output_here(output_dir).is_dir():
         raise UserError(f"there is no sweep in {output_dir} yet; --output-dir says where they are")
     _check_port(port)
     print(f"in a few seconds open {stored_page(uri, port)}", flush=True)

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from idm_ray.settings.locations import Uri
 from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
 from idm_ray.settings.subsets import check_subset
 
@@ -336,8 +337,9 @@ class SweepConfig(Section):
     """Seconds after which the sweep stops; it can be resumed."""
     address: str | None = None
     """Address of a Ray cluster (host:port); null starts Ray on this machine."""
-    output_dir: Path = Path("runs")
-    """Must be shared by all nodes of a cluster."""
+    output_dir: Path | Uri = Path("runs")
+    """Folder of all sweeps on this machine, whatever node trials run on; or a URI that pyarrow opens, such as
+    s3://bucket/runs, with endpoint and credentials in the environment of every node."""
     tracking_uri: str | None = None
     """MLflow tracking URI; null: sqlite in the output folder."""
 

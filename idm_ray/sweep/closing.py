@@ -9,6 +9,7 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.folders import REPORT_FILE, SUMMARY_FILE, trial_folder
+from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.tracking.ui import tracking_uri
@@ -42,16 +43,24 @@ class Closing:
         config, folder, data: of the sweep.
         study, tracker: its books.
         began: when this run of it began, by the monotonic clock.
+        books: copies them to where the sweep is kept; None: that is here.
 
     Attributes:
         test: evaluations on test of this run; None as long as there are none.
     """
 
     def __init__(
-        self, config: Config, folder: Path, data: Data, study: SweepStudy, tracker: Tracker, began: float
+        self,
+        config: Config,
+        folder: Path,
+        data: Data,
+        study: SweepStudy,
+        tracker: Tracker,
+        began: float,
+        books: Books | None = None,
     ):
         self._config, self._folder, self._data = config, folder, data
-        self._study, self._tracker, self._began = study, tracker, began
+        self._study, self._tracker, self._began, self._books = study, tracker, began, books
         self._earlier = float(study.attribute("seconds", 0.0))
         self.test: dict[str, Evaluation] | None = None
 
@@ -68,6 +77,8 @@ class Closing:
         }
         summary = summarise(self._study, self._known_test(), facts, state)
         summary.write(self._folder)
+        if self._books:
+            self._books.changed()
         return summary
 
     def close(self, state: str, reason: str) -> Outcome:
@@ -86,6 +97,8 @@ class Closing:
         problems += [f"mlflow: {left} records wait for the next start"] if left else []
         if state == "done" and not problems:
             mark_ended(self._config, self._folder)
+        if self._books and (problem := self._books.close()):
+            problems.append(problem)
         exit_code = STOPPED.get(reason, summary.exit_code)
         return Outcome(summary, exit_code, tracking_uri(self._config), problems)
 

@@ -113,7 +113,7 @@ class Conductor:
 
     def completed(self, number: int, report: Report) -> None:
         """The trial ran to its last iteration; it is complete when its files are here, too."""
-        if lacking := self._place.lacking(report.files):
+        if lacking := self._place.lacking(dict(report.files)):
             self.returned(number, f"{', '.join(lacking)} of trial {number:04d} cannot be read back")
             return
         self._study.report(number, report.val_accuracy, report.iteration)
@@ -126,7 +126,7 @@ class Conductor:
     def pruned(self, number: int, report: Report) -> None:
         """The trial was stopped because others were better at the same iteration."""
         self._remember(number, report)
-        self._place.lacking(report.files)
+        self._place.lacking(dict(report.files))
         self._study.tell(number, TrialState.PRUNED)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(self._row(number, PRUNED, report), report.device)

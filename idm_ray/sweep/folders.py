@@ -1,17 +1,42 @@
 """Where a sweep keeps what: its folder in the folder of all sweeps, and a folder for each trial in it."""
 
+import hashlib
 from pathlib import Path
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import default_cache, write_bytes
 from idm_ray.runtime.invocation import command_line
+from idm_ray.settings.locations import is_uri
 
 DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
 ERROR_FILE = "error.txt"
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID, NONCE = ".lock", ".uid", ".nonce"
 LATEST = "latest"
+URI_FILE = ".uri"
 ENDED = ".ended.json"
 """The settings and the folder with which a sweep ended and left nothing to do; gone while it runs."""
+
+
+def output_here(output: Path | str) -> Path:
+    """The folder of all sweeps on this machine: `sweep.output_dir`, or what stands for it here where that is a URI."""
+    if not is_uri(output):
+        return Path(output)
+    return default_cache() / "outputs" / hashlib.sha256(output.encode()).hexdigest()[:16]
+
+
+def remember_output(output: Path | str) -> None:
+    """Note beside what stands for a URI here which one that is, for `output_of`."""
+    if is_uri(output):
+        write_bytes(output_here(output) / URI_FILE, output.encode())
+
+
+def output_of(folder: Path) -> str:
+    """The folder of all sweeps that a sweep's folder is in, as a person names it: behind a URI that one."""
+    try:
+        return (folder.parent / URI_FILE).read_text()
+    except OSError:
+        return str(folder.parent)
 
 
 def begun(folder: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import check_root
+from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import LATEST
 from idm_ray.sweep.search import space
@@ -29,6 +30,10 @@ def check_settings(config: Config, folder: Path) -> None:
     check_search(config)
     check_root(config.dataset.root)
     check_output(folder)
+    if is_uri(config.sweep.output_dir):
+        from idm_ray.sweep.keeping.uri import check_writable
+
+        check_writable(config.sweep.output_dir)
     if config.sweep.address is not None:
         _check_address(config.sweep.address)
 

@@ -14,10 +14,14 @@ from rich.console import Console
 from idm_ray.condensation import run_length
 from idm_ray.data import Data
 from idm_ray.settings.layers import with_point
+from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
+from idm_ray.sweep.folders import remember_output
+from idm_ray.sweep.keeping.books import Books
+from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Crew, fitting, gathered, resources_of
 from idm_ray.sweep.nodes.joining import ray_at
@@ -70,7 +74,9 @@ def run_sweep(
     )
     with stop.on_signals(), side_by_side(config) as sharing, ray_at(config):
         stop.listen()
-        with claimed(folder), gathered(config, folder, None, data, display.say, lambda: stop.reason) as crew:
+        uri = kept_at(config, folder)
+        remember_output(config.sweep.output_dir)
+        with claimed(folder), gathered(config, folder, uri, data, display.say, lambda: stop.reason) as crew:
             hosts = crew.muster.hosts if crew.muster else [this_host()]
             if room is None:
                 room = make_room(config, data.outline, hosts)
@@ -78,9 +84,16 @@ def run_sweep(
             plan = _plan(config, data, hosts, room.trials)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data)
-            closing = Closing(config, folder, data, study, tracker, began)
+            books = None if uri is None else Books(folder, UriDepot(uri))
+            closing = Closing(config, folder, data, study, tracker, began, books)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, crew)
             return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
+
+
+def kept_at(config: Config, folder: Path) -> str | None:
+    """URI of a sweep's folder; None where that is on a disk."""
+    output = config.sweep.output_dir
+    return joined(output, folder.name) if is_uri(output) else None
 
 
 def _plan(config: Config, data: Data, hosts: Sequence[Host], memory: int | None) -> Plan:
@@ -168,7 +181,8 @@ class _Run:
 
     def _introduce(self, plan: Plan, notes: Sequence[str]) -> None:
         trials, say = self._config.sweep.trials, self._display.say
-        say(f"sweep {self._folder.name}: {trials} trials, {plan.concurrent} at a time, in {self._folder}")
+        where = kept_at(self._config, self._folder) or self._folder
+        say(f"sweep {self._folder.name}: {trials} trials, {plan.concurrent} at a time, in {where}")
         for note in notes:
             say(note)
         say(f"the costly half of the work, which trials can have in common: {plan.text}")

@@ -56,7 +56,7 @@ class Report:
         chunk: images with their gradient at a time, see `compute.chunk`.
         device: where it computed.
         history: rows of (iteration, *HISTORY) since the last report.
-        files: SHA-256 of those that it has handed over, by name; empty where none had to be.
+        files: name and SHA-256 of each that it has handed over; none where none had to be.
         node: id of the node that it ran on; empty without Ray.
     """
 
@@ -70,7 +70,7 @@ class Report:
     chunk: int = 0
     device: str = ""
     history: list[list[float]] = field(default_factory=list)
-    files: dict[str, str] = field(default_factory=dict)
+    files: list[list[str]] = field(default_factory=list)
     node: str = ""
 
 
@@ -214,12 +214,12 @@ class TrialRun:
     def _waited(self) -> float:
         return self._turnstile.waited + (self._shared.waited if self._shared else 0.0)
 
-    def _save_condensed(self, images: torch.Tensor) -> dict[str, str]:
+    def _save_condensed(self, images: torch.Tensor) -> list[list[str]]:
         condensed = condensed_set(images, self._run.labels, self._config, self._data, self._run.iteration)
         save_condensed(self._folder / "condensed", condensed)
         step = self._folder / "steps" / f"{self._run.iteration:06d}.png"
         write_bytes(step, (self._folder / "condensed" / "grid.png").read_bytes())
-        return self._place.deliver(self._folder / "condensed", step)
+        return [[*pair] for pair in self._place.deliver(self._folder / "condensed", step).items()]
 
 
 class CondensationTrial(tune.Trainable):  # type: ignore[misc]

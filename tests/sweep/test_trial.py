@@ -2,6 +2,7 @@ import json
 import re
 
 import pytest
+import ray
 import torch
 import yaml
 
@@ -10,6 +11,13 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.memory import CLEAR, peak_bytes
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.trial import CondensationTrial, Diverged, Report, TrialRun, explain
+
+
+@pytest.fixture(scope="module", autouse=True)
+def ray_ends():
+    """A trial that looks for its pulse starts Ray where there is none."""
+    yield
+    ray.shutdown()
 
 
 def reports(run):

@@ -15,6 +15,7 @@ from idm_ray.paper.work import Stopped, Work
 from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.folders import output_here
 from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 
@@ -33,7 +34,9 @@ def run(request: Request, configs: Mapping[str, Config], given: Sequence[str], v
     console = Console()
     try:
         with shown(console, quiet=verbosity < 0) as progress:
-            work = Work(request, configs, configs[MAIN].sweep.output_dir, console, verbosity, progress)
+            work = Work(
+                request, configs, output_here(configs[MAIN].sweep.output_dir), console, verbosity, progress
+            )
             cells = pooled(list(KINDS[request.experiment.kind](work)))
     except (Stopped, KeyboardInterrupt) as stop:
         say(console, f"stopped; go on with the same command: {command_line(*given)}")

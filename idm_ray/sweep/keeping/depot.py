@@ -25,12 +25,12 @@ class Depot(Protocol):
 
 
 def checked(name: str) -> str:
-    """A name in a depot.
+    """A name in a depot; empty for all of it.
 
     Raises:
         ValueError: it leads elsewhere.
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or str(path) != name or name == ".":
+    if path.is_absolute() or ".." in path.parts or str(path) != (name or "."):
         raise ValueError(f"{name!r} is no name of a file in a sweep's folder")
     return name

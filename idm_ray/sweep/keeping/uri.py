@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from pyarrow.fs import FileSelector, FileSystem, FileType
 
@@ -64,14 +64,15 @@ class UriDepot:
         """See `Depot`. Raises OSError as `put`."""
         self._tried(lambda: self._get(checked(name), target))
 
-    def has(self, name: str) -> bool:
-        """Whether there is a file of that name."""
+    def changed_at(self, name: str) -> float | None:
+        """When a file was written last, in seconds since 1970; None where there is none."""
         path = self._path(checked(name))
-        return bool(self._tried(lambda: self._files.get_file_info(path)).type == FileType.File)
+        found = self._tried(lambda: self._files.get_file_info(path))
+        return found.mtime.timestamp() if found.type == FileType.File else None
 
     def remove(self, name: str) -> None:
         """See `Depot`."""
-        if self.has(name):
+        if self.changed_at(name) is not None:
             self._tried(lambda: self._files.delete_file(self._path(name)))
 
     def _listed(self, folder: str, recursive: bool) -> list[str]:
@@ -104,7 +105,7 @@ class UriDepot:
                 file.write(piece)
 
     def _path(self, name: str) -> str:
-        return f"{self._base}/{name}"
+        return f"{self._base}/{name}" if name else self._base
 
     def _tried(self, work: Callable[[], Answer]) -> Answer:
         ends, attempt = time.monotonic() + self._patience, 0
@@ -142,6 +143,12 @@ def check_writable(uri: str) -> None:
                 f"--output-dir {shown(uri)} cannot be written: {first_line(error)}; check bucket, endpoint and "
                 "credentials in the environment"
             ) from None
+
+
+def joined(uri: str, name: str) -> str:
+    """The URI of something in the folder of another one, whose query stays."""
+    parts = urlsplit(uri)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/{name}"))
 
 
 def shown(uri: str) -> str:

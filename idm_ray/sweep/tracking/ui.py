@@ -9,6 +9,7 @@ from typing import NoReturn
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.folders import output_here
 
 EXPERIMENT = "idm_ray"
 SQLITE = "sqlite:///"
@@ -41,9 +42,13 @@ def tracking_uri(config: Config) -> str:
     return config.sweep.tracking_uri or default_uri(config.sweep.output_dir)[0]
 
 
-def default_uri(output_dir: Path) -> tuple[str, Path]:
-    """The store that is used when none is named: sqlite and a folder of artefacts under the output folder."""
-    output = output_dir.resolve()
+def default_uri(output_dir: Path | str) -> tuple[str, Path]:
+    """The store that is used when none is named: sqlite and a folder of artefacts under the output folder.
+
+    Args:
+        output_dir: see `sweep.output_dir`; for a URI the store is on this machine all the same.
+    """
+    output = output_here(output_dir).resolve()
     return f"{SQLITE}{output / 'mlflow.db'}", output / "mlartifacts"
 
 

@@ -11,7 +11,7 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE
+from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, output_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
@@ -193,4 +193,4 @@ def ui_steps(
 
 def output_option(folder: Path) -> tuple[str, ...]:
     """The words that say where a sweep is, for a command."""
-    return () if folder.parent == Path("runs") else ("--output-dir", str(folder.parent))
+    return () if folder.parent == Path("runs") else ("--output-dir", output_of(folder))
