@@ -15,11 +15,11 @@ from idm_ray.paper.request import settings_changed
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.fit import check_data, check_resources
 from idm_ray.sweep.folders import DATABASE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REPORT, SweepStudy, stored_config, why_unfinished
-from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 WHEREABOUTS = ("sweep", "compute")
 """Sections that may change between two runs of a sweep."""

@@ -12,7 +12,7 @@ from idm_ray.paper.request import Request
 from idm_ray.paper.sweeps import Trial, run_or_resume, trials
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.view.summary import STOPPED
+from idm_ray.sweep.endings import STOPPED
 
 
 class Stopped(Exception):

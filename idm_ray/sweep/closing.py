@@ -7,13 +7,14 @@ from pathlib import Path
 from idm_ray.data import Data
 from idm_ray.evaluation import Evaluation
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.endings import STOPPED
 from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.folders import REPORT_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.tracking.ui import tracking_uri
-from idm_ray.sweep.view.summary import STOPPED, Summary, mark_ended, summarise
+from idm_ray.sweep.view.summary import Summary, mark_ended, summarise
 
 CLOSE_SECONDS = 60.0
 """For what MLflow has not got yet."""

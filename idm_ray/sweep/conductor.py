@@ -16,11 +16,19 @@ from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Crew
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
+from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.trial import HISTORY, Report
 from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Row
 from idm_ray.sweep.view.live import Display
+
+NOT_ITS_FAULT = {
+    "its node has died": "its node is gone",
+    "is temporarily unavailable": "its node does not answer",
+    Stranded.__name__: "its real side waits for the processors that it has",
+}
+"""In Ray's words on a trial's process, and in ours."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +81,7 @@ class Conductor:
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
-        self._sides, self._pulse = sides, pulse
+        self._sides, self._pulse, self._deaths = sides, pulse, dict[int, int]()
         self._crew = crew or Crew(Keeping(str(folder.resolve())))
         self._place = self._crew.keeping.of_the_driver
 
@@ -82,7 +90,9 @@ class Conductor:
         return trial_folder(self._folder, number)
 
     def next_trial(self) -> NextTrial | None:
-        """The next trial to run; None when there is none."""
+        """The next trial to run; None when there is none, or none should start now."""
+        if self._sides and self._sides.without_room:
+            return None
         asked = self._study.ask()
         if asked is None:
             return None
@@ -98,6 +108,11 @@ class Conductor:
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         return NextTrial(asked.number, self._crew.keeping, raw, real, self._pulse)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial will be asked for any more."""
+        return self._study.exhausted
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point, with the device and the precision that all machines are to use."""
@@ -146,6 +161,28 @@ class Conductor:
         self._study.release(number)
         known = self._board.rows.get(number) or Row(number, {})
         self._end(Row(number, known.point, INTERRUPTED, known.iteration, known.accuracy, known.seconds))
+
+    def died(self, number: int, how: str) -> None:
+        """The process of a trial died. It goes on from its checkpoint, unless that happened too often.
+
+        A node that is lost is no fault of the trial, however often; neither is a real side that cannot start again.
+
+        Args:
+            number: of the trial.
+            how: as Ray tells it.
+        """
+        for sign, reason in NOT_ITS_FAULT.items():
+            if sign in how:
+                self.returned(number, reason)
+                return
+        self._deaths[number] = self._deaths.get(number, 0) + 1
+        most = self._config.sweep.max_failures
+        if self._deaths[number] <= most:
+            self.returned(number, f"its process died ({self._deaths[number]} of {most} times that it may)")
+            return
+        cause = next((line.strip() for line in reversed(how.splitlines()) if line.strip()), "")
+        again = ", also when started again from its checkpoint" if most else ""
+        self.failed(number, f"its process died{again}" + (f": {cause}" if cause else ""))
 
     def failed(self, number: int, reason: str) -> None:
         """The trial raised, diverged, or its process died too often."""

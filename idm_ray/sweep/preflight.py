@@ -103,9 +103,15 @@ def check_output(folder: Path) -> None:
 
 
 def _check_address(address: str) -> None:
+    _check_token()
     host, _, port = address.rpartition(":")
     if address == "auto":
         return
+    if address.startswith("ray://"):
+        raise UserError(
+            f"--address takes host:port of a Ray head node, and no Ray Client; got {address}; its port is that of "
+            "`ray start --head`, by default 6379"
+        )
     if not host or not port.isdigit():
         raise UserError(f"--address must be host:port of a Ray head node, or auto; got {address!r}")
     try:
@@ -115,3 +121,18 @@ def _check_address(address: str) -> None:
             f"nobody answers at --address {address} ({error.strerror or error}); "
             "is the head node up, and is this its `ray start --head` port?"
         ) from None
+
+
+def _check_token() -> None:
+    """Refuse to go on without a token where one is wanted: Ray would end this process."""
+    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
+    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
+    if (
+        os.environ.get("RAY_AUTH_MODE") == "token"
+        and not os.environ.get("RAY_AUTH_TOKEN")
+        and not file.is_file()
+    ):
+        raise UserError(
+            f"--address needs the cluster's token, and there is none in {file}; copy ~/.ray/auth_token from the "
+            "head node (`ray get-auth-token` prints it), or set RAY_AUTH_MODE=disabled for a cluster without"
+        )

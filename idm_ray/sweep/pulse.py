@@ -41,7 +41,7 @@ class Pulse:
 
     def __init__(self, sweep: str):
         self.name = f"{sweep}-pulse-{uuid.uuid4().hex[:8]}"
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         heart = ray.remote(Heart).options(
             name=self.name, num_cpus=0, max_restarts=-1, scheduling_strategy=here
         )
@@ -80,8 +80,9 @@ class Beats:
     def __init__(self, pulse: str, work: str):
         self._work, self._last = work, -BEAT_SECONDS
         self._actor = None
-        with contextlib.suppress(ValueError):  # it has died, and nobody looks any more
-            self._actor = ray.get_actor(pulse)
+        if ray.is_initialized():
+            with contextlib.suppress(ValueError):  # it has died, and nobody looks any more
+                self._actor = ray.get_actor(pulse)
 
     def __call__(self, done: int) -> None:
         """Tell how much is done, once a second at most."""

@@ -1,6 +1,8 @@
 """A sweep from its folder to its summary."""
 
+import contextlib
 import shutil
+import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -8,6 +10,7 @@ from pathlib import Path
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
 from rich.console import Console
 
@@ -18,6 +21,7 @@ from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
+from idm_ray.sweep.endings import BUDGET, CLUSTER
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import remember_output
 from idm_ray.sweep.keeping.books import Books
@@ -25,6 +29,7 @@ from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Crew, fitting, gathered, resources_of
 from idm_ray.sweep.nodes.joining import ray_at
+from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Pulse
 from idm_ray.sweep.room import Host, Room, make_room, this_host
@@ -39,6 +44,7 @@ from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.trial import CondensationTrial
 from idm_ray.sweep.view.board import Board
 from idm_ray.sweep.view.live import Display
+from idm_ray.sweep.view.summary import lines
 
 
 def run_sweep(
@@ -87,7 +93,8 @@ def run_sweep(
             books = None if uri is None else Books(folder, UriDepot(uri))
             closing = Closing(config, folder, data, study, tracker, began, books)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, crew)
-            return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
+            with cluster_watched(stop, display.say, run.abandon):
+                return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
 
 
 def kept_at(config: Config, folder: Path) -> str | None:
@@ -126,6 +133,8 @@ class _Run:
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._crew = closing, display, crew
         self._told = ""
+        self._conductor: Conductor | None = None
+        self._ending = threading.Lock()
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
@@ -145,6 +154,7 @@ class _Run:
             pulse.name,
             crew,
         )
+        self._conductor = conductor
         conductor.on_end = lambda: self._closing.write_summary("running")
         self._tracker.start_sweep(
             parameters(self._config), tags, dataset_info(self._data), list(self._config.search)
@@ -157,22 +167,37 @@ class _Run:
             with self._display, pulse.heard_by(self._hear):
                 self._introduce(plan, notes)
                 self._tune(conductor, plan)
-                if sides:
+                if sides and not self._stop.cluster_is_gone:
                     sides.end()
                 self._judge(pulse)
                 reason = self._stop.reason
-                state = {"": "done", "budget": "budget"}.get(reason, "interrupted")
+                state = {"": "done", BUDGET: BUDGET}.get(reason, "interrupted")
+        except Exception:
+            if not self._stop.cluster_is_gone:
+                raise
+            state, reason = "interrupted", CLUSTER
         finally:
-            conductor.release()
-            if sides:
-                sides.end()
-            outcome = self._closing.close(state, reason)
+            with self._ending:
+                conductor.release()
+                if sides and not self._stop.cluster_is_gone:
+                    sides.end()
+                outcome = self._closing.close(state, reason)
         return outcome
+
+    def abandon(self) -> None:
+        """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread."""
+        with self._ending:
+            if self._conductor:
+                self._conductor.release()
+            outcome = self._closing.close("interrupted", CLUSTER)
+            for line in lines(outcome.summary, self._folder, outcome.tracking_uri):
+                self._display.say(line)
 
     def _hear(self, beats: Mapping[str, int]) -> None:
         """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
-        if self._crew.muster:
-            self._crew.muster.look()
+        if self._crew.muster and not self._stop.cluster_is_gone:
+            with contextlib.suppress(RayError):
+                self._crew.muster.look()
         if self._stop.reason != self._told:
             self._told = self._stop.reason
             again = "" if self._told == "budget" else "; a second signal ends it at once"
@@ -191,14 +216,13 @@ class _Run:
             say(f"note: {caveat}")
 
     def _tune(self, conductor: Conductor, plan: Plan) -> None:
-        sweep = self._config.sweep
-        pruned: set[int] = set()
+        pruned, deaths = set[int](), dict[int, str]()
         scratch = self._folder / ".tune"
         tuner = tune.Tuner(
             tune.with_resources(CondensationTrial, self._place_of_a_trial()),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(conductor, lambda: self._at_a_time(plan), pruned),
-                scheduler=StudyScheduler(conductor, pruned, self._place_of_a_trial),
+                search_alg=StudySearcher(conductor, lambda: self._at_a_time(plan), pruned, deaths),
+                scheduler=StudyScheduler(conductor, pruned, deaths, self._place_of_a_trial),
                 num_samples=-1,
                 reuse_actors=True,
                 trial_dirname_creator=lambda trial: trial.trial_id,
@@ -207,7 +231,7 @@ class _Run:
                 name=uuid.uuid4().hex[:8],
                 storage_path=str(scratch.resolve()),
                 stop=StopAll(self._stop),
-                failure_config=tune.FailureConfig(max_failures=sweep.max_failures),
+                failure_config=tune.FailureConfig(max_failures=0),  # the conductor starts them again
                 checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
                 verbose=0,
             ),

@@ -9,9 +9,11 @@ from typing import Any
 
 from ray import tune
 
+from idm_ray.sweep.endings import BUDGET, CLUSTER
+
 
 class Stop:
-    """Why the sweep should end early: a signal, or its time is spent."""
+    """Why the sweep should end early: a signal, its time is spent, or its cluster is gone."""
 
     def __init__(self, budget: float | None):
         self._deadline = None if budget is None else time.monotonic() + budget
@@ -20,10 +22,19 @@ class Stop:
 
     @property
     def reason(self) -> str:
-        """SIGINT, SIGTERM, budget, or empty."""
+        """SIGINT, SIGTERM, budget, cluster, or empty."""
         if not self._signal and self._deadline is not None and time.monotonic() > self._deadline:
-            self._signal = "budget"
+            self._signal = BUDGET
         return self._signal
+
+    @property
+    def cluster_is_gone(self) -> bool:
+        """Whether nothing may be asked of Ray any more."""
+        return self._signal == CLUSTER
+
+    def give_reason(self, reason: str) -> None:
+        """End the sweep for another reason than a signal."""
+        self._signal = reason
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:

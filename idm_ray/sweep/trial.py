@@ -31,7 +31,7 @@ from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit, Workplace
 from idm_ray.sweep.pulse import Beats
-from idm_ray.sweep.sharing.client import SharedRealSide
+from idm_ray.sweep.sharing.client import SharedRealSide, Stranded
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 from idm_ray.sweep.sharing.turnstile import Turnstile, count_places, turnstile_folder
 
@@ -52,7 +52,7 @@ class Report:
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
         peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
         state: RUNNING, COMPLETE, FAIL, or UNFIT where the machine is at fault.
-        reason: of a FAIL or UNFIT, one line.
+        reason: of the last two, one line.
         chunk: images with their gradient at a time, see `compute.chunk`.
         device: where it computed.
         history: rows of (iteration, *HISTORY) since the last report.
@@ -224,7 +224,7 @@ class TrialRun:
 
 class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     """`TrialRun` as Ray Tune runs it. Whatever it raises becomes a FAIL report with its reason, so that
-    Tune starts again only what died without a word."""
+    only what died without a word is started again; and what is `Stranded`."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called once in a new process."""
@@ -261,6 +261,8 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                     ref = self._keeping.ready()
                     self._trial = TrialRun(config, self._folder, self._shared, self._beats, self._place, ref)
                 report = self._trial.advance()
+            except Stranded:
+                raise  # so that Tune ends the process, and what it holds is free
             except Unfit as error:
                 report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=str(error))
             except Exception as error:

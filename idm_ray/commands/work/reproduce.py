@@ -15,8 +15,8 @@ from idm_ray.paper.work import Stopped, Work
 from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import output_here
-from idm_ray.sweep.view.summary import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 
 
 def run(request: Request, configs: Mapping[str, Config], given: Sequence[str], verbosity: int) -> int:

@@ -13,6 +13,7 @@ from idm_ray.runtime.progress import Lines
 from idm_ray.runtime.words import plural
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import capacity
+from idm_ray.sweep.endings import CLUSTER
 from idm_ray.sweep.folders import NONCE
 from idm_ray.sweep.keeping.archive import start_archive
 from idm_ray.sweep.keeping.workplace import Keeping
@@ -80,7 +81,8 @@ def gathered(
         say(f"cluster: {in_words(muster.hosts)}")
         yield Crew(keeping, muster)
     finally:
-        muster.dismiss()
+        if stopped() != CLUSTER:
+            muster.dismiss()
         (folder / NONCE).unlink(missing_ok=True)
 
 

@@ -57,6 +57,7 @@ def ray_at(config: Config) -> Iterator[None]:
         except (ConnectionError, RuntimeError, RayError) as error:
             failed = f"cannot be reached at {address}" if address else "cannot be started here"
             raise UserError(f"Ray {failed}: {str(error).splitlines()[0]}") from None
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
         yield
 
 

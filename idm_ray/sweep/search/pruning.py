@@ -1,6 +1,8 @@
 """Ray Tune's question "go on?" passed on to the study's pruner."""
 
+import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ray.tune import PlacementGroupFactory
@@ -17,11 +19,19 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     Args:
         conductor: hears every report.
         pruned: gets the numbers of stopped trials, for the searcher.
+        deaths: gets how the process of a trial died, by its number, for the searcher.
         place: what a trial takes now, and on which nodes; these change.
     """
 
-    def __init__(self, conductor: Conductor, pruned: set[int], place: Callable[[], PlacementGroupFactory]):
+    def __init__(
+        self,
+        conductor: Conductor,
+        pruned: set[int],
+        deaths: dict[int, str],
+        place: Callable[[], PlacementGroupFactory],
+    ):
         super().__init__()
+        self._deaths = deaths
         self._conductor = conductor
         self._pruned = pruned
         self._place = place
@@ -36,6 +46,14 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
     def __getstate__(self) -> dict[str, Any]:
         """As for the searcher: nothing that Tune should keep."""
         return {}
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        """A trial's process died; the searcher is told next, and not why."""
+        told = ""
+        if trial.error_file:  # of this machine; the one that Tune offers by a method is not there yet
+            with contextlib.suppress(OSError):
+                told = Path(trial.error_file).read_text()
+        self._deaths[trial.config["number"]] = told
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """CONTINUE or STOP; a last report is left to the searcher."""

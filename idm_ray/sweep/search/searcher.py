@@ -21,13 +21,16 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             becomes free is used again; where only one runs, the next is asked for when the last has ended, which
             makes a sweep repeatable.
         pruned: numbers of trials that the scheduler stopped.
+        deaths: how the process of a trial died, by its number, as the scheduler was told.
     """
 
-    def __init__(self, conductor: Conductor, most: Callable[[], int], pruned: set[int]):
+    def __init__(
+        self, conductor: Conductor, most: Callable[[], int], pruned: set[int], deaths: dict[int, str]
+    ):
         super().__init__(metric="val_accuracy", mode="max")
         self._conductor = conductor
         self._most = most
-        self._pruned = pruned
+        self._pruned, self._deaths = pruned, deaths
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -37,17 +40,17 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         asked = self._conductor.next_trial()
         if asked is None:
             # While one runs it may yet be put back in line, and Tune would not ask again.
-            return None if self._numbers else str(Searcher.FINISHED)
+            return None if self._numbers or not self._conductor.exhausted else str(Searcher.FINISHED)
         self._numbers[trial_id] = asked.number
         return dict(vars(asked))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """A trial reached its end, was stopped by the scheduler, or died for good (`error`)."""
+        """A trial reached its end, was stopped by the scheduler, or its process died (`error`)."""
         number = self._numbers.pop(trial_id)
         if error:
-            self._conductor.failed(number, "its process died, also when started again from its checkpoint")
+            self._conductor.died(number, self._deaths.pop(number, ""))
             return
         if result is None:
             return  # stopped before its first report: it stays open and is released on the way out

@@ -14,7 +14,13 @@ from idm_ray.sweep.sharing.transport import unpack
 from idm_ray.sweep.sharing.turnstile import Turnstile
 
 PATIENCE = 20
-RETRY_SECONDS = 1.0
+RETRY_SECONDS, LOOK_SECONDS = 1.0, 10.0
+SILENT_SECONDS = 30.0
+"""Without an answer, after which the other process is taken not to run: it answers at once, however busy it is."""
+
+
+class Stranded(Exception):
+    """The trial cannot go on now; what it holds may be what is lacking."""
 
 
 class SharedRealSide:
@@ -47,6 +53,7 @@ class SharedRealSide:
 
         Raises:
             RayActorError: the other process is gone and does not come back.
+            Stranded: it cannot start again, such as for want of a processor that this trial holds.
             RayTaskError: it failed, such as for want of memory.
         """
         began = time.perf_counter()
@@ -64,6 +71,15 @@ class SharedRealSide:
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """Nothing to load: any record can be asked for."""
 
+    def _wait(self, call: Any) -> None:
+        """Until a call is answered; raises Stranded where the other process does not run, and has not for long."""
+        asked, ping = time.monotonic(), None
+        while not ray.wait([call], timeout=LOOK_SECONDS)[0]:
+            if ping is None or ray.wait([ping], timeout=0)[0]:
+                asked, ping = time.monotonic(), self._server.ping.remote()
+            elif time.monotonic() - asked > SILENT_SECONDS:
+                raise Stranded("its real side has no room to start again")
+
     def _ask(self, iteration: int, lost: Sequence[Any] = ()) -> Any:
         return self._server.fetch.remote(self._client, iteration, self._until, lost)
 
@@ -74,6 +90,7 @@ class SharedRealSide:
             call = asked[1] if asked is not None and asked[0] == iteration else self._ask(iteration, found)
             asked, found = None, ()
             try:
+                self._wait(call)
                 found = ray.get(call)
                 if found:
                     packed: dict[str, Any] = ray.get(found[0])

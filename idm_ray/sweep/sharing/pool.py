@@ -1,6 +1,7 @@
 """The real sides of a sweep, as the driver keeps them."""
 
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from idm_ray.sweep.sharing.turnstile import turnstile_folder
 from idm_ray.sweep.tracking.tracker import Tracker
 
 GIGABYTE = 10**9
-COST_SECONDS = 10.0
+COST_SECONDS, SILENT_SECONDS = 10.0, 20.0
 SPARE_THREADS = 8
 """Of an actor, beside one for each trial that waits: for trials that end, start anew or are asked about cost."""
 
@@ -49,6 +50,7 @@ class RealSides:
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
         self._actors: dict[str, Any] = {}
         self._attached: dict[int, str] = {}
+        self._pings: dict[str, tuple[float, Any]] = {}
 
     def attach(self, number: int, config: Config) -> str:
         """The name of the actor for a trial of these settings; started if it is not there."""
@@ -59,6 +61,20 @@ class RealSides:
             self._tracker.start_real(name)
         self._attached[number] = name
         return name
+
+    @property
+    def without_room(self) -> bool:
+        """Whether a real side is not running, as its node was lost and trials have all processors that are left.
+
+        Trials that wait for it step aside (see `SharedRealSide`), and none should take their room before it has it.
+        """
+        now = time.monotonic()
+        for name, actor in self._actors.items():
+            asked, ping = self._pings.get(name, (now, None))
+            if ping is None or ray.wait([ping], timeout=0)[0]:
+                asked, ping = now, actor.ping.remote()
+            self._pings[name] = asked, ping
+        return any(now - asked > SILENT_SECONDS for asked, _ in self._pings.values())
 
     def detach(self, number: int, last: bool) -> None:
         """A trial has ended; with `last` no other one will start."""
@@ -91,6 +107,7 @@ class RealSides:
 
     def _end(self, name: str) -> None:
         actor = self._actors.pop(name)
+        self._pings.pop(name, None)
         try:
             cost = ray.get(actor.cost.remote(), timeout=COST_SECONDS)
         except ray.exceptions.RayError:

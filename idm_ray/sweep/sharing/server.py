@@ -114,6 +114,9 @@ class RealServer:
             self._cost = replace(self._cost, handed=self._cost.handed + 1)
             return [self._shelf.get(step)]
 
+    def ping(self) -> None:
+        """Answered as soon as the process runs."""
+
     def detach(self, client: int) -> None:
         """A trial has ended."""
         with self._changed:

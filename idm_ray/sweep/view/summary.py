@@ -11,14 +11,12 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, output_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.seeds import over_seeds
-
-EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_SIGINT, EXIT_SIGTERM = 0, 3, 4, 5, 130, 143
-STOPPED = {"budget": EXIT_BUDGET, "SIGINT": EXIT_SIGINT, "SIGTERM": EXIT_SIGTERM}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,72 @@
+"""Whether the cluster still answers: what hangs on one that is gone is ended, so that the sweep can be resumed."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import ray
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.exceptions import RayError
+
+from idm_ray.sweep.endings import CLUSTER, EXIT_CLUSTER
+from idm_ray.sweep.nodes.joining import ALIVE
+from idm_ray.sweep.stopping import Stop
+
+LOOK_SECONDS, ANSWER_SECONDS = 2.0, 5.0
+SILENT_SECONDS = 30.0
+"""Without an answer of the head, after which it is taken to be gone."""
+ORDER_SECONDS = 8.0
+"""For the sweep to end in order; what hangs in Ray then never ends, and no signal reaches it."""
+
+
+@contextlib.contextmanager
+def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[], None]) -> Iterator[None]:
+    """Give `stop` a reason when head or own node are gone, and end this process where that does not end the sweep.
+
+    Args:
+        stop: of the sweep.
+        say: takes a line.
+        abandon: called from another thread before the process is ended; asks nothing of Ray.
+    """
+    context = ray.get_runtime_context()
+    gcs, own, ended = context.gcs_address, context.get_node_id(), threading.Event()
+
+    def watch() -> None:
+        state = _until_lost(gcs, own, ended)
+        if ended.is_set():
+            return
+        what = "this machine's node" if state is False else f"the head at {gcs}"
+        say(f"{what} is gone, and with it the cluster; the sweep ends, to be resumed")
+        stop.give_reason(CLUSTER)
+        if not ended.wait(ORDER_SECONDS):
+            abandon()
+            os._exit(EXIT_CLUSTER)
+
+    threading.Thread(target=watch, name="cluster watch", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _until_lost(gcs: str, own: str, ended: threading.Event) -> bool | None:
+    """Wait until the cluster is gone, or `ended`; returns what `_own_state` said last."""
+    heard, state = time.monotonic(), None
+    while not ended.wait(LOOK_SECONDS):
+        state = _own_state(gcs, own)
+        if state is not None:
+            heard = time.monotonic()
+        if state is False or time.monotonic() - heard > SILENT_SECONDS:
+            break
+    return state
+
+
+def _own_state(gcs: str, own: str) -> bool | None:
+    """Whether the node of this process is alive; None when the head does not answer."""
+    try:
+        nodes = GcsClient(address=gcs).get_all_node_info(timeout=ANSWER_SECONDS)
+    except RayError:
+        return None
+    return any(node.state == ALIVE for name, node in nodes.items() if name.hex() == own)
