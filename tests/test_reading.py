@@ -25,12 +25,12 @@ from idm_ray.settings.layers import build_config
 from idm_ray.settings.presets import NETS
 from idm_ray.settings.reference import find_settings
 from idm_ray.settings.sections import Config
-from idm_ray.settings.shipped import CONFIGS, find_config
+from idm_ray.settings.shipped import config_files, find_config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
-HEADERS = sorted(CONFIGS.rglob("*.yaml"))
+HEADERS = config_files()
 
 FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`")

@@ -25,8 +25,8 @@ def find_folder(dataset: DatasetConfig, cache: Path, progress: Progress | None) 
     Raises:
         UserError: no image size, no training or test folder, an empty class folder, an unknown class.
     """
-    assert dataset.root is not None
-    root, size = dataset.root, dataset.image_size
+    assert dataset.folder is not None
+    root, size = dataset.folder, dataset.image_size
     if size is None:
         raise UserError("dataset.image_size is needed by the source folder; got null; set it, such as 64")
     names = class_folders(root / "train")
@@ -56,9 +56,9 @@ def find_tiny_imagenet(dataset: DatasetConfig, cache: Path, progress: Progress |
     Raises:
         UserError: a part of the layout is missing or an annotation names an unknown class.
     """
-    assert dataset.root is not None
-    nested = dataset.root / "tiny-imagenet-200"
-    root = nested if nested.is_dir() else dataset.root
+    assert dataset.folder is not None
+    nested = dataset.folder / "tiny-imagenet-200"
+    root = nested if nested.is_dir() else dataset.folder
     wnids = _read_lines(root / "wnids.txt")
     words = dict(line.split("\t", 1) for line in _read_lines(root / "words.txt") if "\t" in line)
     index = {wnid: label for label, wnid in enumerate(wnids)}

@@ -41,21 +41,21 @@ def find_imagenet(dataset: DatasetConfig, cache: Path, progress: Progress | None
     Raises:
         UserError: no such list, a part of the layout or a class is missing, or a class has no image.
     """
-    assert dataset.root is not None
+    assert dataset.folder is not None
     assert dataset.side is not None
     ids, size = subset_ids(dataset.subset), dataset.side
     named = "ImageNet" if dataset.subset is None else f"ImageNet ({Path(dataset.subset).name})"
-    if parquet_folder(dataset.root):
-        return _find_parquet(dataset.root, ids, size, named)
-    base = next((place for level in LEVELS if ((place := dataset.root / level) / "train").is_dir()), None)
+    if parquet_folder(dataset.folder):
+        return _find_parquet(dataset.folder, ids, size, named)
+    base = next((place for level in LEVELS if ((place := dataset.folder / level) / "train").is_dir()), None)
     if base is None:
         raise UserError(
             "dataset.root of imagenet must hold train/<wnid> and val, Kaggle's ILSVRC/Data/CLS-LOC, or "
-            f"data/train-*.parquet; {dataset.root} does not; set dataset.root=FOLDER"
+            f"data/train-*.parquet; {dataset.folder} does not; set dataset.root=FOLDER"
         )
     index = {wnid: label for label, wnid in enumerate(ids)}
     _check_folders(base / "train", ids)
-    listings = [list_classes(base / "train", index), _list_val(dataset.root, base, index)]
+    listings = [list_classes(base / "train", index), _list_val(dataset.folder, base, index)]
     found = found_files(base, listings, ids, size, named, ids)
     # Names take a second to load and are in the store once it is built.
     return replace(found, read=lambda: replace(found.read(), class_names=class_words(ids)))

@@ -110,7 +110,7 @@ def find_torchvision(dataset: DatasetConfig, cache: Path, progress: Progress | N
     Raises:
         UserError: the root does not hold the set.
     """
-    name, root = dataset.name, dataset.root
+    name, root = dataset.name, dataset.folder
     packaged = PACKAGED[name]
     if root is not None and not all((root / packaged.folder / file).is_file() for file in packaged.files):
         raise _not_found(name, root, (packaged.folder,), packaged.files)
@@ -133,7 +133,7 @@ def find_ubyte(dataset: DatasetConfig, cache: Path, progress: Progress | None) -
     Raises:
         UserError: the root does not hold the files.
     """
-    name, root = dataset.name, dataset.root
+    name, root = dataset.name, dataset.folder
     if root is None and name == "fashion_mnist" and _ubyte_files(DEBIAN_FASHION_MNIST):
         root = DEBIAN_FASHION_MNIST
     if root is None:

@@ -31,8 +31,8 @@ def find_parquet(dataset: DatasetConfig, cache: Path, progress: Progress | None)
     Raises:
         UserError: a split has no files, or a file lacks the columns `image` and `label`.
     """
-    assert dataset.root is not None
-    train, test = split_files(dataset.root, "parquet", TEST_NAMES)
+    assert dataset.folder is not None
+    train, test = split_files(dataset.folder, "parquet", TEST_NAMES)
     digest = content_digest([*train, *test], cache, progress)
     description = f"parquet files {', '.join(path.name for path in (*train, *test))}"
     return Found(digest, description, lambda: _read(train, test))

@@ -9,9 +9,11 @@ from idm_ray.data.imagenet import find_imagenet
 from idm_ray.data.packaged import find_digits, find_torchvision, find_ubyte
 from idm_ray.data.parquet import find_parquet
 from idm_ray.data.raw import Found
+from idm_ray.data.remote import local_copy
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import check_root
 from idm_ray.runtime.progress import Progress
+from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import DatasetConfig
 
 
@@ -64,6 +66,8 @@ def find_images(dataset: DatasetConfig, cache: Path, progress: Progress | None =
     if source.root is False and root is not None:
         raise UserError(f"dataset.root must be null for {dataset.name}, which reads no files; got {root}")
     check_root(root)
+    if is_uri(root):
+        dataset = dataset.model_copy(update={"root": local_copy(root, cache, progress)})
     if dataset.image_size is not None and not source.resized:
         resized = " and ".join(name for name, each in SOURCES.items() if each.resized)
         raise UserError(

@@ -56,13 +56,13 @@ def check_out(out: Path, resume: bool) -> None:
         raise UserError(f"{out} is not empty; go on with --resume, or choose another --out")
 
 
-def check_root(root: Path | None) -> None:
-    """Refuse a `dataset.root` that is no folder.
+def check_root(root: Path | str | None) -> None:
+    """Refuse a `dataset.root` that is no folder; a URI is looked at when it is read.
 
     Raises:
         UserError: says what it is.
     """
-    if root is not None and not root.is_dir():
+    if isinstance(root, Path) and not root.is_dir():
         problem = "is not a folder" if root.exists() else "does not exist"
         raise UserError(f"dataset.root must be a folder; {root} {problem}; set dataset.root=FOLDER")
 

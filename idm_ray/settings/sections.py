@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from idm_ray.settings.locations import Uri
+from idm_ray.settings.locations import Location
 from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
 from idm_ray.settings.subsets import check_subset
 
@@ -37,8 +37,9 @@ class DatasetConfig(Section):
         "imagenet",
     ] = "digits"
     """Where the images come from; docs/data.md describes each source."""
-    root: Path | None = None
-    """Folder that holds the files; null lets torchvision's sets be downloaded into the cache."""
+    root: Location | None = None
+    """Folder that holds the files, or a URI that pyarrow opens, such as s3://bucket/imagenet, which is copied into the
+    cache once; null lets torchvision's sets be downloaded there."""
     validation: float = Field(0.1, ge=0, lt=1)
     """Share of each class that is held out of training to select on."""
     subset: str | None = None
@@ -56,12 +57,18 @@ class DatasetConfig(Section):
 
     @field_validator("root")
     @classmethod
-    def _absolute(cls, root: Path | None) -> Path | None:
+    def _absolute(cls, root: Path | str | None) -> Path | str | None:
         """Trials, and whoever resumes, may stand elsewhere."""
         try:
-            return None if root is None else root.expanduser().absolute()
+            return root.expanduser().absolute() if isinstance(root, Path) else root
         except RuntimeError as error:  # ~ and a name that nobody here has
             raise ValueError(str(error)) from None
+
+    @property
+    def folder(self) -> Path | None:
+        """`root` on a disk; what is behind a URI is copied before anyone asks."""
+        assert not isinstance(self.root, str), "a URI is no folder"
+        return self.root
 
     @field_validator("subset")
     @classmethod
@@ -337,7 +344,7 @@ class SweepConfig(Section):
     """Seconds after which the sweep stops; it can be resumed."""
     address: str | None = None
     """Address of a Ray cluster (host:port); null starts Ray on this machine."""
-    output_dir: Path | Uri = Path("runs")
+    output_dir: Location = Path("runs")
     """Folder of all sweeps on this machine, whatever node trials run on; or a URI that pyarrow opens, such as
     s3://bucket/runs, with endpoint and credentials in the environment of every node."""
     tracking_uri: str | None = None

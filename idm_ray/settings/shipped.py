@@ -16,13 +16,18 @@ CONFIGS = next(
 )
 """Their folder: inside an installed package, else beside it in the repository."""
 
-SCHEMA = "schema.json"
+SCHEMA, CLUSTERS = "schema.json", "cluster"
+
+
+def config_files() -> list[Path]:
+    """Configs of ours; the folder has files for clusters, too, which are others' formats."""
+    return sorted(file for file in CONFIGS.rglob("*.yaml") if file.parent.name != CLUSTERS)
 
 
 def config_names() -> list[str]:
     """Such as ``digits`` and ``paper/table1``."""
     return sorted(
-        (file.relative_to(CONFIGS).with_suffix("").as_posix() for file in CONFIGS.rglob("*.yaml")),
+        (file.relative_to(CONFIGS).with_suffix("").as_posix() for file in config_files()),
         key=lambda name: (name.count("/"), name),
     )
 

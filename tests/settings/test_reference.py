@@ -10,10 +10,10 @@ from idm_ray.settings.keys import all_keys, searchable_keys
 from idm_ray.settings.reading import read_yaml
 from idm_ray.settings.reference import as_markdown, as_schema, settings
 from idm_ray.settings.sections import Config
-from idm_ray.settings.shipped import CONFIGS, SCHEMA
+from idm_ray.settings.shipped import CONFIGS, SCHEMA, config_files
 
 PAGE = CONFIGS.parent / "docs" / "settings.md"
-FILES = sorted(CONFIGS.rglob("*.yaml"))
+FILES = config_files()
 ALL = [setting for _, _, rows in settings() for setting in rows]
 
 

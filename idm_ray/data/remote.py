@@ -1,0 +1,111 @@
+"""Data behind a URI, such as s3://bucket/imagenet: copied into the cache once, and on from where a copy was ended."""
+
+import contextlib
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
+
+from idm_ray.errors import UserError
+from idm_ray.runtime.files import whole_file, write_json
+from idm_ray.runtime.progress import Progress, silent
+from idm_ray.runtime.words import size_text
+
+COPIES = "copies"
+"""In the cache folder: copies of what lies behind URIs."""
+LISTING = ".copied.json"
+"""In a copy: size and time of each file there when it was copied."""
+AT_A_TIME = 8
+PIECE = 8 << 20
+
+Seen = tuple[int, float]
+"""Bytes, and seconds since 1970."""
+
+
+def local_copy(uri: str, cache: Path, progress: Progress | None = None) -> Path:
+    """The folder here with all files below a URI, as they are there now.
+
+    A file of the same size and time as when it was copied is not copied again; one that is gone there goes here.
+
+    Args:
+        uri: that pyarrow opens; endpoint and credentials come from the environment.
+        cache: the copy goes there.
+        progress: told about the bytes that are copied.
+
+    Raises:
+        UserError: it cannot be read, holds nothing, or there is no room for it.
+    """
+    folder = cache / COPIES / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    try:
+        files, base = FileSystem.from_uri(uri)
+        there = {
+            each.path.removeprefix(f"{base.rstrip('/')}/"): each
+            for each in files.get_file_info(FileSelector(base, recursive=True))
+            if each.type == FileType.File
+        }
+        if not there:
+            raise UserError(
+                f"dataset.root {uri} holds no files; check it, and the credentials in the environment"
+            )
+        _bring(files, there, folder, progress or silent)
+    except (OSError, ValueError, NotImplementedError) as error:
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(
+            f"dataset.root {uri} cannot be copied to {cache}: {first}; check endpoint and "
+            "credentials in the environment"
+        ) from None
+    return folder
+
+
+def _bring(files: FileSystem, there: dict[str, FileInfo], folder: Path, progress: Progress) -> None:
+    known = _known(folder)
+    here = {name: _seen(each) for name, each in there.items()}
+    for name in known.keys() - here.keys():
+        (folder / name).unlink(missing_ok=True)
+    known = {
+        name: seen for name, seen in known.items() if here.get(name) == seen and (folder / name).exists()
+    }
+    todo = [name for name in sorted(here) if name not in known]
+    total = sum(here[name][0] for name in todo)
+    folder.mkdir(parents=True, exist_ok=True)
+    left = shutil.disk_usage(folder).free
+    if total > left:
+        raise UserError(
+            f"the data need {size_text(total)} in {folder.parent}, and {size_text(left)} are left; make room, or set "
+            "IDM_RAY_CACHE to another folder"
+        )
+    done = 0
+    with ThreadPoolExecutor(AT_A_TIME) as threads:
+        jobs = {threads.submit(_copy, files, there[name].path, folder / name): name for name in todo}
+        try:
+            for job in as_completed(jobs):
+                job.result()
+                name = jobs[job]
+                known[name] = here[name]
+                done += here[name][0]
+                progress("copy the data", done, total)
+        finally:
+            threads.shutdown(cancel_futures=True)
+            if todo:
+                write_json(folder / LISTING, known)
+
+
+def _copy(files: FileSystem, source: str, target: Path) -> None:
+    with files.open_input_stream(source) as stream, whole_file(target) as draft, draft.open("wb") as file:
+        while piece := stream.read(PIECE):
+            file.write(piece)
+
+
+def _seen(info: FileInfo) -> Seen:
+    return info.size, info.mtime.timestamp() if info.mtime else 0.0
+
+
+def _known(folder: Path) -> dict[str, Seen]:
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        plain: dict[str, Sequence[float]] = json.loads((folder / LISTING).read_text())
+        return {name: (int(size), float(when)) for name, (size, when) in plain.items()}
+    return {}
