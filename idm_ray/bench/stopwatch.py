@@ -11,7 +11,7 @@ import torch
 
 from idm_ray.bench.plain import PlainCondensation
 from idm_ray.condensation.queue import ModelQueue
-from idm_ray.condensation.real_side import RealSide
+from idm_ray.condensation.real_side import RealSide, RealWork
 from idm_ray.condensation.synthetic import SyntheticSide
 
 REST = "rest"
@@ -22,7 +22,7 @@ PHASES: dict[str, tuple[tuple[type, str], ...]] = {
         (PlainCondensation, "real_mean"),
     ),
     "synthetic step": ((SyntheticSide, "step"), (PlainCondensation, "match")),
-    "queue training": ((ModelQueue, "train"), (PlainCondensation, "train")),
+    "queue training": ((RealWork, "train"), (PlainCondensation, "train")),
     REST: ((ModelQueue, "maintain"),),
 }
 """Methods of each phase. A phase's time is its own: what it calls of other phases counts there."""

@@ -38,6 +38,33 @@ class QueuedNet:
         """Running training accuracy in 0..1, a scalar on the device; 0 for a net never trained."""
         return self.correct / max(self.seen, 1)
 
+    def reset_accuracy(self) -> None:
+        """Start the meter anew."""
+        self.correct, self.seen = torch.zeros_like(self.correct), 0
+
+
+def train_net(
+    config: QueueConfig, net: QueuedNet, steps: int, next_batch: Callable[[], Batch], shell: Shell
+) -> None:
+    """Train a net with cross-entropy, in place.
+
+    Args:
+        config: of the queue.
+        net: to be trained.
+        steps: of SGD, such as K.
+        next_batch: gives images [B, channels, H, W] and labels [B].
+        shell: runs its weights. Nets that have shells of their own may be trained side by side.
+    """
+    sgd = Sgd(config.lr, config.momentum, config.weight_decay)
+    shell.load(net.weights)
+    for _ in range(steps):
+        images, labels = next_batch()
+        _, logits = shell.train_step(images, labels, net.velocity, sgd)
+        net.correct = net.correct + (logits.argmax(1) == labels).sum()
+        net.seen += len(labels)
+    net.steps += steps
+    net.weights.copy_(shell.weights)
+
 
 def images_trained(config: QueueConfig) -> int:
     """Images that train nets in an iteration."""
@@ -45,7 +72,7 @@ def images_trained(config: QueueConfig) -> int:
 
 
 class ModelQueue:
-    """Push, pop, sample and train nets.
+    """Push, pop and sample nets.
 
     Args:
         config: its settings.
@@ -64,12 +91,25 @@ class ModelQueue:
 
     def maintain(self, iteration: int) -> None:
         """What is due before an iteration: push a new net, pop the oldest, start the meters anew."""
+        self.renew(iteration)
+        if self.resets(iteration):
+            for net in self.nets:
+                net.reset_accuracy()
+
+    def renew(self, iteration: int) -> None:
+        """Push a new net and pop the oldest, where that is due."""
         if iteration % self._config.push_every == 0:
             self.push(iteration)
+
+    def resets(self, iteration: int) -> bool:
+        """Whether the meters of accuracy start anew before an iteration."""
         every = self._config.reset_accuracy_every
-        if every and iteration % every == 0:
-            for net in self.nets:
-                net.correct, net.seen = torch.zeros_like(net.correct), 0
+        return bool(every) and iteration % every == 0
+
+    def fresh(self, iteration: int) -> list[tuple[int, QueuedNet]]:
+        """Nets that were pushed at an iteration, and their numbers among all that ever were."""
+        first = self.pushed - len(self.nets)
+        return [(first + index, net) for index, net in enumerate(self.nets) if net.born == iteration]
 
     def push(self, iteration: int) -> None:
         """Add a newly initialised net; pop the oldest while there are more than `max_nets`."""
@@ -89,26 +129,6 @@ class ModelQueue:
             return [sampled]
         order = torch.randperm(len(self.nets), generator=stream(self._seed, "queue drawn", iteration))
         return order[: self._config.train_nets].tolist()
-
-    def train(self, index: int, steps: int, next_batch: Callable[[], Batch], shell: Shell) -> None:
-        """Train a net with cross-entropy and put it back.
-
-        Args:
-            index: its place in the queue.
-            steps: of SGD, such as K.
-            next_batch: gives images [B, channels, H, W] and labels [B].
-            shell: runs its weights. Nets that have shells of their own may be trained side by side.
-        """
-        net, config = self.nets[index], self._config
-        sgd = Sgd(config.lr, config.momentum, config.weight_decay)
-        shell.load(net.weights)
-        for _ in range(steps):
-            images, labels = next_batch()
-            _, logits = shell.train_step(images, labels, net.velocity, sgd)
-            net.correct = net.correct + (logits.argmax(1) == labels).sum()
-            net.seen += len(labels)
-        net.steps += steps
-        net.weights.copy_(shell.weights)
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next iteration depends on, beside the settings and the seed."""

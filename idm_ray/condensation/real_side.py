@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from queue import SimpleQueue
 from typing import Any, Protocol
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
-from idm_ray.condensation.queue import Batch, ModelQueue
+from idm_ray.condensation.queue import Batch, ModelQueue, QueuedNet, train_net
 from idm_ray.data import ClassImages
 from idm_ray.nets import Shell
 from idm_ray.runtime.streams import stream
-from idm_ray.settings.sections import CondenseConfig, Config
+from idm_ray.settings.sections import CondenseConfig, Config, QueueConfig
 
 
 @dataclass(frozen=True)
@@ -69,6 +69,121 @@ class RealSource(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Matched:
+    """What real images look like to a net: `targets` of a record, and the net's accuracy on these images (0..1)."""
+
+    targets: Tensor
+    accuracy: Tensor
+
+
+class RealWork:
+    """The three kinds of work of a real side, each on one net that is given: raise it, match with it, train it.
+
+    What comes out depends on the settings, the data, the net and the iteration alone, whoever does it and when.
+
+    Args:
+        config: `real_settings` of it are read.
+        data: the training part.
+        shell: a net of its own, through which weights run.
+    """
+
+    def __init__(self, config: Config, data: ClassImages, shell: Shell):
+        self._data, self._config, self._shell, self._seed = data, config.queue, shell, config.seed
+        self._batch_real, self._easiest = config.condense.batch_real, config.condense.easiest
+        self._strategy = config.condense.augment
+        self._counts = tuple(min(self._batch_real, count) for count in data.counts)
+        matched = [min(count, self._easiest or count) for count in self._counts]
+        self._device = shell.weights.device
+        self._count_of_class = torch.tensor(matched, dtype=torch.float32, device=self._device)[:, None]
+
+    @property
+    def raises(self) -> bool:
+        """Whether a new net has to see real images first."""
+        return self._shell.needs_statistics or self._config.pretrain_epochs > 0
+
+    def raise_net(self, net: QueuedNet, number: int) -> None:
+        """Show a new net the real images that it has to see first; `number` is its own among all nets."""
+        if self._shell.needs_statistics:
+            generator = stream(self._seed, "statistics batch", number, device=self._data.place)
+            self._shell.load(net.weights)
+            self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
+            net.weights.copy_(self._shell.weights)
+        generator = stream(self._seed, "pretraining batches", number, device=self._data.place)
+        for _ in range(self._config.pretrain_epochs):
+            epoch = self._data.sample(len(self._data), generator).split(self._config.batch)
+            self.train(net, epoch, self._shell)
+
+    def draws(self, iteration: int) -> Draws:
+        """The augmentation of an iteration."""
+        generator = stream(self._seed, "draws", iteration)
+        return draw_per_group(self._strategy, self._data.num_classes, generator, self._device)
+
+    def batches(self, iteration: int, nets: int) -> list[list[Tensor]]:
+        """Positions of the images that train so many nets after an iteration, batch by batch."""
+        generator = stream(self._seed, "training batches", iteration, device=self._data.place)
+        size, steps = self._config.batch, self._config.train_steps
+        return [[self._data.sample(size, generator) for _ in range(steps)] for _ in range(nets)]
+
+    def train(self, net: QueuedNet, batches: Sequence[Tensor], shell: Shell | None = None) -> None:
+        """Train a net on batches of positions, in place.
+
+        Args:
+            net: to be trained.
+            batches: positions of the images of each step.
+            shell: runs its weights; None takes the own. Nets with shells of their own may be trained side by side.
+        """
+        positions = iter(batches)
+
+        def next_batch() -> Batch:
+            rows = next(positions)
+            return self._images(rows), self._data.labels[rows]
+
+        train_net(self._config, net, len(batches), next_batch, shell or self._shell)
+
+    @torch.no_grad()
+    def match(self, weights: Tensor, draws: Draws, iteration: int) -> Matched:
+        """Class means of real features [C, D], and the net's accuracy on these images, where that is asked for."""
+        self._shell.load(weights)
+        generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
+        sampled = self._data.sample_per_class(self._batch_real, generator)
+        positions, counts = sampled, self._counts
+        totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
+        choosing = 0 < self._easiest < max(self._counts)
+        if choosing:
+            entropies = []
+            for seen in self._seen(sampled, counts, draws):
+                entropies.append(cross_entropy(seen.logits, seen.labels, reduction="none"))
+                correct += self._correct(seen, draws)
+            positions, counts = easiest(sampled, torch.cat(entropies), counts, self._easiest)
+        for seen in self._seen(positions, counts, draws):
+            sums = class_sums(seen.features, seen.labels, self._data.num_classes)
+            totals = sums if totals is None else totals + sums
+            if not choosing:
+                correct += self._correct(seen, draws)
+        assert totals is not None, "every class has a training image"
+        return Matched(totals / self._count_of_class, correct / len(sampled))
+
+    def _images(self, positions: Tensor) -> Tensor:
+        return self._data.images(positions).to(self._shell.weights.dtype)
+
+    def _correct(self, seen: _Seen, draws: Draws) -> Tensor | int:
+        """How many the net takes for their own class, not augmented, where that is asked for."""
+        if self._config.accuracy != "matching":
+            return 0
+        logits = self._shell(seen.images)[1] if draws.operations else seen.logits
+        return (logits.argmax(1) == seen.labels).sum()
+
+    def _seen(self, positions: Tensor, counts: Sequence[int], draws: Draws) -> Iterator[_Seen]:
+        """Real images chunk by chunk, sorted by class, `counts` of each, and what the net makes of them augmented."""
+        for first in range(0, len(positions), self._shell.chunk):
+            part = positions[first : first + self._shell.chunk]
+            images = self._images(part)
+            within = counts_within(counts, first, first + len(part))
+            features, logits = self._shell(augment(images, draws, within))
+            yield _Seen(images, self._data.labels[part], features, logits)
+
+
 class RealSide:
     """Computes a record per iteration and keeps the queue of nets.
 
@@ -88,18 +203,12 @@ class RealSide:
     """
 
     def __init__(self, config: Config, data: ClassImages, shells: Sequence[Shell]):
-        self._data, self._config = data, config.queue
-        self._batch_real, self._easiest = config.condense.batch_real, config.condense.easiest
-        self._strategy = config.condense.augment
-        self._shells, self._shell, self._seed = shells, shells[0], config.seed
-        self.queue = ModelQueue(config.queue, self._shell, config.seed)
+        self._config, self._shells = config.queue, shells
+        self._work = RealWork(config, data, shells[0])
+        self.queue = ModelQueue(config.queue, shells[0], config.seed)
         self.position = 0
         self._matched: int | None = None
         self._worked = 0.0
-        self._counts = tuple(min(self._batch_real, count) for count in data.counts)
-        matched = [min(count, self._easiest or count) for count in self._counts]
-        self._device = self._shell.weights.device
-        self._count_of_class = torch.tensor(matched, dtype=torch.float32, device=self._device)[:, None]
         self._workers = ThreadPoolExecutor(
             len(shells), initializer=torch.set_num_threads, initargs=(torch.get_num_threads(),)
         )
@@ -131,18 +240,12 @@ class RealSide:
         began = time.perf_counter()
         self._maintain()
         sampled = self.queue.sample(iteration)
-        net = self.queue.nets[sampled]
-        self._shell.load(net.weights)
-        draws = draw_per_group(
-            self._strategy, self._data.num_classes, stream(self._seed, "draws", iteration), self._device
-        )
-        targets, matching_accuracy = self._match(draws, iteration)
-        weights = net.weights.clone()
-        accuracy = net.accuracy if self._config.accuracy == "training" else matching_accuracy
-        ages = torch.tensor([iteration - queued.born for queued in self.queue.nets])
+        net, draws = self.queue.nets[sampled], self._work.draws(iteration)
+        matched = self._work.match(net.weights, draws, iteration)
+        record = as_record(self._config, net, matched, draws, ages(self.queue, iteration), iteration)
         self._matched = sampled
         seconds, self._worked = self._worked + time.perf_counter() - began, 0.0
-        return RealRecord(iteration, weights, accuracy, draws, targets, ages, seconds)
+        return replace(record, seconds=seconds)
 
     def train(self) -> None:
         """Train the queue after a record."""
@@ -171,88 +274,41 @@ class RealSide:
     def _maintain(self) -> None:
         """Push and pop what is due; new nets see real images first where they have to."""
         self.queue.maintain(self.position)
-        first = self.queue.pushed - len(self.queue.nets)
-        for index, net in enumerate(self.queue.nets):
-            if net.born != self.position:
-                continue
-            if self._shell.needs_statistics:
-                generator = stream(self._seed, "statistics batch", first + index, device=self._data.place)
-                self._shell.load(net.weights)
-                self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
-                net.weights.copy_(self._shell.weights)
-            generator = stream(self._seed, "pretraining batches", first + index, device=self._data.place)
-            for _ in range(self._config.pretrain_epochs):
-                epoch = self._data.sample(len(self._data), generator).split(self._config.batch)
-                self._train_net(index, len(epoch), iter(epoch), self._shell)
+        for number, net in self.queue.fresh(self.position):
+            self._work.raise_net(net, number)
 
     def _train(self, sampled: int) -> None:
-        generator = stream(self._seed, "training batches", self.position, device=self._data.place)
         indices = self.queue.to_train(self.position, sampled)
-        size, steps = self._config.batch, self._config.train_steps
-        drawn = [iter([self._data.sample(size, generator) for _ in range(steps)]) for _ in indices]
+        nets = [self.queue.nets[index] for index in indices]
+        batches = self._work.batches(self.position, len(nets))
         if len(self._shells) == 1:
-            for index, positions in zip(indices, drawn, strict=True):
-                self._train_net(index, steps, positions, self._shell)
+            for net, own in zip(nets, batches, strict=True):
+                self._work.train(net, own)
         else:
             free = SimpleQueue[Shell]()
             for shell in self._shells:
                 free.put(shell)
 
-            def train(index: int, positions: Iterator[Tensor]) -> None:
+            def train(net: QueuedNet, own: Sequence[Tensor]) -> None:
                 shell = free.get()
-                self._train_net(index, steps, positions, shell)
+                self._work.train(net, own, shell)
                 free.put(shell)
 
-            list(self._workers.map(train, indices, drawn))
+            list(self._workers.map(train, nets, batches))
         self.position += 1
 
-    def _train_net(self, index: int, steps: int, positions: Iterator[Tensor], shell: Shell) -> None:
-        def next_batch() -> Batch:
-            rows = next(positions)
-            return self._images(rows), self._data.labels[rows]
 
-        self.queue.train(index, steps, next_batch, shell)
+def ages(queue: ModelQueue, iteration: int) -> Tensor:
+    """Iterations since each net of a queue was pushed, int64 [n]."""
+    return torch.tensor([iteration - queued.born for queued in queue.nets])
 
-    def _images(self, positions: Tensor) -> Tensor:
-        return self._data.images(positions).to(self._shell.weights.dtype)
 
-    @torch.no_grad()
-    def _match(self, draws: Draws, iteration: int) -> tuple[Tensor, Tensor]:
-        """Class means of real features [C, D], and the net's accuracy on these images, where that is asked for."""
-        generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
-        sampled = self._data.sample_per_class(self._batch_real, generator)
-        positions, counts = sampled, self._counts
-        totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
-        choosing = 0 < self._easiest < max(self._counts)
-        if choosing:
-            entropies = []
-            for seen in self._seen(sampled, counts, draws):
-                entropies.append(cross_entropy(seen.logits, seen.labels, reduction="none"))
-                correct += self._correct(seen, draws)
-            positions, counts = easiest(sampled, torch.cat(entropies), counts, self._easiest)
-        for seen in self._seen(positions, counts, draws):
-            sums = class_sums(seen.features, seen.labels, self._data.num_classes)
-            totals = sums if totals is None else totals + sums
-            if not choosing:
-                correct += self._correct(seen, draws)
-        assert totals is not None, "every class has a training image"
-        return totals / self._count_of_class, correct / len(sampled)
-
-    def _correct(self, seen: _Seen, draws: Draws) -> Tensor | int:
-        """How many the net takes for their own class, not augmented, where that is asked for."""
-        if self._config.accuracy != "matching":
-            return 0
-        logits = self._shell(seen.images)[1] if draws.operations else seen.logits
-        return (logits.argmax(1) == seen.labels).sum()
-
-    def _seen(self, positions: Tensor, counts: Sequence[int], draws: Draws) -> Iterator[_Seen]:
-        """Real images chunk by chunk, sorted by class, `counts` of each, and what the net makes of them augmented."""
-        for first in range(0, len(positions), self._shell.chunk):
-            part = positions[first : first + self._shell.chunk]
-            images = self._images(part)
-            within = counts_within(counts, first, first + len(part))
-            features, logits = self._shell(augment(images, draws, within))
-            yield _Seen(images, self._data.labels[part], features, logits)
+def as_record(
+    config: QueueConfig, net: QueuedNet, matched: Matched, draws: Draws, ages: Tensor, iteration: int
+) -> RealRecord:
+    """The record of an iteration from what is known of it, without what it has cost."""
+    accuracy = net.accuracy if config.accuracy == "training" else matched.accuracy
+    return RealRecord(iteration, net.weights.clone(), accuracy, draws, matched.targets, ages, 0.0)
 
 
 def images_matched(config: CondenseConfig, count: int) -> int:

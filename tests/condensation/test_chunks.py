@@ -197,7 +197,7 @@ def test_records_of_equal_chunks_have_equal_bits(small_config, small_data, compu
     """However the chunk came about: of the pixels, or of a limit that also bounds what a gradient needs."""
     config, data = small_config(*UNEQUAL), small_data()
     limited, other = real_side(config, data, replace(compute, most=7)), real_side(config, data, compute)
-    other._shell.chunk = 7
+    other._work._shell.chunk = 7
     for step in range(3):
         one, two = limited.step(step), other.step(step)
         assert torch.equal(one.targets, two.targets)

@@ -160,7 +160,7 @@ def test_targets_are_means_of_images_with_the_draw_of_their_class(small_config, 
     """Classes of 18, 17 and 18 images: the second has fewer than asked for."""
     data, config = small_data(), small_config("condense.batch_real=18", "queue.accuracy=matching")
     side = real_side(config, data, cpu)
-    side._shell.chunk = chunk
+    side._work._shell.chunk = chunk
     for at in range(step + 1):
         record = side.step(at)
     net = build_net(config.net, data.shape, data.num_classes)
