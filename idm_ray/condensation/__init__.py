@@ -6,6 +6,7 @@ from idm_ray.condensation.matching import (
     condensation_flops,
     real_flops,
     real_side,
+    split_side,
     synthetic_flops,
 )
 from idm_ray.condensation.methods import METHODS, condense, has_real_side, run_length
@@ -34,6 +35,7 @@ __all__ = [
     "real_settings",
     "real_side",
     "run_length",
+    "split_side",
     "start_images",
     "synthetic_flops",
 ]

@@ -1,6 +1,6 @@
 """IDM and DM: the class means of S follow those of real images, in features of one net after another."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -8,7 +8,8 @@ from torch import Tensor
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import check_partition
 from idm_ray.condensation.queue import images_trained
-from idm_ray.condensation.real_side import RealSide, RealSource, images_matched
+from idm_ray.condensation.real_side import RealSide, RealSource, RealWork, images_matched
+from idm_ray.condensation.split import Crew, SplitRealSide
 from idm_ray.condensation.synthetic import SyntheticSide, start_set, step_settings
 from idm_ray.data import Data
 from idm_ray.nets import build_shell, forward_flops
@@ -85,6 +86,20 @@ def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 
     shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(side_by_side)]
     alone = compute.device.type == "cuda" or shells[0].compiled
     return RealSide(config, data.train, shells[:1] if alone else shells)
+
+
+def split_side(
+    config: Config, data: Data, compute: Compute, crew: Crew, wanted: Callable[[int], bool]
+) -> SplitRealSide:
+    """The same, whose work a crew does.
+
+    Args:
+        config, data: see `real_side`.
+        compute: of this process, which computes nothing but draws; on the CPU.
+        crew, wanted: see `SplitRealSide`.
+    """
+    shell = build_shell(config.net, data.shape, data.num_classes, compute)
+    return SplitRealSide(config, RealWork(config, data.train, shell), shell, crew, wanted)
 
 
 def condensation_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:

@@ -1,7 +1,6 @@
 """A real side whose work is done by several workers: the same records, whoever does what and in which order."""
 
 import heapq
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -56,6 +55,10 @@ def work_on(work: RealWork, job: Job) -> Matched | QueuedNet:
 
 class Crew(Protocol):
     """Workers that do jobs, each one at a time."""
+
+    @property
+    def seconds(self) -> float:
+        """That all have worked."""
 
     @property
     def free(self) -> int:
@@ -144,8 +147,8 @@ class SplitRealSide:
         self._chains: dict[int, _Chain] = {}
         self._ready: list[tuple[int, int, int]] = []
         self._planned: dict[int, _Planned] = {}
-        self._running = 0
-        self._order = 0
+        self._running = self._order = 0
+        self._counted = crew.seconds
 
     def match(self, iteration: int) -> RealRecord:
         """See `RealSide.match`; waits until the crew has the record."""
@@ -153,7 +156,6 @@ class SplitRealSide:
             raise ValueError(f"the real side is at iteration {self.position}, {iteration} is in the past")
         while self.position < iteration:
             self.skip()
-        began = time.perf_counter()
         if iteration >= self._begun:
             self._begin(iteration, wanted=True)
         self._look_ahead()
@@ -163,7 +165,8 @@ class SplitRealSide:
         assert planned.net is not None, "it was matched"
         assert planned.matched is not None, "it was matched"
         record = as_record(self._config, planned.net, planned.matched, planned.draws, planned.ages, iteration)
-        return replace(record, seconds=time.perf_counter() - began)
+        seconds, self._counted = self._crew.seconds - self._counted, self._crew.seconds
+        return replace(record, seconds=seconds)
 
     def train(self) -> None:
         """See `RealSide.train`; it is under way already."""

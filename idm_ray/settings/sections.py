@@ -338,6 +338,9 @@ class SweepConfig(Section):
     """Trials that are evaluated on test at the end."""
     share: Literal["auto", "off"] = "auto"
     """auto: trials with equal real sides get their records from one process, where that saves time; off: never."""
+    real_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    """Workers of a shared real side, each of which takes what a trial takes: they compute its nets side by side, with
+    the same bits. auto: as many as would find processors or GPUs idle otherwise."""
     share_gb: float = Field(4.0, gt=0)
     """Gigabytes of records (a net's weights and class means each) kept for late trials, all real sides together."""
     time_budget: float | None = Field(None, gt=0)

@@ -17,6 +17,8 @@ STEPS = 14
 class Threads:
     """A crew of threads, each with a net of its own; `order` decides which free one gets a job."""
 
+    seconds = 0.0
+
     def __init__(self, works, order=0):
         self._idle = list(works)
         self._random = random.Random(order)

@@ -16,6 +16,8 @@ from idm_ray.sweep.search import space
 REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.easiest",
              "condense.augment", "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
 MOST_POINTS = 2000
+MOST_WORKERS = 16
+"""Of a real side: more find no net to work on, see docs/sharing.md."""
 WORTH = 0.95
 """Sharing must be expected to take less than this share of the time without it."""
 
@@ -30,6 +32,7 @@ class Plan:
         concurrent: trials at a time.
         spare: one more trial may be asked for, since there is no room to start it: it waits for a process to become
             free, which is then used again.
+        workers: of each real side.
         lanes: trials' worth of processors that compute at a time; trials may outnumber it.
         text: a line for people.
     """
@@ -40,6 +43,7 @@ class Plan:
     spare: bool
     lanes: float
     text: str
+    workers: int = 1
 
 
 def plan_sharing(
@@ -75,14 +79,21 @@ def plan_sharing(
         return unshared("hardly two trials would have the same; short choice lists for queue.* let them")
     if sides >= sweep.trials:
         return unshared("hardly two trials would have the same")
-    left = {
-        "CPU": resources.get("CPU", 0) - sides * real_threads(config),
-        "GPU": resources.get("GPU", 0) - sides * sweep.gpu_share,
-    }
+    named = 1 if sweep.real_workers == "auto" else sweep.real_workers
     try:
-        together = concurrency(config, resources, sides, most)
+        together = concurrency(config, resources, sides * named, most)
     except UserError:
+        if named > 1:
+            raise UserError(
+                f"sweep.real_workers is {named}, and {in_words(sides)} of so many do not fit beside a trial; lower it, "
+                "or set it to auto"
+            ) from None
         return unshared("they do not fit beside trials here, so each trial computes its own")
+    workers = named if sweep.real_workers != "auto" else _idle(config, resources, sides, together, most)
+    left = {
+        "CPU": resources.get("CPU", 0) - sides * workers * real_threads(config),
+        "GPU": resources.get("GPU", 0) - sides * workers * sweep.gpu_share,
+    }
     lanes = _lanes(config, together, left)
     ratio = _expected_ratio(config, outline, _lanes(config, alone, resources), lanes, together)
     if ratio > WORTH:
@@ -91,10 +102,24 @@ def plan_sharing(
         True,
         sides,
         together,
-        sides == 1 and 1 < together == capacity(config, resources, sides),
+        sides == 1 and 1 < together == capacity(config, resources, sides * workers),
         lanes,
-        f"{prefix}, shared: saves about {100 * (1 - ratio):.0f} % of their time",
+        f"{prefix}, shared: saves about {100 * (1 - ratio):.0f} % of their time"
+        + (f"; each by {workers} workers" if workers > 1 else ""),
+        workers,
     )
+
+
+def _idle(config: Config, resources: dict[str, float], sides: int, trials: int, most: int | None) -> int:
+    """Workers of each real side that would have nothing else to do beside so many trials; at least 1."""
+    workers = 1
+    while workers < min(MOST_WORKERS, config.queue.max_nets):
+        taken = sides * (workers + 1)
+        room = capacity(config, resources, taken)
+        if min(room, room if most is None else most - taken) < trials:
+            break
+        workers += 1
+    return workers
 
 
 def in_words(sides: int | None) -> str:

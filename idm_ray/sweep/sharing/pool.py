@@ -47,6 +47,7 @@ class RealSides:
         self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
         self._crew = crew
         self._threads_for_trials = plan.concurrent + SPARE_THREADS
+        self._workers = plan.workers
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
         self._actors: dict[str, Any] = {}
         self._attached: dict[int, str] = {}
@@ -93,17 +94,26 @@ class RealSides:
         shutil.rmtree(turnstile_folder(self._folder.resolve()), ignore_errors=True)
 
     def _start(self, name: str, fingerprint: str, config: Config) -> Any:
-        threads, share = real_threads(config), config.sweep.gpu_share
+        threads, share, workers = real_threads(config), config.sweep.gpu_share, self._workers
         actor = ray.remote(RealServer).options(
             name=name,
-            num_cpus=threads,
-            num_gpus=share,
+            num_cpus=threads if workers == 1 else 0,
+            num_gpus=share if workers == 1 else 0,
             max_restarts=-1,
             max_task_retries=-1,
             max_concurrency=self._threads_for_trials,
             label_selector=self._crew.selector,
         )
-        return actor.remote(config.to_raw(), self._crew.keeping, fingerprint, self._budget, threads, share)
+        return actor.remote(
+            config.to_raw(),
+            self._crew.keeping,
+            fingerprint,
+            self._budget,
+            threads,
+            share,
+            workers,
+            self._crew.selector,
+        )
 
     def _end(self, name: str) -> None:
         actor = self._actors.pop(name)

@@ -14,7 +14,8 @@ from typing import Any
 import ray
 import torch
 
-from idm_ray.condensation import RealSide, real_side
+from idm_ray.condensation import RealSide, real_side, split_side
+from idm_ray.condensation.split import SplitRealSide
 from idm_ray.data import load_data
 from idm_ray.evaluation.prepare import real_compute
 from idm_ray.runtime.compute import choose_compute, ready_process
@@ -22,6 +23,7 @@ from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes, pixel
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.sharing.cost import FILE, read_cost, write_cost
+from idm_ray.sweep.sharing.hands import start_hands
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 from idm_ray.sweep.sharing.transport import Packing, size
@@ -54,18 +56,31 @@ class RealServer:
         budget: bytes of records to keep.
         threads: of torch, as many as a trial has, so that it computes the same bits.
         gpu_share: of a GPU's memory; 0 for none.
+        workers: that do its work, see `SplitRealSide`; with one it does all itself.
+        selector: Ray's, of the nodes that these may be on; None: all.
     """
 
     def __init__(
-        self, raw: Raw, keeping: Keeping, fingerprint: str, budget: int, threads: int, gpu_share: float
+        self,
+        raw: Raw,
+        keeping: Keeping,
+        fingerprint: str,
+        budget: int,
+        threads: int,
+        gpu_share: float,
+        workers: int = 1,
+        selector: dict[str, str] | None = None,
     ):
         torch.set_num_threads(threads)
-        keep_to_share(gpu_share)
+        keep_to_share(gpu_share if workers == 1 else 0.0)
         forget_peak()  # of what the process was used for before
-        self._config = Config.model_validate(raw)
+        self._config = Config.model_validate(raw if workers == 1 else on_cpu(raw))
+        self._hands = None
+        if workers > 1:
+            self._hands = start_hands(raw, keeping, workers, threads, gpu_share, selector)
         compute = choose_compute(self._config.compute)
         ready_process(compute)
-        room = pixel_room(compute.device, gpu_share)
+        room = pixel_room(compute.device, gpu_share if workers == 1 else 0.0)
         ref = keeping.ready()
         self._data = load_data(self._config.dataset, self._config.seed, compute.device, room=room, ref=ref)
         self._compute = real_compute(self._config, self._data)
@@ -75,14 +90,14 @@ class RealServer:
             self._place.fetch(file)
         self._snapshots = Snapshots(self._folder, fingerprint, self._place)
         self._shelf = Shelf(budget)
-        self._sides: list[RealSide] = []
+        self._sides: list[RealSide | SplitRealSide] = []
         self._cost = read_cost(self._folder)
         self._right_of_way = RightOfWay(turnstile_folder(self._place.common), count_places(threads))
         self._error: BaseException | None = None
         self._told: set[int] = set()
         self._troubled = self._lives.exists()  # processes before this one gave up, and none has recovered yet
         self._changed = threading.Condition()
-        self._hands = ThreadPoolExecutor(1)
+        self._handing = ThreadPoolExecutor(1)
         self._saved_at = self._told_at = time.monotonic()
         threading.Thread(target=self._work, daemon=True, args=(threads,)).start()
 
@@ -139,7 +154,8 @@ class RealServer:
         while True:
             step = self._wait_for_step()
             try:
-                self._right_of_way.take()
+                if self._hands is None:
+                    self._right_of_way.take()
                 self._compute_step(step)
             except Exception as error:
                 failures += 1
@@ -205,7 +221,7 @@ class RealServer:
         while side.position < step and not self._needed(side.position):
             side.skip()
         packing = Packing(side.match(side.position))
-        handed = self._hands.submit(self._hand_out, packing)  # meanwhile the queue is trained
+        handed = self._handing.submit(self._hand_out, packing)  # meanwhile the queue is trained
         try:
             side.train()
         finally:
@@ -234,12 +250,24 @@ class RealServer:
         with self._changed:
             return self._shelf.needed(position) and position not in self._shelf
 
-    def _side_before(self, step: int) -> RealSide:
+    def _side_before(self, step: int) -> RealSide | SplitRealSide:
         """The real side from which a step is reached soonest, one loaded from a snapshot included."""
         before = [side for side in self._sides if side.position <= step]
         nearest = max(before, key=lambda side: side.position, default=None)
         if nearest is None or nearest.position < self._snapshots.nearest(step):
-            nearest = real_side(self._config, self._data, self._compute, SIDE_BY_SIDE)
+            nearest = self._new_side()
             self._snapshots.load(nearest, step)
         self._sides = [nearest, *(side for side in self._sides if side is not nearest)][:SIDES]
         return nearest
+
+    def _new_side(self) -> RealSide | SplitRealSide:
+        if self._hands is None:
+            return real_side(self._config, self._data, self._compute, SIDE_BY_SIDE)
+        return split_side(self._config, self._data, self._compute, self._hands, self._needed)
+
+
+def on_cpu(raw: Raw) -> Raw:
+    """The settings of a process that only hands out work: its workers have the cards."""
+    precision = raw["compute"]["precision"]
+    own = {"device": "cpu", "compile": "off", "precision": "fp32" if precision == "tf32" else precision}
+    return {**raw, "compute": {**raw["compute"], **own}}

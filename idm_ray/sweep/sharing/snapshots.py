@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from idm_ray.condensation import RealSide
+from idm_ray.condensation.split import SplitRealSide
 from idm_ray.errors import UserError
 from idm_ray.runtime.states import read_state, write_state
 from idm_ray.sweep.keeping.workplace import Workplace
@@ -36,10 +37,11 @@ class Snapshots:
         """Of the saved states, ascending."""
         return sorted(int(Path(name).stem) for name in self._place.names(self._folder, "*.safetensors"))
 
-    def save(self, side: RealSide) -> None:
+    def save(self, side: RealSide | SplitRealSide) -> None:
         """Save where a real side is; when there are many, every second one is removed."""
-        path = self._path(side.position)
-        write_state(path, side.state(), self._fingerprint)
+        state = side.state()
+        path = self._path(int(state["real.position"]))
+        write_state(path, state, self._fingerprint)
         self._place.deliver(path)
         self._place.leave(path)
         if len(positions := self.positions) > MOST:
@@ -50,7 +52,7 @@ class Snapshots:
         """Position of the last saved state that is not beyond a step; 0 when there is none."""
         return max((position for position in self.positions if position <= step), default=0)
 
-    def load(self, side: RealSide, step: int) -> None:
+    def load(self, side: RealSide | SplitRealSide, step: int) -> None:
         """Bring a real side as near to a step as it gets without computing. A damaged state is passed over."""
         for position in reversed(self.positions):
             if side.position < position <= step:

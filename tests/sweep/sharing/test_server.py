@@ -1,10 +1,12 @@
 """A real side in a process of its own, against one in this process."""
 
+import contextlib
 import fcntl
 import os
 import shutil
 import time
 
+import psutil
 import pytest
 import ray
 import torch
@@ -41,7 +43,7 @@ def same(one, other):
 
 @pytest.fixture(scope="module")
 def cluster():
-    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=6, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -78,13 +80,13 @@ def serve(cluster, tiny_config, tmp_path):
     """Starts a server with a budget in records; gives its actor and a maker of clients."""
     actors = []
 
-    def start(records, expected, server=RealServer):
+    def start(records, expected, server=RealServer, workers=1):
         budget = int((records + 0.5) * size(pack(expected[0])))
         actor = ray.remote(server).options(
             name=f"real-{tmp_path.name}", max_restarts=-1, max_task_retries=-1, max_concurrency=16
         )
         folder = Keeping(str(tmp_path))
-        actors.append(actor.remote(tiny_config().to_raw(), folder, "mark", budget, 1, 0.0))
+        actors.append(actor.remote(tiny_config().to_raw(), folder, "mark", budget, 1, 0.0, workers))
         return actors[0], lambda number: SharedRealSide(f"real-{tmp_path.name}", number, STEPS, CPU)
 
     yield start
@@ -117,6 +119,23 @@ def test_trials_in_any_order_get_the_records_of_a_side_of_their_own(serve, expec
     late = client(7)
     assert same(late.step(3), expected[3])
     assert late.shared_seconds > 0
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+def test_workers_may_be_lost_and_records_stay_the_same(serve, expected, workers):
+    _, client = serve(100, expected, workers=workers)
+    one = client(0)
+    for step in range(STEPS):
+        assert same(one.step(step), expected[step])
+        if step in (2, 5):
+            hand = next(each for each in psutil.Process().children(recursive=True) if is_hand(each))
+            hand.kill()
+
+
+def is_hand(process):
+    with contextlib.suppress(psutil.Error):
+        return "ray::Hand" in " ".join(process.cmdline())
+    return False
 
 
 def waiting(flag):
