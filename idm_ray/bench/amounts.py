@@ -15,6 +15,7 @@ PARTS: dict[str, str] = {
     "j": "the forecast of memory against what was measured",
     "k": "memory against classes and ipc, where images are large",
     "l": "what every method computes here, against the CPU in float64",
+    "m": "how well a real side fills its workers, simulated",
 }
 """What can be measured."""
 

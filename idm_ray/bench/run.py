@@ -20,6 +20,7 @@ from idm_ray.bench import (
     large,
     pruning,
     scaling,
+    splitting,
     starting,
     sweeps,
 )
@@ -46,6 +47,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "j": forecasts.measure,
     "k": large.measure,
     "l": correctness.measure,
+    "m": splitting.measure,
 }
 """How each of `PARTS` is measured."""
 

@@ -249,7 +249,8 @@ class SplitRealSide:
         step = chain.steps.popleft()
         assert step.kind != "reset", "no worker is needed for that"
         # The job's net is one of its own: the chain's goes on while a worker matches with what it was.
-        before = replace(chain.net, weights=chain.net.weights.clone(), velocity=chain.net.velocity)
+        velocity = chain.net.velocity if step.kind != "match" else chain.net.velocity.new_empty(0)
+        before = replace(chain.net, weights=chain.net.weights.clone(), velocity=velocity)
         job = Job(step.kind, step.iteration, before, step.number, step.place, step.nets)
         self._running += 1
         if step.kind == "match":

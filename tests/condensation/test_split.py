@@ -1,12 +1,14 @@
 """A real side split over workers gives the records of one that does all itself, in every bit."""
 
 import random
+from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import fields
 
 import pytest
 import torch
 
+from idm_ray.bench.splitting import VirtualCrew
 from idm_ray.condensation.real_side import RealSide, RealWork
 from idm_ray.condensation.split import WINDOW, SplitRealSide, work_on
 from idm_ray.nets import build_shell
@@ -54,8 +56,8 @@ def sides(small_config, small_data, cpu):
         def shell():
             return build_shell(config.net, data.shape, data.num_classes, cpu)
 
-        def split(workers=workers, order=order, **more):
-            crew = Threads([RealWork(config, data.train, shell()) for _ in range(workers)], order)
+        def split(workers=workers, order=order, crew=None, **more):
+            crew = crew or Threads([RealWork(config, data.train, shell()) for _ in range(workers)], order)
             own = shell()
             return SplitRealSide(config, RealWork(config, data.train, own), own, crew, **more)
 
@@ -138,3 +140,17 @@ def test_records_that_nobody_wants_are_not_matched(sides):
     assert side._crew.kinds.count("match") == 4  # 0, 1, 2 and 9
     with pytest.raises(ValueError, match="in the past"):
         side.match(3)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_the_simulator_of_the_benchmark_gives_the_work_of_real_workers(sides, workers):
+    _, split = sides("queue.max_nets=4", "queue.push_every=2", f"condense.iterations={STEPS}")
+    virtual = VirtualCrew(workers, {"match": 2.0, "train": 1.0})
+    real = split(workers)
+    taken(real, range(STEPS))
+    simulated = split(crew=virtual)
+    taken(simulated, range(STEPS))
+    for side in (real, simulated):
+        side.state()
+    assert virtual.jobs == Counter(real._crew.kinds)
+    assert virtual.jobs["match"] == STEPS
