@@ -205,6 +205,12 @@ def tiny_file(folder: Path) -> Path:
     return file
 
 
+@pytest.fixture
+def tiny_yaml(tmp_path: Path) -> Path:
+    """The tiny config as a file."""
+    return tiny_file(tmp_path)
+
+
 @dataclass(frozen=True)
 class Called:
     """What a command ended with and printed."""

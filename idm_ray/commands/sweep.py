@@ -147,7 +147,12 @@ def resumable(name: str, output: Path | str) -> tuple[Path, Path | str]:
     from idm_ray.sweep.keeping.books import bring_books
 
     bring_books(output, name, output_here(output))
-    return find_sweep(name, output_here(output)), output
+    folder = find_sweep(name, output_here(output))
+    if folder.parent.resolve() != output_here(output).resolve():
+        raise UserError(
+            f"{name} is a sweep on this disk, and --output-dir is {output}; leave one of the two out"
+        )
+    return folder, output
 
 
 def _default_config(layer: Raw) -> str:

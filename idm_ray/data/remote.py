@@ -4,12 +4,14 @@ import contextlib
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
+from idm_ray.data.locks import locked
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_file, write_json
 from idm_ray.runtime.progress import Progress, silent
@@ -21,6 +23,8 @@ LISTING = ".copied.json"
 """In a copy: size and time of each file there when it was copied."""
 AT_A_TIME = 8
 PIECE = 8 << 20
+NOTE_SECONDS = 5.0
+"""Between two notes of what has been copied, which a copy that is killed goes on from."""
 
 Seen = tuple[int, float]
 """Bytes, and seconds since 1970."""
@@ -47,11 +51,15 @@ def local_copy(uri: str, cache: Path, progress: Progress | None = None) -> Path:
             for each in files.get_file_info(FileSelector(base, recursive=True))
             if each.type == FileType.File
         }
+        if any(".." in Path(name).parts or Path(name).is_absolute() for name in there):
+            raise UserError(f"dataset.root {uri} holds names that lead out of it")
         if not there:
             raise UserError(
                 f"dataset.root {uri} holds no files; check it, and the credentials in the environment"
             )
-        _bring(files, there, folder, progress or silent)
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(f"{folder.name}.lock")):
+            _bring(files, there, folder, progress or silent)
     except (OSError, ValueError, NotImplementedError) as error:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
@@ -78,7 +86,7 @@ def _bring(files: FileSystem, there: dict[str, FileInfo], folder: Path, progress
             f"the data need {size_text(total)} in {folder.parent}, and {size_text(left)} are left; make room, or set "
             "IDM_RAY_CACHE to another folder"
         )
-    done = 0
+    done, noted = 0, time.monotonic()
     with ThreadPoolExecutor(AT_A_TIME) as threads:
         jobs = {threads.submit(_copy, files, there[name].path, folder / name): name for name in todo}
         try:
@@ -88,6 +96,9 @@ def _bring(files: FileSystem, there: dict[str, FileInfo], folder: Path, progress
                 known[name] = here[name]
                 done += here[name][0]
                 progress("copy the data", done, total)
+                if time.monotonic() - noted > NOTE_SECONDS:
+                    write_json(folder / LISTING, known)
+                    noted = time.monotonic()
         finally:
             threads.shutdown(cancel_futures=True)
             if todo:

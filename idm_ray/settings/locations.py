@@ -6,7 +6,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BeforeValidator
 
-SECRETS = ("access_key", "secret_key", "session_token")
+QUERY = ("region", "scheme", "endpoint_override", "allow_bucket_creation", "tls_ca_file_path", "retry_limit_seconds",
+         "user", "replication", "buffer_size", "default_block_size", "blob_storage_authority",
+         "dfs_storage_authority")  # fmt: skip
+"""What a URI's query may hold; everything else might be a secret."""
 
 
 def located(value: Any) -> Any:
@@ -16,9 +19,12 @@ def located(value: Any) -> Any:
     if not is_uri(value):
         return Path(value)
     parts = urlsplit(value)
-    if ("@" in parts.netloc and parts.scheme != "hdfs") or set(parse_qs(parts.query)) & set(SECRETS):
+    user, at, _ = parts.netloc.rpartition("@")
+    named = bool(at) and (":" in user or parts.scheme == "s3")
+    if named or set(parse_qs(parts.query, keep_blank_values=True)) - set(QUERY):
         raise ValueError(
-            "must hold no credentials, which would be written to files; set AWS_ACCESS_KEY_ID and "
+            f"must hold no credentials, and in its query nothing but {', '.join(QUERY)}, since it is written to files; "
+            "set AWS_ACCESS_KEY_ID and "
             "AWS_SECRET_ACCESS_KEY, or what your store reads, in the environment of every node"
         )
     return value

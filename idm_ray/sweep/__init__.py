@@ -7,6 +7,7 @@ for _name, _value in {
     "RAY_AUTH_MODE": "token",  # with an address Ray sends no token unless told to
     "RAY_gcs_rpc_server_reconnect_timeout_s": "120",  # else a driver is killed before it has ended in order
     "RAY_worker_niceness": "0",  # else 15, with which trials hardly move beside other programs
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` sends the current folder to all nodes
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",

@@ -7,9 +7,9 @@ from pathlib import Path
 from idm_ray.data import Data
 from idm_ray.evaluation import Evaluation
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.endings import STOPPED
+from idm_ray.sweep.endings import EXIT_CLUSTER, STOPPED
 from idm_ray.sweep.final import from_plain
-from idm_ray.sweep.folders import REPORT_FILE, SUMMARY_FILE, trial_folder
+from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import Tracker
@@ -98,9 +98,11 @@ class Closing:
         problems += [f"mlflow: {left} records wait for the next start"] if left else []
         if state == "done" and not problems:
             mark_ended(self._config, self._folder)
-        if self._books and (problem := self._books.close()):
-            problems.append(problem)
         exit_code = STOPPED.get(reason, summary.exit_code)
+        if self._books and (problem := self._books.close()):
+            problems.append(f"{problem}; --resume does that again")
+            (self._folder / ENDED).unlink(missing_ok=True)
+            exit_code = EXIT_CLUSTER
         return Outcome(summary, exit_code, tracking_uri(self._config), problems)
 
     def _known_test(self) -> dict[str, Evaluation] | None:

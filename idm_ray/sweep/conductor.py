@@ -1,5 +1,6 @@
 """Where study, folders, MLflow and the terminal are told the same thing about a trial."""
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
+from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Crew
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
@@ -23,10 +25,14 @@ from idm_ray.sweep.trial import HISTORY, Report
 from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Row
 from idm_ray.sweep.view.live import Display
 
+NODE_GONE = "its node is gone"
+MOST_RETURNS = 10
+"""Times that a trial is put back in line for another reason: what happens so often has one that stays."""
 NOT_ITS_FAULT = {
-    "its node has died": "its node is gone",
+    "its node has died": NODE_GONE,
     "is temporarily unavailable": "its node does not answer",
-    Stranded.__name__: "its real side waits for the processors that it has",
+    Stranded.__name__: "its real side does not run, and may wait for the processors that it has",
+    Away.__name__: "its files cannot be kept now",
 }
 """In Ray's words on a trial's process, and in ours."""
 
@@ -81,7 +87,8 @@ class Conductor:
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
-        self._sides, self._pulse, self._deaths = sides, pulse, dict[int, int]()
+        self._sides, self._pulse = sides, pulse
+        self._deaths, self._returns = dict[int, int](), dict[int, int]()
         self._crew = crew or Crew(Keeping(str(folder.resolve())))
         self._place = self._crew.keeping.of_the_driver
 
@@ -90,9 +97,7 @@ class Conductor:
         return trial_folder(self._folder, number)
 
     def next_trial(self) -> NextTrial | None:
-        """The next trial to run; None when there is none, or none should start now."""
-        if self._sides and self._sides.without_room:
-            return None
+        """The next trial to run; None when there is none."""
         asked = self._study.ask()
         if asked is None:
             return None
@@ -110,9 +115,9 @@ class Conductor:
         return NextTrial(asked.number, self._crew.keeping, raw, real, self._pulse)
 
     @property
-    def exhausted(self) -> bool:
-        """Whether no trial will be asked for any more."""
-        return self._study.exhausted
+    def waits(self) -> bool:
+        """Whether no trial should start now, as a real side needs the room first."""
+        return self._sides is not None and self._sides.without_room
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point, with the device and the precision that all machines are to use."""
@@ -128,8 +133,12 @@ class Conductor:
 
     def completed(self, number: int, report: Report) -> None:
         """The trial ran to its last iteration; it is complete when its files are here, too."""
-        if lacking := self._place.lacking(dict(report.files)):
-            self.returned(number, f"{', '.join(lacking)} of trial {number:04d} cannot be read back")
+        try:
+            lacking = self._place.lacking(dict(report.files))
+        except OSError as error:
+            lacking = [f"its files ({error})"]
+        if lacking:
+            self.returned(number, f"{', '.join(lacking)} cannot be read back")
             return
         self._study.report(number, report.val_accuracy, report.iteration)
         self._log(number, report)
@@ -141,7 +150,8 @@ class Conductor:
     def pruned(self, number: int, report: Report) -> None:
         """The trial was stopped because others were better at the same iteration."""
         self._remember(number, report)
-        self._place.lacking(dict(report.files))
+        with contextlib.suppress(OSError):  # it is no longer in the running
+            self._place.lacking(dict(report.files))
         self._study.tell(number, TrialState.PRUNED)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(self._row(number, PRUNED, report), report.device)
@@ -154,6 +164,10 @@ class Conductor:
             reason: for people.
             node: id of the node that is at fault and is used no longer; empty where none is.
         """
+        self._returns[number] = self._returns.get(number, 0) + (reason != NODE_GONE)
+        if self._returns[number] > MOST_RETURNS:
+            self.failed(number, f"{reason}, {MOST_RETURNS} times")
+            return
         if node and self._crew.muster:
             self._crew.muster.leave_out(node, reason)
         else:
@@ -258,7 +272,8 @@ class Conductor:
             metrics.append(("shared_seconds", report.shared_seconds, report.iteration))
         self._tracker.log_metrics(number, metrics)
         picture = self.trial_folder(number) / "steps" / f"{report.iteration:06d}.png"
-        self._place.fetch(picture)
+        with contextlib.suppress(OSError):
+            self._place.fetch(picture)
         self._tracker.log_image(number, picture, report.iteration)
 
 

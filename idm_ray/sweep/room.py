@@ -55,11 +55,13 @@ class Room:
         config: the sweep's, its precision named, its chunk and share of a GPU in numbers.
         trials: processes at a time, real sides included; None: memory does not bound them.
         text: a line for people; empty where there is more than enough.
+        peak: bytes of the largest trial; 0 where there is more than enough.
     """
 
     config: Config
     trials: int | None
     text: str
+    peak: int = 0
 
 
 def this_host() -> Host:
@@ -113,7 +115,7 @@ def _on_processors(config: Config, outline: Outline, hosts: list[Host], always: 
     smallest = min((found for _, found in fitting), key=lambda found: found.chunk)
     trials = sum(count for count, _ in fitting)
     text = f"memory: a trial takes {smallest.text}; room for {plural(trials, 'trial')} at a time"
-    return Room(_with(config, smallest.chunk, share), trials, text)
+    return Room(_with(config, smallest.chunk, share), trials, text, int(smallest.peak))
 
 
 def _slots(config: Config, host: Host) -> int:

@@ -6,11 +6,11 @@ import threading
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import ray
 from ray import tune
-from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
 from rich.console import Console
 
@@ -26,6 +26,7 @@ from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import remember_output
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.uri import UriDepot, joined
+from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Crew, fitting, gathered, resources_of
 from idm_ray.sweep.nodes.joining import ray_at
@@ -90,8 +91,9 @@ def run_sweep(
             plan = _plan(config, data, hosts, room.trials)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data)
-            books = None if uri is None else Books(folder, UriDepot(uri))
+            books = None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS))
             closing = Closing(config, folder, data, study, tracker, began, books)
+            crew = replace(crew, memory=room.peak if crew.muster else 0)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, crew)
             with cluster_watched(stop, display.say, run.abandon):
                 return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
@@ -109,9 +111,12 @@ def _plan(config: Config, data: Data, hosts: Sequence[Host], memory: int | None)
         return plan_sharing(config, data.outline, ray.cluster_resources(), memory)
     most = memory
     if not config.sweep.max_concurrent:
-        most = min([fitting(config, hosts), *([] if memory is None else [memory])])
+        most = min([fitting(config, hosts, 0), *([] if memory is None else [memory])])
     sides = count_sides(config) or 0
     return plan_sharing(config, data.outline, resources_of(config, hosts, sides), most)
+
+
+ABANDON_SECONDS = 5.0
 
 
 class _Run:
@@ -134,7 +139,7 @@ class _Run:
         self._closing, self._display, self._crew = closing, display, crew
         self._told = ""
         self._conductor: Conductor | None = None
-        self._ending = threading.Lock()
+        self._ending, self._closed = threading.Lock(), False
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
@@ -178,6 +183,7 @@ class _Run:
             state, reason = "interrupted", CLUSTER
         finally:
             with self._ending:
+                self._closed = True
                 conductor.release()
                 if sides and not self._stop.cluster_is_gone:
                     sides.end()
@@ -186,17 +192,21 @@ class _Run:
 
     def abandon(self) -> None:
         """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread."""
-        with self._ending:
+        if self._closed or not self._ending.acquire(timeout=ABANDON_SECONDS):
+            return
+        try:
             if self._conductor:
                 self._conductor.release()
             outcome = self._closing.close("interrupted", CLUSTER)
             for line in lines(outcome.summary, self._folder, outcome.tracking_uri):
                 self._display.say(line)
+        finally:
+            self._ending.release()
 
     def _hear(self, beats: Mapping[str, int]) -> None:
         """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
         if self._crew.muster and not self._stop.cluster_is_gone:
-            with contextlib.suppress(RayError):
+            with contextlib.suppress(Exception):  # the next look is in two seconds
                 self._crew.muster.look()
         if self._stop.reason != self._told:
             self._told = self._stop.reason
@@ -244,7 +254,7 @@ class _Run:
     def _place_of_a_trial(self) -> PlacementGroupFactory:
         """What a trial takes, on a node that may be used."""
         sweep, selector = self._config.sweep, self._crew.selector
-        bundle = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpu_share}
+        bundle = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpu_share, "memory": self._crew.memory}
         where = {"bundle_label_selector": [selector]} if selector else {}
         return PlacementGroupFactory([{name: count for name, count in bundle.items() if count}], **where)
 
@@ -252,8 +262,8 @@ class _Run:
         """Trials to ask for: as planned, or more where nodes have joined since."""
         muster, most = self._crew.muster, plan.concurrent
         if muster is not None and not self._config.sweep.max_concurrent:
-            sides = (plan.sides or 0) if plan.shared else 0
-            most = max(most, fitting(self._config, muster.hosts) - sides)
+            sides = (plan.sides or 0) * plan.workers if plan.shared else 0
+            most = max(most, fitting(self._config, muster.hosts, self._crew.memory) - sides)
         return most + plan.spare
 
     def _judge(self, pulse: Pulse) -> None:

@@ -52,7 +52,8 @@ class Stop:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._signal = signal.Signals(number).name
+        if not self.cluster_is_gone:
+            self._signal = signal.Signals(number).name
         self._restore()
 
     def _restore(self) -> None:

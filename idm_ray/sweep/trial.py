@@ -29,6 +29,7 @@ from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE
+from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit, Workplace
 from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.client import SharedRealSide, Stranded
@@ -261,7 +262,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                     ref = self._keeping.ready()
                     self._trial = TrialRun(config, self._folder, self._shared, self._beats, self._place, ref)
                 report = self._trial.advance()
-            except Stranded:
+            except (Stranded, Away):
                 raise  # so that Tune ends the process, and what it holds is free
             except Unfit as error:
                 report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=str(error))

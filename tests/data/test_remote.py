@@ -95,6 +95,23 @@ def test_what_cannot_be_read_is_refused_in_one_line(uri, tmp_path):
         local_copy(uri, tmp_path)
 
 
-def test_a_uri_with_credentials_is_refused():
+@pytest.mark.parametrize(
+    "uri",
+    ["s3://bucket/data?access_key=a", "s3://us:key@bucket/data", "abfs://c@acc.dfs.core.windows.net/d?sv=1&sig=a",
+     "gs://bucket/data?client_secret="],
+)  # fmt: skip
+def test_a_uri_with_credentials_is_refused(uri):
     with pytest.raises(UserError, match="must hold no credentials"):
-        config("s3://bucket/data?access_key=a")
+        config(uri)
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "s3://bucket/data?region=eu&endpoint_override=host:1",
+        "gs://anonymous@bucket/data",
+        "hdfs://me@name:1/data",
+    ],
+)
+def test_a_uri_without_is_taken_as_it_is(uri):
+    assert config(uri).root == uri

@@ -1,8 +1,13 @@
+import hashlib
+
 import pytest
 import yaml
+from optuna.trial import TrialState
 
-from idm_ray.sweep.conductor import as_before
+from idm_ray.sweep.conductor import MOST_RETURNS, Conductor, as_before
 from idm_ray.sweep.folders import TRIAL_FILE
+from idm_ray.sweep.trial import Report
+from idm_ray.sweep.view.board import Board, Row
 
 
 @pytest.mark.parametrize(
@@ -22,3 +27,69 @@ def test_a_trial_that_is_gone_on_with_keeps_its_precision_and_a_halved_chunk(
         (tmp_path / TRIAL_FILE).write_text(yaml.safe_dump({"compute": {"device": "cuda", **before}}))
     kept = as_before(tmp_path, now).compute
     assert (kept.precision, kept.chunk, kept.device) == (precision, chunk, "cpu")
+
+
+class Told:
+    """A study, tracker or display that notes what it is told; every attribute is a method that does so."""
+
+    def __init__(self):
+        self.calls = []
+        self.board = Board()
+        self.exhausted = False
+
+    def __getattr__(self, name):
+        return lambda *given, **named: self.calls.append((name, given))
+
+    def named(self, name):
+        return [given for called, given in self.calls if called == name]
+
+
+@pytest.fixture
+def conductor(small_config, tmp_path):
+    """One whose study and display note what they are told, and these."""
+    study, display = Told(), Told()
+    return (
+        Conductor(small_config("sweep.max_failures=2"), tmp_path, {}, study, Told(), display),
+        study,
+        display,
+    )
+
+
+def test_a_process_that_dies_too_often_is_a_failure_with_its_cause(conductor):
+    made, study, display = conductor
+    for _ in range(3):
+        made.died(0, "Traceback\n  six.py\nImportError: no such thing\n")
+    assert study.named("release") == [(0,), (0,)]
+    assert [given[0] for given in study.named("tell")] == [0]
+    assert "1 of 2 times" in display.named("say")[0][0]
+    assert "ImportError: no such thing" in (made.trial_folder(0) / "error.txt").read_text()
+
+
+def test_a_lost_node_costs_a_trial_nothing_however_often(conductor):
+    made, study, _ = conductor
+    for _ in range(50):
+        made.died(0, "The actor died because its node has died. Node Id: 1")
+    assert len(study.named("release")) == 50
+    assert not study.named("tell")
+
+
+def test_what_keeps_a_trial_from_going_on_is_not_tried_for_ever(conductor):
+    made, study, _ = conductor
+    for _ in range(MOST_RETURNS + 1):
+        made.died(0, "ray::CondensationTrial.train() Away: connection refused")
+    assert len(study.named("release")) == MOST_RETURNS
+    assert len(study.named("tell")) == 1
+
+
+def test_a_trial_is_complete_only_when_its_files_are_there(conductor):
+    made, study, display = conductor
+    folder = made.trial_folder(0)
+    folder.mkdir(parents=True)
+    (folder / "set").write_bytes(b"whole")
+    made._board.put(Row(0, {}))
+    digest = hashlib.sha256(b"whole").hexdigest()
+    made.completed(0, Report(1, 50.0, 1.0, "COMPLETE", files=[["trials/0000/set", "0" * 64]]))
+    assert study.named("release") == [(0,)]
+    assert "cannot be read back" in display.named("say")[0][0]
+    made.completed(0, Report(1, 50.0, 1.0, "COMPLETE", files=[["trials/0000/set", digest]]))
+    assert study.named("tell") == [(0, TrialState.COMPLETE, 50.0)]

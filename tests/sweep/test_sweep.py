@@ -37,6 +37,13 @@ def runs_of(folder):
     return client, parent, {int(run.data.tags["idm_ray.trial"]): run for run in children}
 
 
+def test_a_space_of_fewer_points_than_trials_ends_the_sweep(start, tmp_path):
+    sweep = start("--name", "few", "--trials", "5", "search={condense.partition: {choice: [1, 2]}}")
+    assert sweep.finish() == 0, sweep.output
+    summary = summary_of(tmp_path / "runs" / "few")
+    assert (summary["state"], summary["n_trials"], summary["n_complete"]) == ("done", 2, 2)
+
+
 def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # only --address joins a cluster
     sweep = start(

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import secrets
 import sqlite3
 import tempfile
 import threading
@@ -9,13 +10,16 @@ from pathlib import Path, PurePosixPath
 
 from idm_ray.data.digests import sha256
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import write_json
+from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.sweep.folders import DATABASE, ENDED, LATEST, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, UID
 from idm_ray.sweep.keeping.uri import UriDepot, first_line, joined, shown
+from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 
 EDITION = "edition.json"
 """In the sweep's folder, here and behind the URI: how often its books were copied, so that the newer ones are known."""
 FILES = (SETTINGS_FILE, SUMMARY_FILE, REPORT_FILE, UID, ENDED)
+LAST_SECONDS = 60.0
+"""For the last copy."""
 LEFT_THERE = ("checkpoint", "real")
 """Folders of a sweep that nobody but trials and real sides looks into."""
 
@@ -44,8 +48,8 @@ class Books:
         """Copy them a last time; returns why that failed, empty when it did not."""
         self._ended.set()
         self._changed.set()
-        self._thread.join()
-        return self._problem
+        self._thread.join(LAST_SECONDS)
+        return "the books of the sweep were not copied in time" if self._thread.is_alive() else self._problem
 
     def _work(self) -> None:
         while True:
@@ -55,7 +59,7 @@ class Books:
             try:
                 self._copy()
                 self._problem = ""
-            except (OSError, sqlite3.Error) as error:
+            except Exception as error:  # whatever it is, the books are not where they should be
                 self._problem = f"the books of the sweep were not copied: {first_line(error)}"
             if last:
                 return
@@ -71,8 +75,11 @@ class Books:
             self._send(DATABASE, study)
             for name in FILES:
                 self._send(name, self._folder / name)
-            write_json(self._folder / EDITION, {"edition": _edition(self._folder / EDITION) + 1})
-            self._depot.put(EDITION, self._folder / EDITION)
+            edition = Path(folder) / EDITION
+            number = _edition(self._folder / EDITION)[0] + 1
+            write_json(edition, {"edition": number, "mark": secrets.token_hex(8)})
+            self._depot.put(EDITION, edition)
+            write_bytes(self._folder / EDITION, edition.read_bytes())
 
     def _send(self, name: str, file: Path) -> None:
         if not file.exists():
@@ -118,7 +125,7 @@ def bring_books(uri: str, name: str, output: Path) -> None:
         if not known:
             return
         name = known[-1]
-    depot, folder = UriDepot(joined(uri, name), patience=0), output / name
+    depot, folder = UriDepot(joined(uri, name), DRIVER_PATIENCE_SECONDS), output / name
     try:
         with tempfile.TemporaryDirectory() as draft:
             there = Path(draft) / EDITION
@@ -126,20 +133,25 @@ def bring_books(uri: str, name: str, output: Path) -> None:
                 depot.get(EDITION, there)
             except FileNotFoundError:
                 return
-            if _edition(there) <= _edition(folder / EDITION):
+            theirs, ours = _edition(there), _edition(folder / EDITION)
+            if theirs == ours or theirs[0] < ours[0]:
                 return
+            (folder / EDITION).unlink(missing_ok=True)  # until all is here, what is here is nothing
             for each in depot.names(""):
-                if not set(PurePosixPath(each).parts) & set(LEFT_THERE):
+                if each != EDITION and not set(PurePosixPath(each).parts) & set(LEFT_THERE):
                     depot.get(each, folder / each)
             for each in (UID, ENDED):
                 with contextlib.suppress(FileNotFoundError):
                     depot.get(each, folder / each)
+            depot.get(EDITION, folder / EDITION)
     except OSError as error:
         raise UserError(f"the sweep {name} cannot be read from {shown(uri)}: {first_line(error)}") from None
 
 
-def _edition(file: Path) -> int:
+def _edition(file: Path) -> tuple[int, str]:
+    """Its number, and what tells it from another of the same number; (0, "") where there is none."""
     try:
-        return int(json.loads(file.read_text())["edition"])
+        plain = json.loads(file.read_text())
+        return int(plain["edition"]), str(plain["mark"])
     except (OSError, ValueError, KeyError, TypeError):
-        return 0
+        return 0, ""

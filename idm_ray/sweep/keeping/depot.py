@@ -24,6 +24,10 @@ class Depot(Protocol):
         """Keep a file no longer; nothing where there is none."""
 
 
+class Away(OSError):
+    """Where files are kept does not answer, and has not for long: no fault of whoever asks."""
+
+
 def checked(name: str) -> str:
     """A name in a depot; empty for all of it.
 

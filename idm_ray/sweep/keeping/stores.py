@@ -9,22 +9,27 @@ import ray
 
 from idm_ray.data.locks import locked
 from idm_ray.data.store import StoreError, StoreRef, files_of_store, referred_store
+from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.sweep.keeping.archive import fetch_store_file
+from idm_ray.sweep.keeping.uri import check_writable
 from idm_ray.sweep.keeping.workplace import Keeping
 
 
 def bring_store(keeping: Keeping) -> str | None:
-    """Have the image store on this machine; returns what stands in the way, in words.
+    """Have the image store on this machine, and see that files can be kept; returns what stands in the way, in words.
 
     Processes that start together copy it once, the others wait.
     """
+    if keeping.uri is not None:
+        try:
+            check_writable(keeping.uri)
+        except UserError as error:
+            return str(error)
     ref = keeping.store
-    if ref is None:
+    if ref is None or is_stored(keeping):
         return None
     cache = default_cache()
-    if _is_here(cache, ref):
-        return None
     assert keeping.archive is not None, "whoever hands out a reference of a store has an archive"
     try:
         cache.mkdir(parents=True, exist_ok=True)
@@ -35,6 +40,11 @@ def bring_store(keeping: Keeping) -> str | None:
     except (OSError, StoreError) as error:
         return f"its images cannot be copied there: {' '.join(str(error).split())}"
     return None
+
+
+def is_stored(keeping: Keeping) -> bool:
+    """Whether the image store is on this machine."""
+    return keeping.store is not None and _is_here(default_cache(), keeping.store)
 
 
 def store_bytes(keeping: Keeping) -> int:

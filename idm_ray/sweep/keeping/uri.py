@@ -11,13 +11,11 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_file
-from idm_ray.sweep.keeping.depot import checked
+from idm_ray.sweep.keeping.depot import Away, checked
 
 Answer = TypeVar("Answer")
 
 PIECE = 8 << 20
-PATIENCE_SECONDS = 300.0
-"""In which a store that does not answer is asked again."""
 PAUSES = (1.0, 2.0, 5.0, 10.0)
 FOLDERS = ("local", "hdfs")
 """Kinds that have folders, and where a file that is being written can be seen."""
@@ -34,7 +32,7 @@ class UriDepot:
         UserError: pyarrow knows no such URI.
     """
 
-    def __init__(self, uri: str, patience: float = PATIENCE_SECONDS):
+    def __init__(self, uri: str, patience: float):
         self._uri, self._patience = uri, patience
         try:
             self._files, base = FileSystem.from_uri(uri)
@@ -57,7 +55,7 @@ class UriDepot:
         return sorted(each.base_name for each in found if each.type == FileType.Directory)
 
     def put(self, name: str, source: Path) -> str:
-        """See `Depot`. Raises OSError when it cannot be kept for `PATIENCE_SECONDS`."""
+        """See `Depot`. Raises OSError when it cannot be kept for so long."""
         return self._tried(lambda: self._put(checked(name), source))
 
     def get(self, name: str, target: Path) -> None:
@@ -91,6 +89,9 @@ class UriDepot:
             while piece := file.read(PIECE):
                 digest.update(piece)
                 stream.write(piece)
+        size = self._files.get_file_info(draft).size
+        if size != source.stat().st_size:
+            raise OSError(f"{name} has {size} bytes where it is kept, and {source.stat().st_size} here")
         if draft != path:
             self._files.move(draft, path)
         return digest.hexdigest()
@@ -114,10 +115,10 @@ class UriDepot:
                 return work()
             except (FileNotFoundError, PermissionError):
                 raise
-            except OSError:
+            except OSError as error:
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 if time.monotonic() + pause > ends:
-                    raise
+                    raise Away(first_line(error)) from error
                 time.sleep(pause)
                 attempt += 1
 

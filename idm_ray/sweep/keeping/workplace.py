@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import secrets
 import shutil
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from idm_ray.runtime.files import default_cache
 from idm_ray.sweep.folders import NONCE, trial_folder
 from idm_ray.sweep.keeping.depot import Depot
 
+PATIENCE_SECONDS, DRIVER_PATIENCE_SECONDS = 300.0, 30.0
+"""In which a URI that does not answer is asked again: by trials, and by the driver, which all others wait for."""
 WORK = "work"
 """In the cache folder of a machine: its workplaces."""
 
@@ -31,6 +35,7 @@ class Keeping:
         archive: name of the actor that keeps files there; None where none is needed.
         uri: of the sweep's folder where that is not on a disk.
         store: of the images; None where each machine looks at `dataset.root` by itself.
+        common: what all machines must have in common, see `idm_ray.sweep.nodes.probe.facts`; empty on one machine.
     """
 
     folder: str
@@ -38,6 +43,7 @@ class Keeping:
     archive: str | None = None
     uri: str | None = None
     store: StoreRef | None = None
+    common: str = ""
 
     @property
     def workplace(self) -> "Workplace":
@@ -45,24 +51,35 @@ class Keeping:
         folder = Path(self.folder)
         if self.uri is None and (not self.nonce or _holds(folder / NONCE, self.nonce)):
             return Workplace(folder)
-        return Workplace(self.place / str(os.getpid()), self._depot(), self.place)
+        own = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+        return Workplace(self.place / own, self._depot(), self.place)
 
     @property
     def of_the_driver(self) -> "Workplace":
         """The sweep's folder there, which has what processes elsewhere hand over unless a URI does."""
-        return Workplace(Path(self.folder), None if self.uri is None else self._depot())
+        return Workplace(
+            Path(self.folder), None if self.uri is None else self._depot(DRIVER_PATIENCE_SECONDS)
+        )
 
     def ready(self) -> StoreRef | None:
         """The reference of the images, when they are here; None where each machine looks at `dataset.root`.
 
         Raises:
-            Unfit: they cannot be brought here.
+            Unfit: they cannot be brought here, or this machine differs from the driver's, which a node that has just
+                joined may.
         """
-        if self.store is not None:
-            from idm_ray.sweep.keeping.stores import bring_store
+        if self.common:
+            from idm_ray.sweep.nodes.probe import facts
 
-            if problem := bring_store(self):
-                raise Unfit(problem)
+            here = facts("not compared" not in self.common)
+            if here != self.common:
+                raise Unfit(f"it has {here}, and the driver's machine {self.common}")
+        from idm_ray.sweep.keeping.stores import bring_store, is_stored
+
+        if self.archive is None:  # of this machine alone, which can make it again
+            return self.store if is_stored(self) else None
+        if not is_stored(self) and (problem := bring_store(self)):
+            raise Unfit(problem)
         return self.store
 
     @property
@@ -71,11 +88,11 @@ class Keeping:
         mark = hashlib.sha256(f"{self.folder} {self.nonce}".encode()).hexdigest()[:16]
         return default_cache() / WORK / mark
 
-    def _depot(self) -> Depot:
+    def _depot(self, patience: float = PATIENCE_SECONDS) -> Depot:
         if self.uri is not None:
             from idm_ray.sweep.keeping.uri import UriDepot
 
-            return UriDepot(self.uri)
+            return UriDepot(self.uri, patience)
         from idm_ray.sweep.keeping.archive import ArchiveDepot
 
         assert self.archive is not None

@@ -2,10 +2,8 @@
 
 from idm_ray.runtime.words import size_text
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.nodes.probe import PACKAGES, Machine
+from idm_ray.sweep.nodes.probe import PACKAGES, SAME, Machine
 
-SAME = ("ray", "torch")
-"""Packages whose version must be equal everywhere: for the numbers, and so that nodes understand each other."""
 SKEW_SECONDS = 300.0
 """By which a clock may differ: beyond, object stores refuse signatures."""
 SPARE_BYTES = 256 << 20
@@ -19,7 +17,7 @@ def unfit(here: Machine, there: Machine, config: Config, store_bytes: int, waite
         here: the driver's machine.
         there: the node.
         config: of the sweep.
-        store_bytes: that the node needs for images which it lacks.
+        store_bytes: that a node needs which lacks the images.
         waited: seconds between the question and the answer, by which the clock is known.
     """
     if there.python.rpartition(".")[0] != here.python.rpartition(".")[0]:
@@ -33,18 +31,20 @@ def unfit(here: Machine, there: Machine, config: Config, store_bytes: int, waite
         return f"idm_ray cannot be loaded there: {there.problem}"
     if there.code != here.code:
         return "it has another version of idm_ray, which hides the one from here; uninstall it there"
-    if (
-        config.trial_compute.device == "cpu"
-        and config.compute.compile == "auto"
-        and there.own_operations != here.own_operations
-    ):
+    if own_operations_count(config) and there.own_operations != here.own_operations:
         which = "it lacks" if here.own_operations else "only it has"
         return f"{which} a C++ compiler (g++), so its numbers differ; install one, or set compute.compile=off"
-    if there.free < store_bytes + SPARE_BYTES:
+    needed = SPARE_BYTES + (0 if there.stored else store_bytes)
+    if there.free < needed:
         return (
-            f"its cache folder has {size_text(there.free)} left and needs {size_text(store_bytes + SPARE_BYTES)}; "
-            "make room, or set IDM_RAY_CACHE there"
+            f"its cache folder has {size_text(there.free)} left and needs {size_text(needed)}; make room, or set "
+            "IDM_RAY_CACHE there"
         )
     if abs(there.clock - here.clock) > SKEW_SECONDS + waited:
         return f"its clock is {there.clock - here.clock:+.0f} s off; set it"
     return ""
+
+
+def own_operations_count(config: Config) -> bool:
+    """Whether trials use our own operations for the CPU where they are there."""
+    return config.trial_compute.device == "cpu" and config.compute.compile == "auto"

@@ -16,8 +16,10 @@ from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.endings import CLUSTER
 from idm_ray.sweep.folders import NONCE
 from idm_ray.sweep.keeping.archive import start_archive
-from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.keeping.workplace import Keeping, leave
+from idm_ray.sweep.nodes.fitness import own_operations_count
 from idm_ray.sweep.nodes.muster import Muster
+from idm_ray.sweep.nodes.probe import facts
 from idm_ray.sweep.room import Host
 
 
@@ -28,10 +30,12 @@ class Crew:
     Attributes:
         keeping: where files are kept.
         muster: of the cluster's nodes; None on one machine.
+        memory: bytes that a trial, or a real side, asks a node for; 0 where there is more than enough.
     """
 
     keeping: Keeping
     muster: Muster | None = None
+    memory: int = 0
 
     @property
     def selector(self) -> dict[str, str] | None:
@@ -63,17 +67,24 @@ def gathered(
     """
     folder = folder.resolve()
     if config.sweep.address is None:
-        yield Crew(Keeping(str(folder), uri=uri))
+        keeping = Keeping(str(folder), uri=uri, store=data.store)
+        try:
+            yield Crew(keeping)
+        finally:
+            leave(keeping)
         return
     assert data.store is not None, "images of a source lie in a store"
     nonce = uuid.uuid4().hex
     write_bytes(folder / NONCE, nonce.encode())
     archive = start_archive(folder, default_cache() / data.store.name)
-    keeping = Keeping(str(folder), nonce, archive, uri, data.store)
+    common = facts(own_operations_count(config))
+    keeping = Keeping(str(folder), nonce, archive, uri, data.store, common)
     muster = Muster(config, keeping, say)
     try:
         muster.wait(Lines(say), stopped)
-        if not muster.hosts and not config.sweep.max_concurrent and not stopped():
+        if stopped():
+            raise KeyboardInterrupt
+        if not muster.hosts and not config.sweep.max_concurrent:
             raise UserError(
                 f"no node of the cluster at {config.sweep.address} can run a trial now; where nodes start on demand, "
                 "say for how many trials: --max-concurrent N"
@@ -108,6 +119,16 @@ def resources_of(config: Config, hosts: Sequence[Host], sides: int = 0) -> dict[
     }
 
 
-def fitting(config: Config, hosts: Sequence[Host]) -> int:
-    """Trials and real sides that the processors and cards of the machines hold, machine by machine."""
-    return sum(max(0, capacity(config, {"CPU": host.cpus, "GPU": host.gpus})) for host in hosts)
+def fitting(config: Config, hosts: Sequence[Host], memory: int) -> int:
+    """Trials and real sides that the machines hold, one by one.
+
+    Args:
+        config: of the sweep.
+        hosts: the machines.
+        memory: bytes of each; 0 where there is more than enough.
+    """
+    fits = (max(0, capacity(config, {"CPU": host.cpus, "GPU": host.gpus})) for host in hosts)
+    return sum(
+        min(count, int(host.memory // memory)) if memory else count
+        for count, host in zip(fits, hosts, strict=True)
+    )

@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -62,7 +62,7 @@ class Muster:
         self._config, self._keeping, self._say = config, keeping, say
         self._nodes: dict[str, _Node] = {}
         self._left_out: set[str] = set()
-        self._here = Machine(**examine())
+        self._here = Machine(**examine(keeping))
         self._store_bytes = store_bytes(keeping)
         self._lock = threading.Lock()
 
@@ -87,9 +87,11 @@ class Muster:
                 self._lost(gone)
             for name in alive.keys() - self._nodes.keys():
                 node = alive[name]
-                task = _on(name, examine)
                 self._nodes[name] = _Node(
-                    node["NodeManagerAddress"], node["Resources"], time.monotonic(), examining=task.remote()
+                    node["NodeManagerAddress"],
+                    node["Resources"],
+                    time.monotonic(),
+                    examining=_on(name, examine).remote(self._keeping),
                 )
             for name, node in self._nodes.items():
                 self._hear(name, node)
@@ -100,13 +102,13 @@ class Muster:
 
         It names those that may not be, so that nodes which do not exist yet are asked for.
         """
-        unready = sorted(name for name, node in self._nodes.items() if not node.fits)
+        unready = sorted(name for name, node in list(self._nodes.items()) if not node.fits)
         return {NODE_ID: f"!in({','.join(unready)})"} if unready else None
 
     @property
     def hosts(self) -> list[Host]:
         """The machines that trials run on."""
-        found = [node.resources for node in self._nodes.values() if node.fits and _computes(node)]
+        found = [node.resources for node in list(self._nodes.values()) if node.fits and _computes(node)]
         return [Host(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", 0)) for each in found]
 
     def leave_out(self, name: str, why: str) -> None:
@@ -145,7 +147,8 @@ class Muster:
             self._leave_out(name, node, _cause(error))
             return
         if kind == "examining":
-            why = unfit(self._here, Machine(**answer), self._config, self._store_bytes, waited)
+            here = replace(self._here, clock=time.time())
+            why = unfit(here, Machine(**answer), self._config, self._store_bytes, waited)
             if why:
                 self._leave_out(name, node, why)
                 return

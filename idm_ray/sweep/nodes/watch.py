@@ -28,7 +28,7 @@ def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[]
     Args:
         stop: of the sweep.
         say: takes a line.
-        abandon: called from another thread before the process is ended; asks nothing of Ray.
+        abandon: called from another thread before the process is ended; waits for nothing from Ray.
     """
     context = ray.get_runtime_context()
     gcs, own, ended = context.gcs_address, context.get_node_id(), threading.Event()

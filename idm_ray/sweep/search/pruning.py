@@ -37,10 +37,12 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         self._place = place
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
-        """As Tune would; a trial that was asked for before a node was left out does not start there."""
+        """As Tune would; a trial for which nothing is asked yet is kept from nodes that were left out since."""
         trial = super().choose_trial_to_run(tune_controller)
-        if trial is not None and trial.placement_group_factory != (now := self._place()):
-            trial.update_resources(now)
+        if trial is not None and trial not in tune_controller._trial_to_actor:
+            now = self._place()
+            if trial.placement_group_factory != now:
+                trial.update_resources(now)
         return trial
 
     def __getstate__(self) -> dict[str, Any]:

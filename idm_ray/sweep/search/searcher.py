@@ -37,10 +37,12 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         """The settings of a new trial, None to wait, or FINISHED."""
         if len(self._numbers) >= self._most():
             return None
+        if self._conductor.waits:
+            return None
         asked = self._conductor.next_trial()
         if asked is None:
             # While one runs it may yet be put back in line, and Tune would not ask again.
-            return None if self._numbers or not self._conductor.exhausted else str(Searcher.FINISHED)
+            return None if self._numbers else str(Searcher.FINISHED)
         self._numbers[trial_id] = asked.number
         return dict(vars(asked))
 

@@ -1,5 +1,6 @@
 """A shared real side as a trial sees it."""
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,8 +16,10 @@ from idm_ray.sweep.sharing.turnstile import Turnstile
 
 PATIENCE = 20
 RETRY_SECONDS, LOOK_SECONDS = 1.0, 10.0
-SILENT_SECONDS = 30.0
-"""Without an answer, after which the other process is taken not to run: it answers at once, however busy it is."""
+SILENT_SECONDS, START_SECONDS = 30.0, 300.0
+"""Without an answer, after which the other process is taken not to run: it answers at once, however busy it is. And
+when it starts, which may take a while.
+"""
 
 
 class Stranded(Exception):
@@ -45,6 +48,7 @@ class SharedRealSide:
         self._turnstile = turnstile or Turnstile()
         self._server = ray.get_actor(name)
         self._asked: tuple[int, Any] | None = None
+        self._heard = False
         self.waited = 0.0
         self.shared_seconds = 0.0
 
@@ -52,8 +56,7 @@ class SharedRealSide:
         """The record of an iteration; waits until it is computed, also through a restart of the other process.
 
         Raises:
-            RayActorError: the other process is gone and does not come back.
-            Stranded: it cannot start again, such as for want of a processor that this trial holds.
+            Stranded: the other process does not run, such as for want of a processor that this trial holds.
             RayTaskError: it failed, such as for want of memory.
         """
         began = time.perf_counter()
@@ -73,12 +76,14 @@ class SharedRealSide:
 
     def _wait(self, call: Any) -> None:
         """Until a call is answered; raises Stranded where the other process does not run, and has not for long."""
-        asked, ping = time.monotonic(), None
+        asked, ping = time.monotonic(), self._server.ping.remote()
         while not ray.wait([call], timeout=LOOK_SECONDS)[0]:
-            if ping is None or ray.wait([ping], timeout=0)[0]:
+            limit = SILENT_SECONDS if self._heard else START_SECONDS
+            if ray.wait([ping], timeout=0)[0]:
+                self._heard = True
                 asked, ping = time.monotonic(), self._server.ping.remote()
-            elif time.monotonic() - asked > SILENT_SECONDS:
-                raise Stranded("its real side has no room to start again")
+            elif time.monotonic() - asked > limit:
+                raise Stranded("its real side does not run")
 
     def _ask(self, iteration: int, lost: Sequence[Any] = ()) -> Any:
         return self._server.fetch.remote(self._client, iteration, self._until, lost)
@@ -95,9 +100,10 @@ class SharedRealSide:
                 if found:
                     packed: dict[str, Any] = ray.get(found[0])
                     return packed
-            except (RayActorError, ObjectLostError):
+            except (RayActorError, ObjectLostError) as error:
                 if attempt == PATIENCE - 1:
-                    raise
+                    raise Stranded(f"its real side does not run: {type(error).__name__}") from error
                 time.sleep(RETRY_SECONDS)
-                self._server = ray.get_actor(self._name)
+                with contextlib.suppress(ValueError):  # another one may be started under its name
+                    self._server = ray.get_actor(self._name)
         raise RuntimeError(f"trial {self._client} asks for records under the name of another trial")

@@ -19,8 +19,9 @@ from idm_ray.sweep.tracking.tracker import Tracker
 
 GIGABYTE = 10**9
 COST_SECONDS, SILENT_SECONDS = 10.0, 20.0
-SPARE_THREADS = 8
-"""Of an actor, beside one for each trial that waits: for trials that end, start anew or are asked about cost."""
+SPARE_THREADS, MANY_THREADS = 8, 64
+"""Of an actor, beside one for each trial that waits: for trials that end, start anew or are asked about cost; and where
+nodes, and with them trials, may join."""
 
 
 class RealSides:
@@ -46,12 +47,12 @@ class RealSides:
     ):
         self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
         self._crew = crew
-        self._threads_for_trials = plan.concurrent + SPARE_THREADS
+        self._threads_for_trials = plan.concurrent + (MANY_THREADS if crew.muster else SPARE_THREADS)
         self._workers = plan.workers
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
         self._actors: dict[str, Any] = {}
         self._attached: dict[int, str] = {}
-        self._pings: dict[str, tuple[float, Any]] = {}
+        self._pings: dict[str, tuple[float | None, Any]] = {}
 
     def attach(self, number: int, config: Config) -> str:
         """The name of the actor for a trial of these settings; started if it is not there."""
@@ -70,20 +71,27 @@ class RealSides:
         Trials that wait for it step aside (see `SharedRealSide`), and none should take their room before it has it.
         """
         now = time.monotonic()
-        for name, actor in self._actors.items():
-            asked, ping = self._pings.get(name, (now, None))
-            if ping is None or ray.wait([ping], timeout=0)[0]:
-                asked, ping = now, actor.ping.remote()
-            self._pings[name] = asked, ping
-        return any(now - asked > SILENT_SECONDS for asked, _ in self._pings.values())
+        for name, actor in list(self._actors.items()):
+            asked, ping = self._pings.get(name, (None, None))
+            if ping is not None and ray.wait([ping], timeout=0)[0]:
+                asked = now  # it runs, unless it is gone for good
+                try:
+                    ray.get(ping)
+                except ray.exceptions.RayActorError:
+                    del self._actors[name], self._pings[name]  # the next trial starts another
+                    continue
+                ping = None
+            self._pings[name] = asked, ping or actor.ping.remote()
+        return any(asked is not None and now - asked > SILENT_SECONDS for asked, _ in self._pings.values())
 
     def detach(self, number: int, last: bool) -> None:
         """A trial has ended; with `last` no other one will start."""
         name = self._attached.pop(number, None)
         if name is None:
             return
-        self._actors[name].detach.remote(number)
-        if last and name not in self._attached.values():
+        if name in self._actors:
+            self._actors[name].detach.remote(number)
+        if last and name in self._actors and name not in self._attached.values():
             self._end(name)
 
     def end(self) -> None:
@@ -102,6 +110,7 @@ class RealSides:
             max_restarts=-1,
             max_task_retries=-1,
             max_concurrency=self._threads_for_trials,
+            memory=self._crew.memory or None,
             label_selector=self._crew.selector,
         )
         return actor.remote(

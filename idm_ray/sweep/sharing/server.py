@@ -168,8 +168,7 @@ class RealServer:
             else:
                 failures = 0
                 if self._troubled:
-                    self._place.remove(self._lives)
-                    self._troubled = False
+                    self._forget_lives()
 
     def _let_go(self, error: Exception) -> None:
         """Forget what was being computed; the next try goes on from a snapshot."""
@@ -189,12 +188,16 @@ class RealServer:
                 with self._lives.open("a") as lives:
                     lives.write(f"{type(error).__name__}: {' '.join(str(error).split())}\n")
                 self._place.deliver(self._lives)
-                os._exit(1)
-        self._place.remove(self._lives)
-        self._troubled = False
+            os._exit(1)
+        self._forget_lives()
         with self._changed:
             self._error, self._told = error, set(self._shelf.demands)
             self._changed.notify_all()
+
+    def _forget_lives(self) -> None:
+        self._troubled = False
+        with contextlib.suppress(OSError):
+            self._place.remove(self._lives)
 
     @property
     def _lives(self) -> Path:

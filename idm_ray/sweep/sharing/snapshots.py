@@ -31,11 +31,15 @@ class Snapshots:
     def __init__(self, folder: Path, fingerprint: str, place: Workplace | None = None):
         self._folder, self._fingerprint = folder, fingerprint
         self._place = place or Workplace(folder)
+        self._known: list[int] | None = None
 
     @property
     def positions(self) -> list[int]:
-        """Of the saved states, ascending."""
-        return sorted(int(Path(name).stem) for name in self._place.names(self._folder, "*.safetensors"))
+        """Of the saved states, ascending; only this process saves any."""
+        if self._known is None:
+            names = self._place.names(self._folder, "*.safetensors")
+            self._known = sorted(int(Path(name).stem) for name in names)
+        return self._known
 
     def save(self, side: RealSide | SplitRealSide) -> None:
         """Save where a real side is; when there are many, every second one is removed."""
@@ -44,9 +48,11 @@ class Snapshots:
         write_state(path, state, self._fingerprint)
         self._place.deliver(path)
         self._place.leave(path)
+        self._known = None
         if len(positions := self.positions) > MOST:
             for position in positions[:-1:2]:
                 self._place.remove(self._path(position))
+            self._known = None
 
     def nearest(self, step: int) -> int:
         """Position of the last saved state that is not beyond a step; 0 when there is none."""

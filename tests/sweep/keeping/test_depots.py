@@ -59,8 +59,8 @@ def depot(request, tmp_path):
         kept.mkdir()
         return ArchiveDepot(start_archive(kept, tmp_path / "store"))
     if request.param == "s3":
-        return UriDepot(joined(request.getfixturevalue("store"), tmp_path.name))
-    return UriDepot(f"file://{tmp_path / 'kept'}")
+        return UriDepot(joined(request.getfixturevalue("store"), tmp_path.name), 5)
+    return UriDepot(f"file://{tmp_path / 'kept'}", 5)
 
 
 def file_of(tmp_path, content, name="sent"):
@@ -159,7 +159,7 @@ def test_a_machine_that_sees_the_sweeps_folder_works_there(tmp_path):
 
 def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(uri_module, "PAUSES", (0.01,))
-    depot, failures = UriDepot(f"file://{tmp_path / 'kept'}"), 3
+    depot, failures = UriDepot(f"file://{tmp_path / 'kept'}", 5), 3
     put = depot._put
 
     def away(name, source):
@@ -187,7 +187,7 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(store):
 
 def test_what_no_store_is_for_is_refused(tmp_path):
     with pytest.raises(UserError, match="cannot be opened"):
-        UriDepot("carrier-pigeon://roof/runs")
+        UriDepot("carrier-pigeon://roof/runs", 5)
 
 
 def test_a_uri_is_shown_without_what_may_be_secret():
@@ -197,8 +197,8 @@ def test_a_uri_is_shown_without_what_may_be_secret():
 
 def test_newer_books_replace_older_ones_and_never_the_other_way(tmp_path):
     uri = f"file://{tmp_path / 'kept'}"
-    depot = UriDepot(joined(uri, "s"))
-    depot.put("edition.json", file_of(tmp_path, b'{"edition": 2}'))
+    depot = UriDepot(joined(uri, "s"), 5)
+    depot.put("edition.json", file_of(tmp_path, b'{"edition": 2, "mark": "theirs"}'))
     for name in (
         "summary.json",
         ".uid",
@@ -215,7 +215,7 @@ def test_newer_books_replace_older_ones_and_never_the_other_way(tmp_path):
         if path.is_file()
     }
     assert brought == {"edition.json", "summary.json", ".uid", "trials/0000/condensed/a"}
-    (tmp_path / "here" / "s" / "edition.json").write_text('{"edition": 3}')
+    (tmp_path / "here" / "s" / "edition.json").write_text('{"edition": 3, "mark": "ours"}')
     (tmp_path / "here" / "s" / "summary.json").write_text("newest")
     bring_books(uri, "latest", tmp_path / "here")
     assert (tmp_path / "here" / "s" / "summary.json").read_text() == "newest"
@@ -225,7 +225,7 @@ def test_newer_books_replace_older_ones_and_never_the_other_way(tmp_path):
 def test_a_sweep_behind_a_uri_is_whole_there_and_tells_no_secret(start, store, tmp_path):
     sweep = start("--name", "s", "--trials", "2", "--output-dir", joined(store, tmp_path.name))
     assert sweep.finish() == 0, sweep.output
-    depot = UriDepot(joined(store, f"{tmp_path.name}/s"))
+    depot = UriDepot(joined(store, f"{tmp_path.name}/s"), 5)
     names = depot.names("")
     for number in range(2):
         for name in (

@@ -9,7 +9,6 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from conftest import tiny_file
 from hosts import BIN, Hosts, missing
 from ray.autoscaler._private.util import prepare_config, validate_config
 
@@ -138,7 +137,7 @@ exec nsenter -t "$(cat FOLDER/$node.pid)" -n -m env HOME=FOLDER/home ADDRESS="$(
 
 @pytest.mark.ray
 @pytest.mark.skipif(bool(missing()), reason=missing() or "hosts can be made")
-def test_the_slurm_script_runs_a_sweep_over_the_nodes_of_a_job(tmp_path):
+def test_the_slurm_script_runs_a_sweep_over_the_nodes_of_a_job(tmp_path, tiny_yaml):
     """Slurm's own commands are stood in for; Ray, the script and the sweep are real."""
     hosts = Hosts(2, tmp_path / "hosts")
     try:
@@ -162,7 +161,7 @@ def test_the_slurm_script_runs_a_sweep_over_the_nodes_of_a_job(tmp_path):
             "SLURM_JOB_NODELIST": "n[1-2]",
         }
         env.pop("IDM_RAY_CACHE", None)
-        words = (tiny_file(tmp_path), "--name", "s", "--trials", "2", "--output-dir", tmp_path / "runs")
+        words = (tiny_yaml, "--name", "s", "--trials", "2", "--output-dir", tmp_path / "runs")
         done = subprocess.run(
             [CLUSTER / "slurm.sh", *map(str, words)], capture_output=True, text=True, env=env, timeout=600
         )

@@ -3,15 +3,18 @@ from dataclasses import replace
 
 import pytest
 
+from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.fitness import unfit
 from idm_ray.sweep.nodes.joining import what_travels
 from idm_ray.sweep.nodes.probe import ENTRY, PACKAGES, Machine, examine
 
-HERE = Machine("here", "3.11.7", dict.fromkeys(PACKAGES, "2.0"), "code", True, 10**12, 1000.0)
+HERE = Machine(
+    "here", "3.11.7", dict.fromkeys(PACKAGES, "2.0"), "code", own_operations=True, free=10**12, clock=1000.0
+)
 
 
 def test_this_machine_fits_itself(tiny_config):
-    found = Machine(**examine())
+    found = Machine(**examine(Keeping("/nowhere")))
     assert found.problem == ""
     assert unfit(found, found, tiny_config(), 0, 0.0) == ""
 
@@ -31,6 +34,7 @@ def test_this_machine_fits_itself(tiny_config):
         (replace(HERE, code="other"), "another version of idm_ray"),
         (replace(HERE, own_operations=False), r"it lacks a C\+\+ compiler"),
         (replace(HERE, free=10**8), "has 100 MB left and needs 1.3 GB; make room, or set IDM_RAY_CACHE"),
+        (replace(HERE, free=10**9, stored=True), ""),
         (replace(HERE, clock=HERE.clock + 301), r"its clock is \+301 s off"),
         (replace(HERE, clock=HERE.clock + 301), ""),
     ],

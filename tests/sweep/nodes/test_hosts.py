@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import tiny_file
 from hosts import Hosts, missing, until
 
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(bool(missing()), reason=missing() or "hosts can be made")]
@@ -40,14 +39,13 @@ def make_hosts(tmp_path):
 
 
 @pytest.fixture
-def sweep(tmp_path):
-    """The words of a sweep; `tiny_file` can be read on all hosts."""
+def sweep(tiny_yaml):
+    """The words of a sweep; its config can be read on all hosts."""
 
     def words(*given):
         return (sys.executable, "-m", "idm_ray", "sweep", *given)
 
-    config = tiny_file(tmp_path)
-    return lambda *given: words(config, "--name", "s", "--trials", "4", *given)
+    return lambda *given: words(tiny_yaml, "--name", "s", "--trials", "4", *given)
 
 
 def outcome(hosts, number, folder):
