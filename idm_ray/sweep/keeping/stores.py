@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,11 @@ def bring_store(keeping: Keeping) -> str | None:
 def is_stored(keeping: Keeping) -> bool:
     """Whether the image store is on this machine."""
     return keeping.store is not None and _is_here(default_cache(), keeping.store)
+
+
+def is_known(store: Mapping[str, Any] | None) -> bool:
+    """The same of a `StoreRef` as plain data."""
+    return store is not None and _is_here(default_cache(), StoreRef(**store))
 
 
 def store_bytes(keeping: Keeping) -> int:

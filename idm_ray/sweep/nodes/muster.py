@@ -4,7 +4,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import ray
@@ -62,7 +62,8 @@ class Muster:
         self._config, self._keeping, self._say = config, keeping, say
         self._nodes: dict[str, _Node] = {}
         self._left_out: set[str] = set()
-        self._here = Machine(**examine(keeping))
+        self._store = None if keeping.store is None else asdict(keeping.store)
+        self._here = Machine(**examine(self._store))
         self._store_bytes = store_bytes(keeping)
         self._lock = threading.Lock()
 
@@ -91,7 +92,7 @@ class Muster:
                     node["NodeManagerAddress"],
                     node["Resources"],
                     time.monotonic(),
-                    examining=_on(name, examine).remote(self._keeping),
+                    examining=_on(name, examine).remote(self._store),
                 )
             for name, node in self._nodes.items():
                 self._hear(name, node)

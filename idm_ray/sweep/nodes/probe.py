@@ -8,12 +8,10 @@ import platform
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from idm_ray.sweep.keeping.workplace import Keeping
+from typing import Any
 
 PACKAGES = ("ray", "torch", "torchvision", "numpy", "pyarrow", "safetensors", "pydantic")
 """That a trial computes with; the version of the first two must be the driver's."""
@@ -50,8 +48,12 @@ class Machine:
     problem: str = ""
 
 
-def examine(keeping: "Keeping") -> dict[str, Any]:
-    """`Machine` of the machine that this runs on, as plain data."""
+def examine(store: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`Machine` of the machine that this runs on, as plain data.
+
+    Args:
+        store: of the sweep's images, as plain data of `StoreRef`; None where each machine makes its own.
+    """
     found: dict[str, Any] = {"host": socket.gethostname(), "python": platform.python_version()}
     found["versions"] = {name: _version(name) for name in PACKAGES}
     try:
@@ -59,7 +61,7 @@ def examine(keeping: "Keeping") -> dict[str, Any]:
         found["code"] = code_digest()
         found["own_operations"] = importlib.import_module("idm_ray.nets.cpu").available()
         found["free"] = _free(importlib.import_module("idm_ray.runtime.files").default_cache())
-        found["stored"] = importlib.import_module("idm_ray.sweep.keeping.stores").is_stored(keeping)
+        found["stored"] = importlib.import_module("idm_ray.sweep.keeping.stores").is_known(store)
     except Exception as error:  # whatever a broken installation raises
         found["problem"] = f"{type(error).__name__}: {' '.join(str(error).split())}"
     return {**found, "clock": time.time()}

@@ -16,7 +16,7 @@ from idm_ray.sweep.sharing.turnstile import Turnstile
 
 PATIENCE = 20
 RETRY_SECONDS, LOOK_SECONDS = 1.0, 10.0
-SILENT_SECONDS, START_SECONDS = 30.0, 300.0
+SILENT_SECONDS, START_SECONDS = 30.0, 90.0
 """Without an answer, after which the other process is taken not to run: it answers at once, however busy it is. And
 when it starts, which may take a while.
 """

@@ -18,7 +18,9 @@ from idm_ray.sweep.sharing.turnstile import turnstile_folder
 from idm_ray.sweep.tracking.tracker import Tracker
 
 GIGABYTE = 10**9
-COST_SECONDS, SILENT_SECONDS = 10.0, 20.0
+COST_SECONDS = 10.0
+SILENT_SECONDS, START_SECONDS = 20.0, 80.0
+"""Without an answer, after which a real side is taken not to run; a little before trials do so, and step aside."""
 SPARE_THREADS, MANY_THREADS = 8, 64
 """Of an actor, beside one for each trial that waits: for trials that end, start anew or are asked about cost; and where
 nodes, and with them trials, may join."""
@@ -52,7 +54,7 @@ class RealSides:
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
         self._actors: dict[str, Any] = {}
         self._attached: dict[int, str] = {}
-        self._pings: dict[str, tuple[float | None, Any]] = {}
+        self._pings: dict[str, tuple[float, Any]] = {}
 
     def attach(self, number: int, config: Config) -> str:
         """The name of the actor for a trial of these settings; started if it is not there."""
@@ -72,17 +74,17 @@ class RealSides:
         """
         now = time.monotonic()
         for name, actor in list(self._actors.items()):
-            asked, ping = self._pings.get(name, (None, None))
+            limit, ping = self._pings.get(name, (now + START_SECONDS, None))
             if ping is not None and ray.wait([ping], timeout=0)[0]:
-                asked = now  # it runs, unless it is gone for good
+                limit = now + SILENT_SECONDS  # it runs, unless it is gone for good
                 try:
                     ray.get(ping)
                 except ray.exceptions.RayActorError:
                     del self._actors[name], self._pings[name]  # the next trial starts another
                     continue
                 ping = None
-            self._pings[name] = asked, ping or actor.ping.remote()
-        return any(asked is not None and now - asked > SILENT_SECONDS for asked, _ in self._pings.values())
+            self._pings[name] = limit, ping or actor.ping.remote()
+        return any(now > limit for limit, _ in self._pings.values())
 
     def detach(self, number: int, last: bool) -> None:
         """A trial has ended; with `last` no other one will start."""

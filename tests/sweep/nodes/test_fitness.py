@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import pytest
 
-from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.fitness import unfit
 from idm_ray.sweep.nodes.joining import what_travels
 from idm_ray.sweep.nodes.probe import ENTRY, PACKAGES, Machine, examine
@@ -14,7 +13,7 @@ HERE = Machine(
 
 
 def test_this_machine_fits_itself(tiny_config):
-    found = Machine(**examine(Keeping("/nowhere")))
+    found = Machine(**examine(None))
     assert found.problem == ""
     assert unfit(found, found, tiny_config(), 0, 0.0) == ""
 
