@@ -104,7 +104,7 @@ def test_the_node_of_a_shared_real_side_may_be_lost(make_hosts, sweep, start, tm
     process = hosts.start(1, *sweep(*given, "--address", address, "--output-dir", out))
     until(lambda: any(hosts.named(number, "ray::RealServer") for number in (2, 3)))
     lost = next(number for number in (2, 3) if hosts.named(number, "ray::RealServer"))
-    until(lambda: "running" in (hosts.root / "log-1").read_text())
+    until(lambda: "state" in hosts.run(1, "find", hosts.out, "-name", "state.safetensors"))
     hosts.kill(lost)
     code, told = process.wait(600), (hosts.root / "log-1").read_text()
     assert code == 0, told
