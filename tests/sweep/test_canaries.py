@@ -1,5 +1,6 @@
 """What we work around in other libraries. When one of these fails, a workaround can go."""
 
+import inspect
 import os
 import subprocess
 import sys
@@ -55,3 +56,17 @@ def test_ray_takes_the_handler_of_sigterm_and_gives_workers_the_niceness_that_it
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert f"taken True {os.nice(0)}" in found.stdout
+
+
+def test_what_is_reached_into_beyond_rays_public_face_is_there():
+    """The scheduler asks whether an actor was asked for; how a process died is read before Tune offers it; a head is
+    asked for its nodes without joining it."""
+    from ray._raylet import GcsClient, InnerGcsClient
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.experiment import Trial
+
+    assert "_trial_to_actor" in inspect.getsource(TuneController.__init__)
+    assert isinstance(Trial.error_file, property)
+    assert callable(Trial.update_resources)
+    assert callable(GcsClient)
+    assert callable(InnerGcsClient.get_all_node_info)
