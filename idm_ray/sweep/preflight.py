@@ -103,9 +103,9 @@ def check_output(folder: Path) -> None:
 
 
 def _check_address(address: str) -> None:
-    _check_token()
     host, _, port = address.rpartition(":")
     if address == "auto":
+        _check_token()
         return
     if address.startswith("ray://"):
         raise UserError(
@@ -114,6 +114,7 @@ def _check_address(address: str) -> None:
         )
     if not host or not port.isdigit():
         raise UserError(f"--address must be host:port of a Ray head node, or auto; got {address!r}")
+    _check_token()
     try:
         socket.create_connection((host, int(port)), timeout=5).close()
     except OSError as error:

@@ -19,12 +19,12 @@ from idm_ray.data import Data
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.closing import Closing, Outcome
+from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.endings import BUDGET, CLUSTER
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import remember_output
-from idm_ray.sweep.keeping.books import Books
+from idm_ray.sweep.keeping.books import LAST_SECONDS, Books
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 from idm_ray.sweep.mps import side_by_side
@@ -116,7 +116,8 @@ def _plan(config: Config, data: Data, hosts: Sequence[Host], memory: int | None)
     return plan_sharing(config, data.outline, resources_of(config, hosts, sides), most)
 
 
-ABANDON_SECONDS = 5.0
+ABANDON_SECONDS = CLOSE_SECONDS + LAST_SECONDS
+"""In which whoever ends the books must be done."""
 
 
 class _Run:
@@ -190,16 +191,24 @@ class _Run:
                 outcome = self._closing.close(state, reason)
         return outcome
 
-    def abandon(self) -> None:
-        """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread."""
-        if self._closed or not self._ending.acquire(timeout=ABANDON_SECONDS):
-            return
+    def abandon(self) -> bool:
+        """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread.
+
+        Returns:
+            False where `go` ends them, or hangs in that.
+        """
+        if not self._ending.acquire(timeout=ABANDON_SECONDS):
+            return False
         try:
+            if self._closed:
+                return False
+            self._closed = True
             if self._conductor:
                 self._conductor.release()
             outcome = self._closing.close("interrupted", CLUSTER)
             for line in lines(outcome.summary, self._folder, outcome.tracking_uri):
                 self._display.say(line)
+            return True
         finally:
             self._ending.release()
 
@@ -210,7 +219,7 @@ class _Run:
                 self._crew.muster.look()
         if self._stop.reason != self._told:
             self._told = self._stop.reason
-            again = "" if self._told == "budget" else "; a second signal ends it at once"
+            again = "" if self._told == BUDGET else "; a second signal ends it at once"
             self._display.say(f"{self._told}: stopping in order{again}")
         self._display.heard(beats)
 

@@ -22,13 +22,14 @@ ORDER_SECONDS = 8.0
 
 
 @contextlib.contextmanager
-def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[], None]) -> Iterator[None]:
+def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[], bool]) -> Iterator[None]:
     """Give `stop` a reason when head or own node are gone, and end this process where that does not end the sweep.
 
     Args:
         stop: of the sweep.
         say: takes a line.
-        abandon: called from another thread before the process is ended; waits for nothing from Ray.
+        abandon: called from another thread before the process is ended; waits for nothing from Ray. False where the
+            sweep is ending after all.
     """
     context = ray.get_runtime_context()
     gcs, own, ended = context.gcs_address, context.get_node_id(), threading.Event()
@@ -40,8 +41,7 @@ def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[]
         what = "this machine's node" if state is False else f"the head at {gcs}"
         say(f"{what} is gone, and with it the cluster; the sweep ends, to be resumed")
         stop.give_reason(CLUSTER)
-        if not ended.wait(ORDER_SECONDS):
-            abandon()
+        if not ended.wait(ORDER_SECONDS) and (abandon() or not ended.wait(ORDER_SECONDS)):
             os._exit(EXIT_CLUSTER)
 
     threading.Thread(target=watch, name="cluster watch", daemon=True).start()
