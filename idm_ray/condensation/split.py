@@ -68,7 +68,7 @@ class Crew(Protocol):
         """Let a free worker do a job. `done` gets the outcome, within a `wait` to come."""
 
     def wait(self) -> None:
-        """Until at least one job is done. Raises what a job raised."""
+        """Until at least one job is done, or a worker is free again. Raises what a job raised."""
 
 
 @dataclass
@@ -238,11 +238,11 @@ class SplitRealSide:
             del self._chains[key]
 
     def _advance(self) -> None:
-        """Give ready steps to free workers, and wait until one is done."""
+        """Give ready steps to free workers, and wait for one that is done, or for a worker."""
         while self._ready and self._crew.free:
             _, _, key = heapq.heappop(self._ready)
             self._start(key, self._chains[key])
-        if self._running:
+        if self._running or self._ready:
             self._crew.wait()
 
     def _start(self, key: int, chain: _Chain) -> None:

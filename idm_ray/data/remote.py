@@ -15,7 +15,7 @@ from idm_ray.data.locks import locked
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_file, write_json
 from idm_ray.runtime.progress import Progress, silent
-from idm_ray.runtime.words import size_text
+from idm_ray.runtime.words import first_line, size_text
 
 COPIES = "copies"
 """In the cache folder: copies of what lies behind URIs."""
@@ -61,9 +61,8 @@ def local_copy(uri: str, cache: Path, progress: Progress | None = None) -> Path:
         with locked(folder.with_name(f"{folder.name}.lock")):
             _bring(files, there, folder, progress or silent)
     except (OSError, ValueError, NotImplementedError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"dataset.root {uri} cannot be copied to {cache}: {first}; check endpoint and "
+            f"dataset.root {uri} cannot be copied to {cache}: {first_line(error)}; check endpoint and "
             "credentials in the environment"
         ) from None
     return folder

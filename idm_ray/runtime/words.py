@@ -1,4 +1,4 @@
-"""Numbers in sentences."""
+"""Numbers, and what went wrong, in sentences."""
 
 
 def plural(count: int, word: str) -> str:
@@ -12,3 +12,8 @@ def size_text(count: int) -> str:
         if count >= factor:
             return f"{count / factor:.0f} {unit}" if count >= 10 * factor else f"{count / factor:.1f} {unit}"
     return f"{-(-count // 1000)} kB"
+
+
+def first_line(error: BaseException) -> str:
+    """What went wrong, on one line; the kind of error where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -16,7 +16,7 @@ from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
-from idm_ray.sweep.nodes.gather import Crew
+from idm_ray.sweep.nodes.gather import Site
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.pool import RealSides
@@ -66,7 +66,7 @@ class Conductor:
         study, tracker, display: the three to be told.
         sides: shared real sides; None when trials have their own.
         pulse: the name of what trials tell how far they are.
-        crew: who works, and where files are kept; None: here, in `folder`.
+        site: who works, and where files are kept; None: here, in `folder`.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -82,15 +82,16 @@ class Conductor:
         display: Display,
         sides: RealSides | None = None,
         pulse: str = "",
-        crew: Crew | None = None,
+        site: Site | None = None,
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
         self._deaths, self._returns = dict[int, int](), dict[int, int]()
-        self._crew = crew or Crew(Keeping(str(folder.resolve())))
-        self._place = self._crew.keeping.of_the_driver
+        self._waited = False
+        self._site = site or Site(Keeping(str(folder.resolve())))
+        self._place = self._site.keeping.of_the_driver
 
     def trial_folder(self, number: int) -> Path:
         """``trials/0007``."""
@@ -112,12 +113,16 @@ class Conductor:
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
-        return NextTrial(asked.number, self._crew.keeping, raw, real, self._pulse)
+        return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse)
 
     @property
     def waits(self) -> bool:
         """Whether no trial should start now, as a real side needs the room first."""
-        return self._sides is not None and self._sides.without_room
+        now = self._sides is not None and self._sides.without_room
+        if now and not self._waited:
+            self._display.say("no trial starts until a real side runs, which waits for a processor or a card")
+        self._waited = now
+        return now
 
     def trial_config(self, point: dict[str, Any]) -> Config:
         """The settings at a point, with the device and the precision that all machines are to use."""
@@ -168,8 +173,8 @@ class Conductor:
         if self._returns[number] > MOST_RETURNS:
             self.failed(number, f"{reason}, {MOST_RETURNS} times")
             return
-        if node and self._crew.muster:
-            self._crew.muster.leave_out(node, reason)
+        if node and self._site.muster:
+            self._site.muster.leave_out(node, reason)
         else:
             self._display.say(f"trial {number:04d} is put back in line: {reason}")
         self._study.release(number)
@@ -202,10 +207,11 @@ class Conductor:
         """The trial raised, diverged, or its process died too often."""
         self._study.tell(number, TrialState.FAIL, reason=reason)
         error = self.trial_folder(number) / ERROR_FILE
-        self._place.fetch(error)
-        if not error.exists():
-            write_bytes(error, f"{reason}\n".encode())
-            self._place.deliver(error)
+        with contextlib.suppress(Away):  # the study has the reason, too
+            self._place.fetch(error)
+            if not error.exists():
+                write_bytes(error, f"{reason}\n".encode())
+                self._place.deliver(error)
         self._tracker.log_artifacts(number, error, "")
         known = self._board.rows.get(number, Row(number, {}))
         row = Row(number, known.point, FAIL, known.iteration, known.accuracy, known.seconds, reason)

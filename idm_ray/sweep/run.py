@@ -16,6 +16,7 @@ from rich.console import Console
 
 from idm_ray.condensation import run_length
 from idm_ray.data import Data
+from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
@@ -25,10 +26,11 @@ from idm_ray.sweep.endings import BUDGET, CLUSTER
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import remember_output
 from idm_ray.sweep.keeping.books import LAST_SECONDS, Books
+from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 from idm_ray.sweep.mps import side_by_side
-from idm_ray.sweep.nodes.gather import Crew, fitting, gathered, resources_of
+from idm_ray.sweep.nodes.gather import Site, fitting, gathered, resources_of
 from idm_ray.sweep.nodes.joining import ray_at
 from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
@@ -83,8 +85,8 @@ def run_sweep(
         stop.listen()
         uri = kept_at(config, folder)
         remember_output(config.sweep.output_dir)
-        with claimed(folder), gathered(config, folder, uri, data, display.say, lambda: stop.reason) as crew:
-            hosts = crew.muster.hosts if crew.muster else [this_host()]
+        with claimed(folder), gathered(config, folder, uri, data, display.say, lambda: stop.reason) as site:
+            hosts = site.muster.hosts if site.muster else [this_host()]
             if room is None:
                 room = make_room(config, data.outline, hosts)
             config = room.config
@@ -93,10 +95,17 @@ def run_sweep(
             study = open_study(config, folder, data)
             books = None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS))
             closing = Closing(config, folder, data, study, tracker, began, books)
-            crew = replace(crew, memory=room.peak if crew.muster else 0)
-            run = _Run(config, folder, data, study, tracker, stop, closing, display, crew)
+            site = replace(site, memory=room.peak if site.muster else 0)
+            run = _Run(config, folder, data, study, tracker, stop, closing, display, site)
             with cluster_watched(stop, display.say, run.abandon):
                 return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
+
+
+def _away(error: BaseException | None) -> str:
+    """What is away, where an error comes of that, in words; else nothing."""
+    while error is not None and not isinstance(error, Away):
+        error = error.__cause__ or error.__context__
+    return "" if error is None else first_line(error)
 
 
 def kept_at(config: Config, folder: Path) -> str | None:
@@ -133,21 +142,21 @@ class _Run:
         stop: Stop,
         closing: Closing,
         display: Display,
-        crew: Crew,
+        site: Site,
     ):
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
-        self._closing, self._display, self._crew = closing, display, crew
+        self._closing, self._display, self._site = closing, display, site
         self._told = ""
         self._conductor: Conductor | None = None
         self._ending, self._closed = threading.Lock(), False
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
-        tags, crew = tags_of(self._config, self._data), self._crew
+        tags, site = tags_of(self._config, self._data), self._site
         sides = None
         if plan.shared:
-            sides = RealSides(self._config, self._folder, self._data, plan, self._tracker, crew)
+            sides = RealSides(self._config, self._folder, self._data, plan, self._tracker, site)
         pulse = Pulse(self._folder.name)
         conductor = Conductor(
             self._config,
@@ -158,7 +167,7 @@ class _Run:
             self._display,
             sides,
             pulse.name,
-            crew,
+            site,
         )
         self._conductor = conductor
         conductor.on_end = lambda: self._closing.write_summary("running")
@@ -178,8 +187,10 @@ class _Run:
                 self._judge(pulse)
                 reason = self._stop.reason
                 state = {"": "done", BUDGET: BUDGET}.get(reason, "interrupted")
-        except Exception:
-            if not self._stop.cluster_is_gone:
+        except Exception as error:
+            if away := _away(error):
+                self._display.say(f"the sweep's files cannot be kept now ({away}); it ends, to be resumed")
+            elif not self._stop.cluster_is_gone:
                 raise
             state, reason = "interrupted", CLUSTER
         finally:
@@ -214,9 +225,9 @@ class _Run:
 
     def _hear(self, beats: Mapping[str, int]) -> None:
         """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
-        if self._crew.muster and not self._stop.cluster_is_gone:
+        if self._site.muster and not self._stop.cluster_is_gone:
             with contextlib.suppress(Exception):  # the next look is in two seconds
-                self._crew.muster.look()
+                self._site.muster.look()
         if self._stop.reason != self._told:
             self._told = self._stop.reason
             again = "" if self._told == BUDGET else "; a second signal ends it at once"
@@ -262,17 +273,17 @@ class _Run:
 
     def _place_of_a_trial(self) -> PlacementGroupFactory:
         """What a trial takes, on a node that may be used."""
-        sweep, selector = self._config.sweep, self._crew.selector
-        bundle = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpu_share, "memory": self._crew.memory}
+        sweep, selector = self._config.sweep, self._site.selector
+        bundle = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpu_share, "memory": self._site.memory}
         where = {"bundle_label_selector": [selector]} if selector else {}
         return PlacementGroupFactory([{name: count for name, count in bundle.items() if count}], **where)
 
     def _at_a_time(self, plan: Plan) -> int:
         """Trials to ask for: as planned, or more where nodes have joined since."""
-        muster, most = self._crew.muster, plan.concurrent
+        muster, most = self._site.muster, plan.concurrent
         if muster is not None and not self._config.sweep.max_concurrent:
             sides = (plan.sides or 0) * plan.workers if plan.shared else 0
-            most = max(most, fitting(self._config, muster.hosts, self._crew.memory) - sides)
+            most = max(most, fitting(self._config, muster.hosts, self._site.memory) - sides)
         return most + plan.spare
 
     def _judge(self, pulse: Pulse) -> None:
@@ -281,10 +292,10 @@ class _Run:
         if best and not self._stop.reason:
             self._closing.test = evaluate_on_test(
                 self._config,
-                self._crew.keeping,
+                self._site.keeping,
                 best,
                 lambda: bool(self._stop.reason),
                 self._display,
                 pulse.name,
-                self._crew.selector,
+                self._site.selector,
             )

@@ -1,11 +1,13 @@
 import hashlib
 
 import pytest
+import ray
 import yaml
 from optuna.trial import TrialState
 
 from idm_ray.sweep.conductor import MOST_RETURNS, Conductor, as_before
 from idm_ray.sweep.folders import TRIAL_FILE
+from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.trial import Report
 from idm_ray.sweep.view.board import Board, Row
 
@@ -93,3 +95,21 @@ def test_a_trial_is_complete_only_when_its_files_are_there(conductor):
     assert "cannot be read back" in display.named("say")[0][0]
     made.completed(0, Report(1, 50.0, 1.0, "COMPLETE", files=[["trials/0000/set", digest]]))
     assert study.named("tell") == [(0, TrialState.COMPLETE, 50.0)]
+
+
+@pytest.mark.ray
+def test_files_that_cannot_be_kept_end_a_sweep_in_order_to_be_resumed(call, tiny_yaml, tmp_path, monkeypatch):
+    ray.shutdown()
+    ask = Conductor.next_trial
+
+    def away(self):
+        if ask(self) is not None:
+            raise Away("connection refused")
+
+    monkeypatch.setattr(Conductor, "next_trial", away)
+    given = ("sweep", tiny_yaml, "--name", "s", "--trials", "2", "--output-dir", tmp_path / "runs")
+    called = call(*given)
+    assert called.code == 6, called
+    assert "cannot be kept now (connection refused); it ends, to be resumed" in called.output
+    assert "Traceback" not in called.output + called.errors
+    assert "--resume s" in called.output

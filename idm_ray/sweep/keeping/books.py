@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 from idm_ray.data.digests import sha256
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import write_bytes, write_json
+from idm_ray.runtime.words import first_line
 from idm_ray.sweep.folders import DATABASE, ENDED, LATEST, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, UID
-from idm_ray.sweep.keeping.uri import UriDepot, first_line, joined, shown
+from idm_ray.sweep.keeping.uri import UriDepot, joined, shown
 from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 
 EDITION = "edition.json"

@@ -11,6 +11,7 @@ from pyarrow.fs import FileSelector, FileSystem, FileType
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_file
+from idm_ray.runtime.words import first_line
 from idm_ray.sweep.keeping.depot import Away, checked
 
 Answer = TypeVar("Answer")
@@ -156,8 +157,3 @@ def shown(uri: str) -> str:
     """A URI without user, password and query, which may hold secrets."""
     parts = urlsplit(uri)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-def first_line(error: BaseException) -> str:
-    """What went wrong, on one line."""
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -35,7 +35,7 @@ class Keeping:
         archive: name of the actor that keeps files there; None where none is needed.
         uri: of the sweep's folder where that is not on a disk.
         store: of the images; None where each machine looks at `dataset.root` by itself.
-        common: what all machines must have in common, see `idm_ray.sweep.nodes.probe.facts`; empty on one machine.
+        facts: what all machines must have in common, see `idm_ray.sweep.nodes.probe.facts`; empty on one machine.
     """
 
     folder: str
@@ -43,7 +43,7 @@ class Keeping:
     archive: str | None = None
     uri: str | None = None
     store: StoreRef | None = None
-    common: str = ""
+    facts: str = ""
 
     @property
     def workplace(self) -> "Workplace":
@@ -68,12 +68,12 @@ class Keeping:
             Unfit: they cannot be brought here, or this machine differs from the driver's, which a node that has just
                 joined may.
         """
-        if self.common:
+        if self.facts:
             from idm_ray.sweep.nodes.probe import facts
 
-            here = facts("not compared" not in self.common)
-            if here != self.common:
-                raise Unfit(f"it has {here}, and the driver's machine {self.common}")
+            here = facts("not compared" not in self.facts)
+            if here != self.facts:
+                raise Unfit(f"it has {here}, and the driver's machine {self.facts}")
         from idm_ray.sweep.keeping.stores import bring_store, is_stored
 
         if self.archive is None:  # of this machine alone, which can make it again

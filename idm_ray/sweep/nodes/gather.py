@@ -24,8 +24,8 @@ from idm_ray.sweep.room import Host
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who works on a sweep, and where what they make is kept.
+class Site:
+    """Where a sweep runs: on which machines, and where what they make is kept.
 
     Attributes:
         keeping: where files are kept.
@@ -51,7 +51,7 @@ def gathered(
     data: Data,
     say: Callable[[str], None],
     stopped: Callable[[], str],
-) -> Iterator[Crew]:
+) -> Iterator[Site]:
     """The machines of the cluster that this process has joined, examined and with the images at hand.
 
     Args:
@@ -69,7 +69,7 @@ def gathered(
     if config.sweep.address is None:
         keeping = Keeping(str(folder), uri=uri, store=data.store)
         try:
-            yield Crew(keeping)
+            yield Site(keeping)
         finally:
             leave(keeping)
         return
@@ -77,8 +77,8 @@ def gathered(
     nonce = uuid.uuid4().hex
     write_bytes(folder / NONCE, nonce.encode())
     archive = start_archive(folder, default_cache() / data.store.name)
-    common = facts(own_operations_count(config))
-    keeping = Keeping(str(folder), nonce, archive, uri, data.store, common)
+    in_common = facts(own_operations_count(config))
+    keeping = Keeping(str(folder), nonce, archive, uri, data.store, in_common)
     muster = Muster(config, keeping, say)
     try:
         muster.wait(Lines(say), stopped)
@@ -90,7 +90,7 @@ def gathered(
                 "say for how many trials: --max-concurrent N"
             )
         say(f"cluster: {in_words(muster.hosts)}")
-        yield Crew(keeping, muster)
+        yield Site(keeping, muster)
     finally:
         if stopped() != CLUSTER:
             muster.dismiss()

@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 
 import idm_ray
 from idm_ray.errors import UserError
+from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
 
 JOIN_SECONDS, END_SECONDS = 60.0, 40.0
@@ -56,7 +57,7 @@ def ray_at(config: Config) -> Iterator[None]:
             )
         except (ConnectionError, RuntimeError, RayError) as error:
             failed = f"cannot be reached at {address}" if address else "cannot be started here"
-            raise UserError(f"Ray {failed}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"Ray {failed}: {first_line(error)}") from None
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
         yield
 
@@ -77,7 +78,7 @@ def _is_node(address: str) -> bool:
     try:
         nodes = GcsClient(address=address).get_all_node_info(timeout=ANSWER_SECONDS)
     except RayError as error:
-        raise UserError(f"Ray cannot be reached at {address}: {str(error).splitlines()[0]}") from None
+        raise UserError(f"Ray cannot be reached at {address}: {first_line(error)}") from None
     return any(_is_own(node.node_manager_address) for node in nodes.values() if node.state == ALIVE)
 
 

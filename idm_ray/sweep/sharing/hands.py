@@ -71,6 +71,8 @@ class Hand:
 class Hands:
     """A `Crew` of actors. A job whose worker is lost is given to another; the lost one is used again when it is back.
 
+    Each counts as lost until it has answered first: there may be no room for it yet.
+
     Args:
         actors: of `Hand`, at least one.
 
@@ -80,10 +82,15 @@ class Hands:
 
     def __init__(self, actors: list[Any]):
         self.seconds = 0.0
-        self._idle = list(actors)
+        self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, Job, Callable[[Any], None]]] = {}
         self._waiting: list[tuple[Job, Callable[[Any], None]]] = []
-        self._lost: dict[Any, Any] = {}
+        self._lost: dict[Any, Any] = {actor.ping.remote(): actor for actor in actors}
+
+    @property
+    def all_lost(self) -> bool:
+        """Whether none is there to do anything."""
+        return not self._idle and not self._running
 
     @property
     def free(self) -> int:
@@ -97,8 +104,8 @@ class Hands:
 
     def wait(self) -> None:
         """See `Crew`. A job that fails raises what it raised, such as MemoryError."""
-        ended = 0
-        while not ended:
+        ended, free = 0, self.free
+        while not ended and self.free <= free:
             while self._waiting and self._idle:
                 self.give(*self._waiting.pop(0))
             ready, _ = ray.wait([*self._running, *self._lost], num_returns=1, timeout=LOOK_SECONDS)

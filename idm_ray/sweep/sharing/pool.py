@@ -11,7 +11,7 @@ from idm_ray.data import Data
 from idm_ray.evaluation.prepare import real_fingerprint
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
-from idm_ray.sweep.nodes.gather import Crew
+from idm_ray.sweep.nodes.gather import Site
 from idm_ray.sweep.sharing.plan import Plan
 from idm_ray.sweep.sharing.server import RealServer
 from idm_ray.sweep.sharing.turnstile import turnstile_folder
@@ -35,7 +35,7 @@ class RealSides:
         data: of the sweep.
         plan: how many trials and real sides there may be at a time.
         tracker: gets the cost of each as a run of its own.
-        crew: which nodes may be used, and where snapshots are kept.
+        site: which nodes may be used, and where snapshots are kept.
     """
 
     def __init__(
@@ -45,11 +45,11 @@ class RealSides:
         data: Data,
         plan: Plan,
         tracker: Tracker,
-        crew: Crew,
+        site: Site,
     ):
         self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
-        self._crew = crew
-        self._threads_for_trials = plan.concurrent + (MANY_THREADS if crew.muster else SPARE_THREADS)
+        self._site = site
+        self._threads_for_trials = plan.concurrent + (MANY_THREADS if site.muster else SPARE_THREADS)
         self._workers = plan.workers
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
         self._actors: dict[str, Any] = {}
@@ -112,18 +112,18 @@ class RealSides:
             max_restarts=-1,
             max_task_retries=-1,
             max_concurrency=self._threads_for_trials,
-            memory=self._crew.memory or None,
-            label_selector=self._crew.selector,
+            memory=self._site.memory or None,
+            label_selector=self._site.selector,
         )
         return actor.remote(
             config.to_raw(),
-            self._crew.keeping,
+            self._site.keeping,
             fingerprint,
             self._budget,
             threads,
             share,
             workers,
-            self._crew.selector,
+            self._site.selector,
         )
 
     def _end(self, name: str) -> None:

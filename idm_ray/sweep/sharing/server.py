@@ -130,7 +130,9 @@ class RealServer:
             return [self._shelf.get(step)]
 
     def ping(self) -> None:
-        """Answered as soon as the process runs."""
+        """Answered as soon as the process runs, and one of its workers, where it has any."""
+        while self._hands is not None and self._hands.all_lost:
+            time.sleep(WAIT_SECONDS)
 
     def detach(self, client: int) -> None:
         """A trial has ended."""
