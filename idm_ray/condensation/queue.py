@@ -1,16 +1,14 @@
 """The model queue: nets at many stages of training, at the cost of a few steps an iteration (section 4.2)."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from idm_ray.nets import Sgd, Shell
+from idm_ray.data import ClassImages
+from idm_ray.nets import Batches, Sgd, Shell
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import QueueConfig
-
-Batch = tuple[Tensor, Tensor]
 
 
 @dataclass
@@ -43,26 +41,21 @@ class QueuedNet:
         self.correct, self.seen = torch.zeros_like(self.correct), 0
 
 
-def train_net(
-    config: QueueConfig, net: QueuedNet, steps: int, next_batch: Callable[[], Batch], shell: Shell
-) -> None:
+def train_net(config: QueueConfig, net: QueuedNet, data: ClassImages, batches: Batches, shell: Shell) -> None:
     """Train a net with cross-entropy, in place.
 
     Args:
         config: of the queue.
         net: to be trained.
-        steps: of SGD, such as K.
-        next_batch: gives images [B, channels, H, W] and labels [B].
+        data: what it is trained on.
+        batches: positions of the images of each step of SGD, see `Shell.train`.
         shell: runs its weights. Nets that have shells of their own may be trained side by side.
     """
     sgd = Sgd(config.lr, config.momentum, config.weight_decay)
     shell.load(net.weights)
-    for _ in range(steps):
-        images, labels = next_batch()
-        _, logits = shell.train_step(images, labels, net.velocity, sgd)
-        net.correct = net.correct + (logits.argmax(1) == labels).sum()
-        net.seen += len(labels)
-    net.steps += steps
+    net.correct = net.correct + shell.train(data.batch, batches, net.velocity, sgd)
+    net.seen += sum(map(len, batches))
+    net.steps += len(batches)
     net.weights.copy_(shell.weights)
 
 

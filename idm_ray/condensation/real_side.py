@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
-from idm_ray.condensation.queue import Batch, ModelQueue, QueuedNet, train_net
+from idm_ray.condensation.queue import ModelQueue, QueuedNet, train_net
 from idm_ray.data import ClassImages
-from idm_ray.nets import Shell
+from idm_ray.nets import Batches, Shell
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import CondenseConfig, Config, QueueConfig
 
@@ -119,27 +119,23 @@ class RealWork:
         generator = stream(self._seed, "draws", iteration)
         return draw_per_group(self._strategy, self._data.num_classes, generator, self._device)
 
-    def batches(self, iteration: int, nets: int) -> list[list[Tensor]]:
-        """Positions of the images that train so many nets after an iteration, batch by batch."""
+    def batches(self, iteration: int, nets: int) -> Tensor:
+        """Positions [nets, K, batch] of the images that train so many nets after an iteration."""
         generator = stream(self._seed, "training batches", iteration, device=self._data.place)
         size, steps = self._config.batch, self._config.train_steps
-        return [[self._data.sample(size, generator) for _ in range(steps)] for _ in range(nets)]
+        return self._data.batches(nets * steps, size, generator).view(nets, steps, size)
 
-    def train(self, net: QueuedNet, batches: Sequence[Tensor], shell: Shell | None = None) -> None:
+    def train(self, net: QueuedNet, batches: Batches, shell: Shell | None = None) -> None:
         """Train a net on batches of positions, in place.
 
         Args:
             net: to be trained.
-            batches: positions of the images of each step.
+            batches: positions of the images of each step, [K, n] where all steps take as many.
             shell: runs its weights; None takes the own. Nets with shells of their own may be trained side by side.
         """
-        positions = iter(batches)
-
-        def next_batch() -> Batch:
-            rows = next(positions)
-            return self._images(rows), self._data.labels[rows]
-
-        train_net(self._config, net, len(batches), next_batch, shell or self._shell)
+        if not self._data.near:
+            batches = tuple(batches)
+        train_net(self._config, net, self._data, batches, shell or self._shell)
 
     @torch.no_grad()
     def match(self, weights: Tensor, draws: Draws, iteration: int) -> Matched:
@@ -289,7 +285,7 @@ class RealSide:
             for shell in self._shells:
                 free.put(shell)
 
-            def train(net: QueuedNet, own: Sequence[Tensor]) -> None:
+            def train(net: QueuedNet, own: Batches) -> None:
                 shell = free.get()
                 self._work.train(net, own, shell)
                 free.put(shell)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.augment import augment, draw_per_image, join_draws
+from idm_ray.condensation.augment import Draws, augment, draw_per_image, join_draws
 from idm_ray.data import ClassImages
 from idm_ray.nets import Sgd, Shell, Stack
 from idm_ray.runtime.sending import send
@@ -15,6 +15,24 @@ from idm_ray.settings.sections import Config
 
 Fetch = Callable[[Tensor], Tensor]
 """Gives float32 images [n, channels, H, W] at int64 positions [n], both on the device."""
+
+
+class Held:
+    """Images on the device that stay as they are for as long as nets are trained on them: a `Fetch`.
+
+    Args:
+        images: float32 [N, channels, H, W].
+    """
+
+    def __init__(self, images: Tensor):
+        self._images = images
+
+    def __call__(self, positions: Tensor) -> Tensor:
+        """Those at int64 positions [n]."""
+        return self._images[positions]
+
+
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -78,9 +96,35 @@ def train_epoch(
     device = net.weights.device
     sgd = Sgd(lr, recipe.momentum, recipe.weight_decay)
     shuffled = torch.stack([torch.randperm(len(labels), generator=order) for order in orders])
-    for batch in send(shuffled, device).split(recipe.batch, dim=1):
-        positions, size = batch.flatten(), batch.shape[1]
-        drawn = join_draws([draw_per_image(recipe.augment, size, own, device) for own in draws])
-        images = augment(fetch(positions), drawn, [1] * len(positions))
-        loss, logits = net.train_step(images, labels[positions], velocity, sgd)
+    batches = [batch.flatten() for batch in shuffled.split(recipe.batch, dim=1)]
+    drawn = [
+        join_draws([draw_per_image(recipe.augment, len(batch) // len(draws), own, CPU) for own in draws])
+        for batch in batches
+    ]
+    sizes = [len(batch) for batch in batches]
+    all_positions = send(torch.cat(batches), device).split(sizes)
+    all_uniforms = send(torch.cat([each.uniforms for each in drawn]), device).split(sizes)
+    for positions, uniforms, each in zip(all_positions, all_uniforms, drawn, strict=True):
+        loss, logits = _step(net, fetch, labels, positions, Draws(each.operations, uniforms), velocity, sgd)
         yield Step(positions, logits, loss)
+
+
+def _step(
+    net: Shell | Stack,
+    fetch: Fetch,
+    labels: Tensor,
+    positions: Tensor,
+    drawn: Draws,
+    velocity: Tensor,
+    sgd: Sgd,
+) -> tuple[Tensor, Tensor]:
+    def make(positions: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+        images = augment(fetch(positions), Draws(drawn.operations, uniforms), [1] * len(positions))
+        return images, labels[positions]
+
+    given, operations = (positions, drawn.uniforms), set(drawn.operations)
+    if (
+        isinstance(fetch, Held) and len(operations) < 2
+    ):  # else the host says which image is for which operation
+        return net.train_made((fetch, labels, *operations), make, given, velocity, sgd)
+    return net.train_step(*make(*given), velocity, sgd)

@@ -30,6 +30,7 @@ class ClassImages:
 
     Attributes:
         place: where positions are drawn and looked up: where `pixels` are.
+        near: whether that is the device, so that nothing has to be brought there.
         labels: int64 [N], on `device`.
     """
 
@@ -49,7 +50,8 @@ class ClassImages:
         self.offsets = tuple(offsets)
         self.counts = tuple(end - start for start, end in pairwise(offsets))
         self.place, self.device = pixels.device, device or pixels.device
-        self._ferry = None if self.place == self.device else Ferry(self.device)
+        self.near = self.place.type == self.device.type
+        self._ferry = None if self.near else Ferry(self.device)
         sizes = torch.tensor(self.counts, device=self.device)
         self.labels = torch.arange(self.num_classes, device=self.device).repeat_interleave(
             sizes, output_size=self.offsets[-1]
@@ -77,6 +79,10 @@ class ClassImages:
         pixels = self._ferry.bring(self.pixels, rows) if self._ferry else self.pixels.index_select(0, rows)
         return pixels.to(torch.float32).mul_(self._scale).add_(self._shift)
 
+    def batch(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Images as `images` gives them, and their labels int64 [n]."""
+        return self.images(positions), self.labels[positions]
+
     def sample_per_class(self, per_class: int, generator: torch.Generator) -> Tensor:
         """Positions of `per_class` images of every class, without replacement.
 
@@ -103,6 +109,16 @@ class ClassImages:
         ]
         return torch.cat(rounds)[:n]
 
+    def batches(self, count: int, size: int, generator: torch.Generator) -> Tensor:
+        """Positions [count, size], int64 on `place`: each row as of `sample`, drawn independently of the others.
+
+        On a CUDA device all are drawn at once, which takes other numbers.
+        """
+        if self.place.type == "cuda" and size <= len(self):
+            return distinct(count, size, len(self), generator)
+        rows = [self.sample(size, generator) for _ in range(count)]
+        return torch.stack(rows) if rows else torch.empty(0, size, dtype=torch.int64, device=self.place)
+
     def of_classes(self, classes: Sequence[int]) -> "ClassImages":
         """The images of some classes, which are numbered 0, 1, ... in the given order; pixels are shared.
 
@@ -113,6 +129,13 @@ class ClassImages:
         offsets = list(accumulate((self.counts[label] for label in classes), initial=0))
         identity = hashlib.sha256(repr((self.identity, tuple(classes))).encode()).hexdigest()
         return ClassImages(self.pixels, rows, offsets, self.mean, self.std, identity, self.device)
+
+
+def distinct(count: int, size: int, total: int, generator: torch.Generator) -> Tensor:
+    """Rows [count, size] of numbers below `total`, int64, none twice in a row, in random order: those of the highest
+    keys."""
+    keys = torch.empty(count, total, dtype=torch.int32, device=generator.device)
+    return keys.random_(generator=generator).topk(size, dim=1).indices
 
 
 class _Order:

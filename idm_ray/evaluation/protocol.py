@@ -10,7 +10,7 @@ from torch import Tensor
 
 from idm_ray.condensation.objective import class_labels
 from idm_ray.condensation.partition import cells, enlarge, expand, start_images
-from idm_ray.condensation.training import Fetch
+from idm_ray.condensation.training import Fetch, Held
 from idm_ray.data import ClassImages, Data, Outline
 from idm_ray.data.sampling import pixel_bytes
 from idm_ray.errors import UserError
@@ -143,7 +143,7 @@ def fetch_parts(images: Tensor, partition: int) -> Fetch:
     """
     each = partition**2
     if each == 1 or each * images.nbytes <= PARTS_BYTES:
-        return expand(images, partition).__getitem__
+        return Held(expand(images, partition))
 
     def fetch(positions: Tensor) -> Tensor:
         parts = torch.empty(len(positions), *images.shape[1:], dtype=images.dtype, device=images.device)
@@ -180,6 +180,8 @@ def evaluate_random(
 
     def fetch_of(part: Protocol) -> Fetch:
         of_nets = [_random_fetch(part, ipc, partition, repeat) for repeat in part.repeats]
+        if len(of_nets) == 1:
+            return of_nets[0]
         return lambda positions: torch.cat(
             [fetch(own) for fetch, own in zip(of_nets, positions.chunk(len(of_nets)), strict=True)]
         )
@@ -214,7 +216,7 @@ def _random_fetch(protocol: Protocol, ipc: int, partition: int, repeat: int) -> 
         return fetch_parts(start_images(data, ipc, partition, "mosaic", own_seed), partition)
     chosen = data.sample_per_class(ipc, stream(seed, "random reference", repeat, device=data.place))
     if pixel_bytes(data.pixels, len(chosen)) * 4 <= PARTS_BYTES:
-        return data.images(chosen).__getitem__
+        return Held(data.images(chosen))
     return lambda positions: data.images(chosen[positions.to(data.place)])
 
 

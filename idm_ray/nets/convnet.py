@@ -49,6 +49,9 @@ class ConvNet(Net):
         convolution, norm = stage[0], stage[1]
         assert isinstance(convolution, nn.Conv2d)
         assert isinstance(norm, nn.GroupNorm), "instance norm is a GroupNorm with a group per channel"
+        if fused.takes_block(images, convolution.weight):
+            padding = int(convolution.padding[0])
+            return fused.conv_norm_relu_pool(images, convolution.weight, norm.weight, norm.bias, padding)
         # The norm takes any bias away again; on a CUDA device to add it would cost a pass over memory.
         bias = None if images.is_cuda else convolution.bias
         images = convolution._conv_forward(images, convolution.weight, bias)

@@ -1,6 +1,6 @@
 """One net to run many sets of weights: its parameters are views of a flat vector."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,10 +9,18 @@ from torch.nn.functional import cross_entropy
 from idm_ray.nets.base import Net
 from idm_ray.nets.fused import channels_last
 from idm_ray.nets.modules import BatchNorm
-from idm_ray.nets.steps import Replays, Sgd, Taken
+from idm_ray.nets.steps import Replays, Sgd
 from idm_ray.nets.weights import bind, initialise, sgd_step
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.sending import send
+
+Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
+Make = Callable[..., tuple[Tensor, Tensor]]
+Step = Callable[[Tensor, Tensor, Tensor, Sgd], tuple[Tensor, Tensor]]
+Batches = Tensor | Sequence[Tensor]
+
+MOST_STEPS = 50
+"""That are captured in one graph; where there are more, it is replayed."""
 
 
 class Shell:
@@ -102,7 +110,41 @@ class Shell:
         with self.compute.autocast():
             return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
 
-    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+    def train(self, fetch: Fetch, batches: Batches, velocity: Tensor, sgd: Sgd) -> Tensor:
+        """Step the weights on one batch after another.
+
+        Args:
+            fetch: gives images [n, channels, H, W] and labels [n] at positions [n].
+            batches: int64 positions of each step. In one tensor [K, n], which is on the device as all that `fetch`
+                reads, the steps are replayed together.
+            velocity: [P], of the optimiser; changed in place.
+            sgd: hyper-parameters.
+
+        Returns:
+            How many images were classified rightly before the step that they are in, an int64 scalar.
+        """
+        if not isinstance(batches, Tensor):
+            return self._take_steps(batches, velocity, fetch, sgd, self.train_step)[0]
+
+        def work(positions: Tensor, velocity: Tensor) -> tuple[Tensor]:
+            return self._take_steps(positions, velocity, fetch, sgd, self._take_step)
+
+        right = torch.zeros((), dtype=torch.int64, device=self.weights.device)
+        for part in batches.split(MOST_STEPS):
+            right = right + self._replays.take(("steps", fetch, sgd), work, (part,), velocity)[0]
+        return right
+
+    def _take_steps(
+        self, batches: Batches, velocity: Tensor, fetch: Fetch, sgd: Sgd, step: Step
+    ) -> tuple[Tensor]:
+        right = torch.zeros((), dtype=torch.int64, device=self.weights.device)
+        for positions in batches:
+            images, labels = fetch(positions)
+            _, logits = step(images, labels, velocity, sgd)
+            right = right + (logits.argmax(1) == labels).sum()
+        return (right,)
+
+    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
         """Step the weights, see `idm_ray.nets.steps`.
 
         Args:
@@ -114,9 +156,29 @@ class Shell:
         Returns:
             The mean loss and the logits [N, C] before the step.
         """
-        return self._replays.take(self._take_step, images, labels, velocity, sgd)
+        return self.train_made(
+            "as given", lambda images, labels: (images, labels), (images, labels), velocity, sgd
+        )
 
-    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+    def train_made(
+        self, kind: Hashable, make: Make, given: Sequence[Tensor], velocity: Tensor, sgd: Sgd
+    ) -> tuple[Tensor, Tensor]:
+        """`train_step` on images and labels that are made of what is given; it is replayed together.
+
+        Args:
+            kind: of `make`, see `Replays.take`.
+            make: gives images [N, channels, H, W] and labels [N].
+            given: to `make`.
+            velocity, sgd: as of `train_step`.
+        """
+
+        def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+            return self._take_step(*make(*tensors[:-1]), tensors[-1], sgd)
+
+        loss, logits = self._replays.take((kind, sgd), work, given, velocity)
+        return loss, logits
+
+    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)

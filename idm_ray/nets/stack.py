@@ -1,14 +1,14 @@
 """Several nets of one kind as one, so that a device runs them in a single pass."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
-from idm_ray.nets.shell import Shell
-from idm_ray.nets.steps import Replays, Sgd, Taken
+from idm_ray.nets.shell import Make, Shell
+from idm_ray.nets.steps import Replays, Sgd
 from idm_ray.nets.weights import named_views, sgd_step
 
 
@@ -50,11 +50,24 @@ class Stack:
             features, logits = self._run(self._differentiated, images)
         return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
 
-    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
         """As `Shell.train_step`, with images and labels [R * n], a velocity [R, P] and the mean loss of all nets."""
-        return self._replays.take(self._take_step, images, labels, velocity, sgd)
+        return self.train_made(
+            "as given", lambda images, labels: (images, labels), (images, labels), velocity, sgd
+        )
 
-    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
+    def train_made(
+        self, kind: Hashable, make: Make, given: Sequence[Tensor], velocity: Tensor, sgd: Sgd
+    ) -> tuple[Tensor, Tensor]:
+        """As `Shell.train_made`."""
+
+        def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+            return self._take_step(*make(*tensors[:-1]), tensors[-1], sgd)
+
+        loss, logits = self._replays.take((kind, sgd), work, given, velocity)
+        return loss, logits
+
+    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
         # The sum over nets of each one's mean is what each net steps along.

@@ -1,15 +1,14 @@
-"""A step of SGD on the cross-entropy; on a CUDA device it is captured once and then replayed."""
+"""Steps of SGD on the cross-entropy; on a CUDA device they are captured once and then replayed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-Taken = tuple[Tensor, Tensor]
-MOST_CAPTURED = 16
-"""Kinds of step of one net that are captured; each keeps its batch. Further kinds run as they come."""
+MOST_CAPTURED = 32
+"""Kinds of work on one net that are captured; each keeps what it is given. Further kinds run as they come."""
 
 
 @dataclass(frozen=True)
@@ -21,17 +20,19 @@ class Sgd:
     weight_decay: float
 
 
-Step = Callable[[Tensor, Tensor, Tensor, Sgd], Taken]
-"""Steps a net's weights and a velocity in place, by images, labels and `Sgd`; gives the loss and the logits before."""
+Taken = tuple[Tensor, ...]
+
+Work = Callable[..., Taken]
+"""Changes a net's weights and a velocity in place; is given tensors, the velocity last."""
 
 
 class Replays:
-    """CUDA graphs of a net's steps, one for every kind, so that the processor starts one thing instead of hundreds.
+    """CUDA graphs of the work on a net, one for every kind, so that the processor starts one thing instead of hundreds.
 
-    The first step of a kind runs as it is, which readies what it needs; the second is captured. Numbers are the same.
+    The first of a kind runs as it is, which readies what it needs; the second is captured. Numbers are the same.
 
     Args:
-        capture: whether anything is captured; else all steps run as they are.
+        capture: whether anything is captured; else all runs as it is.
     """
 
     def __init__(self, capture: bool) -> None:
@@ -40,43 +41,54 @@ class Replays:
         self._captured: dict[object, _Captured] = {}
         self._pool: Any = None
 
-    def take(self, step: Step, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> Taken:
-        """Take a step, always the same: it works in place on memory that stays, and draws and waits for nothing."""
+    def take(self, kind: Hashable, work: Work, given: Sequence[Tensor], velocity: Tensor) -> Taken:
+        """Do work that stays on the device: it draws nothing, and neither gets anything from the host nor waits for it.
+
+        Args:
+            kind: equal for equal work; holds all that the work reads beside the net and what is given, which stays
+                where it is.
+            work: changes the net's weights and the velocity in place.
+            given: what may differ from one time to the next.
+            velocity: of the optimiser.
+
+        Returns:
+            What `work` gives.
+        """
         if not self._capture:
-            return step(images, labels, velocity, sgd)
-        kind = images.shape, images.dtype, labels.shape, sgd
+            return work(*given, velocity)
+        kind = kind, *((tensor.shape, tensor.dtype) for tensor in given)
         captured = self._captured.get(kind)
         if captured is None and kind in self._seen and len(self._captured) < MOST_CAPTURED:
-            captured = _Captured(step, images, labels, velocity, sgd, self._pool)
+            captured = _Captured(work, given, velocity, self._pool)
             self._captured[kind], self._pool = captured, captured.pool
         self._seen.add(kind)
         if captured is None:
-            return step(images, labels, velocity, sgd)
-        return captured.replay(images, labels, velocity)
+            return work(*given, velocity)
+        return captured.replay(given, velocity)
 
 
 class _Captured:
-    """One kind of step. Those of one net share memory: they never run at the same time, and results are copied."""
+    """One kind of work. Those of one net share memory: they never run at the same time, and results are copied."""
 
-    def __init__(
-        self,
-        step: Step,
-        images: Tensor,
-        labels: Tensor,
-        velocity: Tensor,
-        sgd: Sgd,
-        pool: Any,
-    ):
-        self._given = images.clone(), labels.clone(), velocity.clone()
+    def __init__(self, work: Work, given: Sequence[Tensor], velocity: Tensor, pool: Any):
+        self._given, self._velocity = [tensor.clone() for tensor in given], velocity.clone()
         self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, pool=pool, capture_error_mode="thread_local"):
-            self._taken = step(*self._given, sgd)
+        # As `torch.cuda.graph` does, which gives all memory back first: there are several to capture in a row.
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            self._graph.capture_begin(pool, capture_error_mode="thread_local")
+            try:
+                self._taken = work(*self._given, self._velocity)
+            finally:
+                self._graph.capture_end()
+        torch.cuda.current_stream().wait_stream(stream)
         self.pool = self._graph.pool()
 
-    def replay(self, images: Tensor, labels: Tensor, velocity: Tensor) -> Taken:
-        for mine, given in zip(self._given, (images, labels, velocity), strict=True):
-            mine.copy_(given)
+    def replay(self, given: Sequence[Tensor], velocity: Tensor) -> Taken:
+        for mine, tensor in zip(self._given, given, strict=True):
+            mine.copy_(tensor)
+        self._velocity.copy_(velocity)
         self._graph.replay()
-        velocity.copy_(self._given[2])
-        loss, logits = self._taken
-        return loss.clone(), logits.clone()
+        velocity.copy_(self._velocity)
+        return tuple(tensor.clone() for tensor in self._taken)

@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
 import torch
+from scipy.stats import chisquare
 
-from idm_ray.data.sampling import ClassImages, split_images
+from idm_ray.data.sampling import ClassImages, distinct, split_images
 
 OFFSETS = (0, 5, 7, 17)
 CPU = torch.device("cpu")
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
 def pixels(count: int = 17) -> torch.Tensor:
@@ -108,7 +111,7 @@ def test_splits_of_equal_size_are_told_apart():
     assert len({one.identity, other.identity, part.identity, turned.identity}) == 4
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_cuda
 def test_on_a_gpu_only_the_rows_of_the_split_are_split_images():
     rows, device = torch.tensor([1, 4, 6, 9, 16]), torch.device("cuda")
     images = split_images(pixels(), rows, OFFSETS, (0.1,) * 3, (0.5,) * 3, device)
@@ -150,3 +153,32 @@ def test_keys_are_drawn_for_the_images_there_are_and_not_for_classes_times_the_l
     positions = images.sample_per_class(3, generator())
     assert images.labels[positions].bincount().tolist() == [min(3, count) for count in counts]
     assert sum(members.numel() for members in images._orders[3].members) == len(images)
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
+def test_rows_of_distinct_numbers_are_each_as_likely_as_any(device):
+    rows = distinct(3000, 3, 7, torch.Generator(device).manual_seed(0)).cpu()
+    assert rows.shape == (3000, 3)
+    assert all(len(set(row)) == 3 for row in rows.tolist())
+    for place in range(3):
+        times = torch.bincount(rows[:, place], minlength=7)
+        assert chisquare(times.numpy()).pvalue > 1e-4
+    pairs = torch.bincount(rows[:, 0] * 7 + rows[:, 1], minlength=49)
+    assert chisquare(pairs[pairs > 0].numpy()).pvalue > 1e-4
+    assert (pairs > 0).sum() == 42
+
+
+@needs_cuda
+def test_batches_on_the_device_are_distinct_and_belong_to_their_stream(small_data):
+    train = small_data().train
+    there = ClassImages(train.pixels.cuda(), train.rows.cuda(), train.offsets, train.mean, train.std,
+                        device=torch.device("cuda"))  # fmt: skip
+    assert there.near
+    first, again, other = (
+        there.batches(4, 30, torch.Generator("cuda").manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert all(len(row.unique()) == 30 for row in first)
+    whole = there.batches(2, len(train) + 5, torch.Generator("cuda").manual_seed(0))
+    assert all(len(row[: len(train)].unique()) == len(train) for row in whole)
