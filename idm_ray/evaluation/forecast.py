@@ -19,8 +19,11 @@ from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
 from idm_ray.runtime.compute import APART_BYTES, Compute
 from idm_ray.settings.sections import Config, NetConfig
 
-CUDA_HOLES = 1.1
-"""What a process holds on a CUDA device for a byte of a footprint; not seen yet."""
+WORKSPACES = {torch.bfloat16: 1.1, torch.float32: 1.8, torch.float64: 1.8}
+"""What a process holds on a CUDA device for a byte of a footprint: holes, and what cuDNN works in. On an H200 1.0 was
+seen in bfloat16, up to 1.7 in float32."""
+LIBRARY_BYTES = 130 * 10**6
+"""What cuBLAS works in, on a CUDA device: 97 to 129 MB were seen on an H200."""
 PROCESS_BYTES = 420 * 10**6
 """Of a trial's process before it has any data; 380 to 480 MB were seen with torch, Ray and MLflow loaded."""
 SAVING_BYTES = 30 * 10**6
@@ -52,7 +55,8 @@ class Forecast:
 
     Attributes:
         process: before there is any data; 0 on a CUDA device, whose context is counted elsewhere.
-        kept: all the time: S with its velocity, the queue of nets and, on a CUDA device, pixels.
+        kept: all the time: S with its velocity, the queue of nets and, on a CUDA device, pixels, what libraries work
+            in, and replayed steps.
         heap: also all the time, once it was taken for any of the parts.
         parts: for a while, on top, by what they are for.
         chunk: images with their gradient at a time.
@@ -116,7 +120,7 @@ def forecast(config: Config, outline: Outline, compute: Compute, pixels: float =
     sizes = _Sizes(config, outline, compute)
     return Forecast(
         0.0 if cuda else PROCESS_BYTES,
-        pixels * cuda + sizes.kept,
+        (pixels + LIBRARY_BYTES + sizes.replayed) * cuda + sizes.kept,
         sizes.heap,
         sizes.parts,
         sizes.with_gradient,
@@ -215,6 +219,12 @@ class _Sizes:
         """S, its velocity, and nets with theirs."""
         return 2 * self.set_bytes + 2 * self._queue + 6 * self._shell.weights.nbytes
 
+    @property
+    def replayed(self) -> float:
+        """What the replayed steps of the queue's nets keep to themselves on a CUDA device."""
+        trains = has_real_side(self._config.condense.method) and self._config.queue.train_steps
+        return self._training().apart if trains and self._compute.graphs else 0.0
+
     @functools.cached_property
     def _queue(self) -> float:
         """The weights of the nets that are kept."""
@@ -239,7 +249,7 @@ class _Sizes:
 
     def _peak(self, run: Footprint, images: float) -> Peak:
         if self._compute.device.type == "cuda":
-            return Peak(0.0, CUDA_HOLES * run.peak(images).apart)
+            return Peak(0.0, WORKSPACES[self._compute.precision] * run.peak(images).apart)
         self._runs.append((run, images))
         return run.peak(images, APART_BYTES)
 

@@ -1,9 +1,10 @@
 import pytest
+import torch
 
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.forecast import fit, forecast
-from idm_ray.runtime.compute import choose_compute
+from idm_ray.runtime.compute import Compute, choose_compute
 from idm_ray.sweep.room import Host, make_room
 
 GIGABYTE = 10**9
@@ -89,3 +90,14 @@ def test_memory_is_a_step_function_of_the_chunk(config):
     peaks = [fit(config, outline(), compute, room).peak for room in (GIGABYTE, 2 * GIGABYTE, 50 * GIGABYTE)]
     assert peaks == sorted(peaks)
     assert peaks[0] <= GIGABYTE < peaks[2]
+
+
+def test_on_a_card_libraries_and_replayed_steps_take_memory_too(config):
+    def kept(**how):
+        return forecast(config, outline(), Compute(torch.device("cuda"), torch.bfloat16, False, **how))
+
+    plain, replayed = kept(), kept(graphs=True)
+    assert plain.process == 0
+    assert replayed.kept - plain.kept == plain.parts["to train nets of the queue"].apart
+    wide = forecast(config, outline(), Compute(torch.device("cuda"), torch.float32, False))
+    assert wide.parts["for the gradient in S"].apart > plain.parts["for the gradient in S"].apart
