@@ -169,7 +169,8 @@ class Shell:
             kind: of `make`, see `Replays.take`.
             make: gives images [N, channels, H, W] and labels [N].
             given: to `make`.
-            velocity, sgd: as of `train_step`.
+            velocity: as of `train_step`.
+            sgd: as of `train_step`.
         """
 
         def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
