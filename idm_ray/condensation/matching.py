@@ -9,8 +9,8 @@ from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import check_partition
 from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import RealSide, RealSource, RealWork, images_matched
+from idm_ray.condensation.shards import Mates, start_side
 from idm_ray.condensation.split import Crew, SplitRealSide
-from idm_ray.condensation.synthetic import SyntheticSide, start_set, step_settings
 from idm_ray.data import Data
 from idm_ray.nets import build_shell, forward_flops
 from idm_ray.runtime.compute import Compute
@@ -25,25 +25,30 @@ class DistributionMatching(Condensation):
         data: only its training part is used.
         compute: where and how.
         real: gives the records; None makes a real side of its own.
+        mates: own some classes of S; None: this process owns all.
 
     Raises:
         UserError: the partition, the initialisation or the net do not fit the data.
     """
 
-    def __init__(self, config: Config, data: Data, compute: Compute, real: RealSource | None = None):
+    def __init__(
+        self,
+        config: Config,
+        data: Data,
+        compute: Compute,
+        real: RealSource | None = None,
+        mates: Mates | None = None,
+    ):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
         check_partition(settings.partition, data.shape)
-        lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, data.num_classes)
-        start = start_set(settings, data, config.seed, momentum, compute.storage)
+        self._synthetic = start_side(config, data, compute, mates)
         self._real = real or real_side(config, data, compute)
-        shell = build_shell(config.net, data.shape, data.num_classes, compute)
-        self._synthetic = SyntheticSide(settings, start, shell, lr)
 
     @property
     def images(self) -> Tensor:
         """S as it is now, see `Condensation`."""
-        return self._synthetic.set.images.clone()
+        return self._synthetic.images
 
     def _step(self) -> IterationRecord:
         real = self._real.step(self.iteration)
@@ -66,10 +71,10 @@ class DistributionMatching(Condensation):
         return super()._advice()
 
     def _state(self) -> dict[str, Tensor]:
-        return {**self._synthetic.set.state(), **self._real.state()}
+        return {**self._synthetic.state(), **self._real.state()}
 
     def _load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._synthetic.set.load_state(state)
+        self._synthetic.load_state(state)
         self._real.load_state(state)
 
 

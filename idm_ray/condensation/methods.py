@@ -9,6 +9,7 @@ from idm_ray.condensation.loop import Condensation
 from idm_ray.condensation.matching import DistributionMatching
 from idm_ray.condensation.real_side import RealSource
 from idm_ray.condensation.selection import Keep, Selection, training_epochs
+from idm_ray.condensation.shards import Mates
 from idm_ray.data import Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
@@ -16,17 +17,18 @@ from idm_ray.settings.sections import Config
 
 @dataclass(frozen=True)
 class Given:
-    """What a run may get from outside: records of a shared real side, and trainings that were kept."""
+    """What a run may get from outside: records of a shared real side, trainings that were kept, owners of classes."""
 
     real: RealSource | None
     keep: Keep | None
+    mates: Mates | None = None
 
 
 Build = Callable[[Config, Data, Compute, Given], Condensation]
 
 
 def _matching(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
-    return DistributionMatching(config, data, compute, given.real)
+    return DistributionMatching(config, data, compute, given.real, given.mates)
 
 
 def _gradients(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
@@ -55,7 +57,12 @@ METHODS: dict[str, Build] = {
 
 
 def condense(
-    config: Config, data: Data, compute: Compute, real: RealSource | None = None, keep: Keep | None = None
+    config: Config,
+    data: Data,
+    compute: Compute,
+    real: RealSource | None = None,
+    keep: Keep | None = None,
+    mates: Mates | None = None,
 ) -> Condensation:
     """Condense the training part of `data`; iterate over the result.
 
@@ -65,6 +72,7 @@ def condense(
         compute: where and how.
         real: of idm and dm, gives the records; None makes a real side of its own.
         keep: of selection, has trained nets; None always trains.
+        mates: of idm and dm, own some classes of S; None: this process owns all.
 
     Raises:
         UserError: settings that do not fit the data.
@@ -72,7 +80,7 @@ def condense(
     >>> for record in condense(config, data, compute):  # doctest: +SKIP
     ...     print(record.iteration, float(record.total))
     """
-    return METHODS[config.condense.method](config, data, compute, Given(real, keep))
+    return METHODS[config.condense.method](config, data, compute, Given(real, keep, mates))
 
 
 def run_length(config: Config) -> int:

@@ -22,6 +22,32 @@ class Losses:
     total: Tensor
 
 
+@dataclass(frozen=True)
+class ClassLosses:
+    """The same of each of c classes by itself; classes never meet, but in these sums.
+
+    Attributes:
+        matching: [c].
+        cross_entropy: [c].
+        weight: of the cross-entropy, a scalar.
+    """
+
+    matching: Tensor
+    cross_entropy: Tensor
+    weight: Tensor
+
+    @property
+    def total(self) -> Tensor:
+        """What is minimised."""
+        return self.matching.sum() + self.weight * self.cross_entropy.sum()
+
+    @property
+    def summed(self) -> Losses:
+        """Of all these classes, without what their gradient needs."""
+        matching, entropy, total = self.matching.sum(), self.cross_entropy.sum(), self.total
+        return Losses(matching.detach(), entropy.detach(), total.detach())
+
+
 def objective(
     features: Tensor,
     logits: Tensor,
@@ -29,28 +55,28 @@ def objective(
     accuracy: Tensor,
     lambda_reg: float,
     misclassified: bool = False,
-) -> Losses:
+    first: int = 0,
+) -> ClassLosses:
     """Distribution matching with class-aware regularisation.
 
     Args:
-        features: [C * n, D] of the synthetic parts, sorted by class, n for each class.
-        logits: [C * n, C] of the same parts.
-        targets: [C, D], class means of real features.
+        features: [c * n, D] of the synthetic parts of some classes, sorted by class, n for each class.
+        logits: [c * n, C] of the same parts.
+        targets: [c, D], means of real features of these classes.
         accuracy: scalar in 0..1 of the net.
         lambda_reg: weight of the regularisation.
         misclassified: whether the cross-entropy of parts that the net takes for their own class counts as 0.
+        first: label of the first of these classes; the others follow.
     """
     classes = len(targets)
     means = features.view(classes, -1, features.shape[1]).mean(dim=1)
-    matching = (means - targets).square().sum()
+    matching = (means - targets).square().sum(1)
     per_class = len(features) // classes
-    labels = class_labels(classes, per_class, logits.device)
+    labels = first + class_labels(classes, per_class, logits.device)
+    entropies = cross_entropy(logits, labels, reduction="none")
     if misclassified:
-        wrong = logits.detach().argmax(1) != labels
-        entropy = (cross_entropy(logits, labels, reduction="none") * wrong).sum() / per_class
-    else:
-        entropy = cross_entropy(logits, labels, reduction="sum") / per_class
-    return Losses(matching, entropy, matching + lambda_reg * accuracy * entropy)
+        entropies = entropies * (logits.detach().argmax(1) != labels)
+    return ClassLosses(matching, entropies.view(classes, -1).sum(1) / per_class, lambda_reg * accuracy)
 
 
 def class_labels(classes: int, per_class: int, device: torch.device | str = "cpu") -> Tensor:

@@ -1,12 +1,15 @@
 """The gradient of a loss in synthetic images, in one pass through a net or, where that keeps too much, in two."""
 
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.objective import Losses
+from idm_ray.condensation.objective import ClassLosses, Losses
 from idm_ray.nets import Shell
+
+Found = TypeVar("Found", Losses, ClassLosses)
 
 
 def differentiate(
@@ -14,10 +17,10 @@ def differentiate(
     each: int,
     prepare: Callable[[Tensor, int], Tensor],
     run: Callable[[Tensor], Sequence[Tensor]],
-    judge: Callable[[Sequence[Tensor]], Losses],
+    judge: Callable[[Sequence[Tensor]], Found],
     shell: Shell,
     rows: int | None = None,
-) -> tuple[Losses, Tensor]:
+) -> tuple[Found, Tensor]:
     """The losses, and the gradient of their total in images.
 
     In two passes only what one chunk of images needs is kept: once without a gradient, for the losses and their slopes

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.augment import augment, counts_within
-from idm_ray.condensation.objective import Losses, objective
+from idm_ray.condensation.objective import ClassLosses, Losses, objective
 from idm_ray.condensation.partition import check_start, expand, start_images
 from idm_ray.condensation.passes import differentiate
 from idm_ray.condensation.real_side import RealRecord
@@ -16,10 +16,10 @@ from idm_ray.settings.sections import CondenseConfig
 
 
 class SyntheticSet:
-    """The images of S under SGD with momentum.
+    """Images under SGD with momentum: S, or those of some of its classes.
 
     Args:
-        images: at the start, float32 [C * ipc, channels, H, W], sorted by class.
+        images: at the start, float32 [c * ipc, channels, H, W], sorted by class.
         momentum: of SGD.
     """
 
@@ -28,9 +28,10 @@ class SyntheticSet:
         self.velocity = torch.zeros_like(self.images)
         self._momentum = momentum
 
-    def step(self, gradient: Tensor, lr: float) -> None:
-        """One step of SGD; `gradient` has the shape of `images`."""
-        sgd_step(self.images, gradient, self.velocity, lr, self._momentum)
+    def step(self, gradient: Tensor, lr: float, first: int = 0) -> None:
+        """One step of SGD of the images from number `first` on, for which there is a gradient [n, channels, H, W]."""
+        part = slice(first, first + len(gradient))
+        sgd_step(self.images[part], gradient, self.velocity[part], lr, self._momentum)
 
     def state(self) -> dict[str, Tensor]:
         """What the next step depends on."""
@@ -50,56 +51,108 @@ def start_set(
     Raises:
         UserError: the initialisation needs more images than a class has.
     """
+    return SyntheticSet(first_images(config, data, seed, dtype), momentum)
+
+
+def first_images(config: CondenseConfig, data: Data, seed: int, dtype: torch.dtype) -> Tensor:
+    """The images of `start_set`, [C * ipc, channels, H, W]."""
     check_start(data.outline, config.ipc, config.init)
-    images = start_images(data.train, config.ipc, config.partition, config.init, seed)
-    return SyntheticSet(images.to(dtype), momentum)
+    return start_images(data.train, config.ipc, config.partition, config.init, seed).to(dtype)
 
 
 class SyntheticSide:
-    """Steps S against the records of a real side.
+    """Steps S, or some of its classes, against the records of a real side.
+
+    Classes never meet in it, so as many whole ones are taken at a time as the shell lets through with their gradient,
+    counted from class 0; of a class that does not go through at once in two passes, see `differentiate`.
 
     Args:
         config: settings of the condensation.
-        synthetic: S, stepped in place.
+        synthetic: the images of `classes`, stepped in place.
         shell: a net of its own; the records' weights run through it.
         lr: of a joint step, see `step_settings`.
+        classes: the labels of these images; one that begins or ends within what is taken at a time changes numbers.
     """
 
-    def __init__(self, config: CondenseConfig, synthetic: SyntheticSet, shell: Shell, lr: float):
+    def __init__(
+        self, config: CondenseConfig, synthetic: SyntheticSet, shell: Shell, lr: float, classes: range
+    ):
         self.set = synthetic
-        self._config, self._shell, self._lr = config, shell, lr
+        self._config, self._shell, self._lr, self._classes = config, shell, lr, classes
         for parameter in shell.net.parameters():
             parameter.requires_grad_(False)
 
     def step(self, record: RealRecord) -> Losses:
-        """One optimiser step on S against a record of the real side."""
+        """One optimiser step against a record of the real side."""
+        return self.step_classes(record).summed
+
+    def step_classes(self, record: RealRecord) -> ClassLosses:
+        """The same, and the losses before of each class by itself."""
         self._shell.load(record.weights)
+        size = classes_at_once(self._config, self._shell)
+        starts = range(self._classes.start, self._classes.stop, size)
+        found = [
+            self._step_part(range(first, min(first + size, self._classes.stop)), record) for first in starts
+        ]
+        matching, entropy = (
+            torch.cat([getattr(losses, name).detach() for losses in found])
+            for name in ("matching", "cross_entropy")
+        )
+        return ClassLosses(matching, entropy, found[0].weight)
+
+    def _step_part(self, part: range, record: RealRecord) -> ClassLosses:
+        ipc = self._config.ipc
+        begin = (part.start - self._classes.start) * ipc
         losses, gradient = differentiate(
-            self.set.images,
+            self.set.images[begin : begin + len(part) * ipc],
             self._config.partition**2,
-            lambda images, first: self._parts(images, record, first),
+            lambda images, first: self._parts(images, record, part.start * ipc + first),
             self._shell,
-            lambda seen: self._objective(seen[0], seen[1], record),
+            lambda seen: self._objective(seen[0], seen[1], record, part),
             self._shell,
         )
-        self.set.step(gradient, self._lr)
-        return Losses(losses.matching.detach(), losses.cross_entropy.detach(), losses.total.detach())
+        self.set.step(gradient, self._lr, begin)
+        return losses
 
-    def losses(self, images: Tensor, record: RealRecord) -> Losses:
-        """The losses of candidate images [C * ipc, channels, H, W] under the loaded net."""
-        return self._objective(*self._shell(self._parts(images, record, 0)), record)
+    def losses(self, images: Tensor, record: RealRecord) -> ClassLosses:
+        """The losses of candidate images [c * ipc, channels, H, W] under the loaded net."""
+        first = self._classes.start * self._config.ipc
+        return self._objective(*self._shell(self._parts(images, record, first)), record, self._classes)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `SyntheticSet`."""
+        return self.set.state()
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """See `SyntheticSet`."""
+        self.set.load_state(state)
+
+    @property
+    def images(self) -> Tensor:
+        """As they are now (a copy)."""
+        return self.set.images.clone()
 
     def _parts(self, images: Tensor, record: RealRecord, first: int) -> Tensor:
-        """What the net sees of some images of S, of which the first has this number."""
+        """What the net sees of some images of S, of which the first has this number in all of S."""
         parts, each = expand(images, self._config.partition), self._config.partition**2
         counts = [self._config.ipc * each] * len(record.targets)
         return augment(parts, record.draws, counts_within(counts, first * each, first * each + len(parts)))
 
-    def _objective(self, features: Tensor, logits: Tensor, record: RealRecord) -> Losses:
-        misclassified = self._config.regularise == "misclassified"
+    def _objective(self, features: Tensor, logits: Tensor, record: RealRecord, classes: range) -> ClassLosses:
         return objective(
-            features, logits, record.targets, record.accuracy, self._config.lambda_reg, misclassified
+            features,
+            logits,
+            record.targets[classes.start : classes.stop],
+            record.accuracy,
+            self._config.lambda_reg,
+            self._config.regularise == "misclassified",
+            classes.start,
         )
+
+
+def classes_at_once(config: CondenseConfig, shell: Shell) -> int:
+    """Classes of S whose gradient is wanted at a time, at least 1."""
+    return max(1, shell.with_gradient // (config.ipc * config.partition**2))
 
 
 def step_settings(stepping: str, lr: float, momentum: float, classes: int) -> tuple[float, float]:

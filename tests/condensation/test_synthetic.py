@@ -85,7 +85,9 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
         f"condense.regularise={regularise}",
     ).condense
     lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
-    side = SyntheticSide(settings, SyntheticSet(images, momentum), Double(double_shell, at_once), lr)
+    side = SyntheticSide(
+        settings, SyntheticSet(images, momentum), Double(double_shell, at_once), lr, range(3)
+    )
     ours, theirs = (images.clone().requires_grad_() for _ in range(2))
     loss = side.losses(ours, record).total
     slow = slow_loss(

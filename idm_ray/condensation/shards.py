@@ -1,0 +1,166 @@
+"""S over several workers, each of which owns some classes: the same numbers, whoever owns what."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from idm_ray.condensation.objective import ClassLosses, Losses
+from idm_ray.condensation.real_side import RealRecord
+from idm_ray.condensation.synthetic import (
+    SyntheticSet,
+    SyntheticSide,
+    classes_at_once,
+    first_images,
+    step_settings,
+)
+from idm_ray.data import Data
+from idm_ray.data.raw import Shape
+from idm_ray.nets import build_shell
+from idm_ray.runtime.compute import Compute
+from idm_ray.settings.sections import Config
+
+State = Mapping[str, Tensor]
+
+
+class Synthetic(Protocol):
+    """S and its optimiser, wherever they are."""
+
+    def step(self, record: RealRecord) -> Losses:
+        """One optimiser step against a record of the real side; the losses before."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What the next step depends on."""
+
+    def load_state(self, state: State) -> None:
+        """Go on from a state that `state` gave, whatever the number of workers then."""
+
+    @property
+    def images(self) -> Tensor:
+        """S [C * ipc, channels, H, W], as it is now (a copy)."""
+
+
+class Mates(Protocol):
+    """Other workers, each with a `shard` of its own; tensors that they give and take are on the CPU."""
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+
+    def begin(self, classes: Sequence[range], images: Sequence[Tensor]) -> None:
+        """Give the first of them classes, and the images of these [c * ipc, channels, H, W] at their start."""
+
+    def step(self, record: RealRecord) -> Callable[[], list[ClassLosses]]:
+        """Let all step; what comes back waits for the losses of their classes."""
+
+    def states(self) -> Iterator[State]:
+        """Of each, one after another."""
+
+    def load_states(self, states: Sequence[State]) -> None:
+        """Go on from states that `states` gave."""
+
+
+class ShardedSide:
+    """A `Synthetic` of one shard here and others with mates. They get a record each, and send nothing but losses back.
+
+    Args:
+        own: the shard of the first classes.
+        mates: have the others.
+        ranges: the classes of all, in order.
+        ipc: images per class.
+    """
+
+    def __init__(self, own: SyntheticSide, mates: Mates, ranges: Sequence[range], ipc: int):
+        self._own, self._mates = own, mates
+        self._rows = [slice(part.start * ipc, part.stop * ipc) for part in ranges]
+
+    def step(self, record: RealRecord) -> Losses:
+        """See `Synthetic`."""
+        others = self._mates.step(record)
+        all_of_them = [self._own.step_classes(record), *others()]
+        matching, entropy = (
+            torch.cat([getattr(losses, name).to(record.weights.device) for losses in all_of_them])
+            for name in ("matching", "cross_entropy")
+        )
+        return ClassLosses(matching, entropy, all_of_them[0].weight).summed
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Synthetic`; on the CPU. Each shard is written into its place before the next one comes."""
+        own = {name: tensor.cpu() for name, tensor in self._own.state().items()}
+        whole = {name: self._empty(tensor) for name, tensor in own.items()}
+        for rows, state in zip(self._rows, (own, *self._mates.states()), strict=True):
+            for name, tensor in state.items():
+                whole[name][rows] = tensor
+        return whole
+
+    def load_state(self, state: State) -> None:
+        """See `Synthetic`."""
+        parts = [{name: state[name][rows] for name in ("images", "velocity")} for rows in self._rows]
+        self._own.load_state(parts[0])
+        self._mates.load_states(parts[1:])
+
+    @property
+    def images(self) -> Tensor:
+        """See `Synthetic`."""
+        own = self._own.state()["images"]
+        whole = self._empty(own)
+        whole[self._rows[0]] = own
+        for rows, state in zip(self._rows[1:], self._mates.states(), strict=True):
+            whole[rows] = state["images"].to(own.device)
+        return whole
+
+    def _empty(self, of_shard: Tensor) -> Tensor:
+        return of_shard.new_empty(self._rows[-1].stop, *of_shard.shape[1:])
+
+
+def shard(
+    config: Config, shape: Shape, num_classes: int, compute: Compute, classes: range, images: Tensor
+) -> SyntheticSide:
+    """The part of S that owns some classes, at its start.
+
+    Args:
+        config: those of net and condense are read.
+        shape: of an image.
+        num_classes: of the data.
+        compute: where and how; the same for all shards of S.
+        classes: its own.
+        images: of these classes, [c * ipc, channels, H, W].
+    """
+    settings = config.condense
+    lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, num_classes)
+    shell = build_shell(config.net, shape, num_classes, compute)
+    return SyntheticSide(settings, SyntheticSet(images.to(compute.device), momentum), shell, lr, classes)
+
+
+def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None = None) -> Synthetic:
+    """S at its start, with mates for as many of its classes as they can own.
+
+    Raises:
+        UserError: the initialisation needs more images than a class has.
+    """
+    images = first_images(config.condense, data, config.seed, compute.storage)
+    ipc, classes = config.condense.ipc, data.num_classes
+    whole = range(classes)
+    ranges = [whole]
+    if mates is not None and mates.count:
+        probe = build_shell(config.net, data.shape, classes, compute)
+        ranges = shares(whole, classes_at_once(config.condense, probe), 1 + mates.count)
+    parts = [images[part.start * ipc : part.stop * ipc] for part in ranges]
+    own = shard(config, data.shape, classes, compute, ranges[0], parts[0])
+    if mates is None or len(ranges) == 1:
+        return own
+    mates.begin(ranges[1:], [part.cpu() for part in parts[1:]])
+    return ShardedSide(own, mates, ranges, ipc)
+
+
+def shares(classes: range, at_once: int, workers: int) -> list[range]:
+    """Classes of each worker: whole groups of those that are taken at once, as even as these let them be.
+
+    There are fewer workers than asked for where there are fewer groups.
+    """
+    groups = -(-len(classes) // at_once)
+    workers = min(workers, groups)
+    ends = [min(len(classes), at_once * (groups * number // workers)) for number in range(workers + 1)]
+    return [classes[first:last] for first, last in pairwise(ends)]
