@@ -282,9 +282,12 @@ class _Sizes:
         if self._by_stages:  # class by class; means of both sides, and slopes
             at_once = settings.ipc * max(1, self.chunk // settings.ipc)
             return self._of(what, min(at_once, images)).beside(self.set_bytes + 4 * self._stage_means)
-        outputs = 2 * images * each * self._features * FLOAT
-        at_once = max(1, self.chunk // each)
-        return self._of(what, min(at_once, images)).beside(self.set_bytes + 2 * outputs)
+        if settings.ipc * each <= self.with_gradient:  # some whole classes
+            at_once = settings.ipc * (self.with_gradient // (settings.ipc * each))
+            return self._of(what, at_once).beside(2 * at_once * self._image)
+        outputs = 2 * settings.ipc * each * self._features * FLOAT  # of a class, in two passes
+        at_once = min(max(1, self.chunk // each), settings.ipc)
+        return self._of(what, at_once).beside(settings.ipc * self._image + 2 * outputs)
 
     def _gradients(self) -> Peak:
         settings = self._config.condense

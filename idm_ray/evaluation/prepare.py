@@ -37,10 +37,15 @@ def prepare(
     data = load_data(
         config.dataset, config.seed, compute.device, None, progress, verify, room, train_at_hand, ref
     )
-    work = looks_flops(config, data.shape, data.num_classes)
+    return data, trial_compute(config, data.shape, data.num_classes)
+
+
+def trial_compute(config: Config, shape: tuple[int, int, int], num_classes: int) -> Compute:
+    """Where and how a condensation and its looks compute, the same for all processes of one."""
+    work = looks_flops(config, shape, num_classes)
     if has_real_side(config.condense.method):
-        work += condensation_flops(config, data.shape, data.num_classes)
-    return data, choose_compute(config.compute, work)
+        work += condensation_flops(config, shape, num_classes)
+    return choose_compute(config.compute, work)
 
 
 def looks_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:

@@ -116,10 +116,11 @@ def forecast(
     lanes = plan.lanes
     if plan.shared:
         together = min(plan.concurrent, sweep.trials)
-        seconds = max(real, together * (own + start) / lanes)
+        own /= plan.faster
+        seconds = max(real / plan.workers, together * (own + start) / lanes)
         seconds += (sweep.trials - together) * (own + start) / lanes
     else:
-        seconds = sweep.trials * (real + own + start) / lanes
+        seconds = sweep.trials * ((real + own) / plan.faster + start) / lanes
     test = (sweep.best + 1) * config.evaluate.repeats * speed.evaluation / lanes
     test *= statistics.fmean(
         evaluation_flops(trial, *shape, epochs=config.evaluate.epochs) for trial in trials

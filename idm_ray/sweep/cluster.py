@@ -23,7 +23,9 @@ def capacity(config: Config, resources: dict[str, float], sides: int = 0) -> int
     return fits
 
 
-def concurrency(config: Config, resources: dict[str, float], sides: int = 0, most: int | None = None) -> int:
+def concurrency(
+    config: Config, resources: dict[str, float], sides: int = 0, most: int | None = None, shards: int = 1
+) -> int:
     """Trials that run at a time on so many CPUs and GPUs, beside so many shared real sides.
 
     Args:
@@ -31,12 +33,19 @@ def concurrency(config: Config, resources: dict[str, float], sides: int = 0, mos
         resources: of Ray, "CPU" and "GPU".
         sides: shared real sides.
         most: trials and real sides that there is memory for; None: enough.
+        shards: processes of each trial.
 
     Raises:
         UserError: not even one fits.
     """
     sweep, fits = config.sweep, capacity(config, resources, sides)
     fits = fits if most is None else min(fits, most - sides)
+    if 1 <= fits < shards:
+        raise UserError(
+            f"sweep.shards is {shards}, and so many processes of a trial do not fit here, where there is room for "
+            f"{fits}; lower it, or set it to auto"
+        )
+    fits //= shards
     if fits < 1:
         raise UserError(
             f"a trial takes {sweep.cpus_per_trial:g} CPUs and {sweep.gpu_share:g} GPUs, but Ray has "

@@ -19,6 +19,7 @@ from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Site
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
 from idm_ray.sweep.sharing.client import Stranded
+from idm_ray.sweep.sharing.mates import MateLost
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.trial import HISTORY, Report
@@ -33,6 +34,7 @@ NOT_ITS_FAULT = {
     "is temporarily unavailable": "its node does not answer",
     Stranded.__name__: "its real side does not run, and may wait for the processors that it has",
     Away.__name__: "its files cannot be kept now",
+    MateLost.__name__: "a process that works for it is gone",
 }
 """In Ray's words on a trial's process, and in ours."""
 
@@ -47,6 +49,8 @@ class NextTrial:
         config: its settings.
         real: the name of the real side that it shares; None for one of its own.
         pulse: the name of what is told how far it is.
+        workers: that own S, itself included.
+        memory: bytes that each of the others asks its node for; 0 where there is more than enough.
     """
 
     number: int
@@ -54,6 +58,8 @@ class NextTrial:
     config: Raw
     real: str | None
     pulse: str
+    workers: int = 1
+    memory: int = 0
 
 
 class Conductor:
@@ -67,6 +73,7 @@ class Conductor:
         sides: shared real sides; None when trials have their own.
         pulse: the name of what trials tell how far they are.
         site: who works, and where files are kept; None: here, in `folder`.
+        workers: of each trial.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -83,13 +90,14 @@ class Conductor:
         sides: RealSides | None = None,
         pulse: str = "",
         site: Site | None = None,
+        workers: int = 1,
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
         self._deaths, self._returns = dict[int, int](), dict[int, int]()
-        self._waited = False
+        self._waited, self._workers = False, workers
         self._site = site or Site(Keeping(str(folder.resolve())))
         self._place = self._site.keeping.of_the_driver
 
@@ -113,7 +121,8 @@ class Conductor:
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
-        return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse)
+        memory = self._site.memory
+        return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse, self._workers, memory)
 
     @property
     def waits(self) -> bool:

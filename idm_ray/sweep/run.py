@@ -147,7 +147,7 @@ class _Run:
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._site = closing, display, site
-        self._told = ""
+        self._told, self._shards = "", 1
         self._conductor: Conductor | None = None
         self._ending, self._closed = threading.Lock(), False
 
@@ -168,8 +168,9 @@ class _Run:
             sides,
             pulse.name,
             site,
+            plan.shards,
         )
-        self._conductor = conductor
+        self._conductor, self._shards = conductor, plan.shards
         conductor.on_end = lambda: self._closing.write_summary("running")
         self._tracker.start_sweep(
             parameters(self._config), tags, dataset_info(self._data), list(self._config.search)
@@ -275,15 +276,17 @@ class _Run:
         """What a trial takes, on a node that may be used."""
         sweep, selector = self._config.sweep, self._site.selector
         bundle = {"CPU": sweep.cpus_per_trial, "GPU": sweep.gpu_share, "memory": self._site.memory}
-        where = {"bundle_label_selector": [selector]} if selector else {}
-        return PlacementGroupFactory([{name: count for name, count in bundle.items() if count}], **where)
+        bundles = [{name: count for name, count in bundle.items() if count}] * self._shards
+        where = {"bundle_label_selector": [selector] * self._shards} if selector else {}
+        return PlacementGroupFactory(bundles, **where)
 
     def _at_a_time(self, plan: Plan) -> int:
         """Trials to ask for: as planned, or more where nodes have joined since."""
         muster, most = self._site.muster, plan.concurrent
         if muster is not None and not self._config.sweep.max_concurrent:
             sides = (plan.sides or 0) * plan.workers if plan.shared else 0
-            most = max(most, fitting(self._config, muster.hosts, self._site.memory) - sides)
+            slots = fitting(self._config, muster.hosts, self._site.memory) - sides
+            most = max(most, slots // plan.shards)
         return most + plan.spare
 
     def _judge(self, pulse: Pulse) -> None:

@@ -19,7 +19,8 @@ from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, Diverged, IterationRecord, condense, has_real_side, real_side
 from idm_ray.data import StoreRef
-from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
+from idm_ray.data.raw import Shape
+from idm_ray.evaluation import Evaluation, evaluate, join, validation_protocol
 from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes, images_at_once
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
@@ -33,10 +34,12 @@ from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit, Workplace
 from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.client import SharedRealSide, Stranded
+from idm_ray.sweep.sharing.mates import MateLost, RayMates
 from idm_ray.sweep.sharing.snapshots import Snapshots, snapshot_folder
 from idm_ray.sweep.sharing.turnstile import Turnstile, count_places, turnstile_folder
 
 HISTORY = ("matching", "cross_entropy", "total", "accuracy", "queue_size", "mean_age")
+Hire = Callable[[Shape, int], RayMates]
 POINTS = 500
 """Iterations whose losses are kept, at most, for the curves of a trial."""
 
@@ -85,6 +88,7 @@ class TrialRun:
         on_iteration: told the iterations that are done, after each.
         place: that the folder is in; None: nothing has to move from or to it.
         ref: of the image store; None: `dataset.root` is looked at.
+        hire: gives it other workers, by the shape of an image and the number of classes; None: it has none.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class TrialRun:
         on_iteration: Callable[[int], None] = lambda done: None,
         place: Workplace | None = None,
         ref: StoreRef | None = None,
+        hire: Hire | None = None,
     ):
         self._config, self._folder, self._on_iteration = config, folder, on_iteration
         self._place = place or Workplace(folder.parent.parent)
@@ -111,8 +116,9 @@ class TrialRun:
         own = None
         if shared is None and has_real_side(config.condense.method):
             own = real_side(config, self._data, real_compute(config, self._data))
+        self._mates = hire(self._data.shape, self._data.num_classes) if hire else None
         self._run: Condensation = condense(
-            config, self._data, self._compute, self._shared or own, KeptTrainings()
+            config, self._data, self._compute, self._shared or own, KeptTrainings(), self._mates
         )
         self._seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
@@ -206,10 +212,15 @@ class TrialRun:
     def _evaluate(self, images: torch.Tensor) -> Evaluation:
         protocol = validation_protocol(self._config, self._data, self._compute)
         partition = self._config.condense.partition
+        labels = self._run.labels
+        others: Callable[[], list[Evaluation]] = list
+        # A stack's numbers depend on the nets in it, by rounding.
+        if self._mates is not None and self._config.evaluate.stack != "on":
+            own, others = self._mates.judge(images, labels, protocol.repeats)
+            protocol = replace(protocol, repeats=own)
         with self._turnstile.turn():
-            return evaluate(
-                images, self._run.labels, partition, protocol, lambda *_: self._turnstile.step_aside()
-            )
+            mine = evaluate(images, labels, partition, protocol, lambda *_: self._turnstile.step_aside())
+        return join([mine, *others()])
 
     @property
     def _waited(self) -> float:
@@ -225,7 +236,7 @@ class TrialRun:
 
 class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     """`TrialRun` as Ray Tune runs it. Whatever it raises becomes a FAIL report with its reason, so that
-    only what died without a word is started again; and what is `Stranded`."""
+    only what died without a word is started again; and what is `Stranded` or has lost a mate."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called once in a new process."""
@@ -245,6 +256,8 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
         self._beats = Beats(config["pulse"], f"trial {config['number']}")
         self._trial: TrialRun | None = None
+        self._mates: RayMates | None = None
+        self._workers, self._memory = int(config["workers"]), int(config["memory"])
         self._halved = False
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         keep_to_share(self._raw["sweep"]["gpus_per_trial"])
@@ -260,9 +273,12 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                 if self._trial is None:
                     config = Config.model_validate(self._raw)
                     ref = self._keeping.ready()
-                    self._trial = TrialRun(config, self._folder, self._shared, self._beats, self._place, ref)
+                    hire = self._hire if self._workers > 1 and has_real_side(config.condense.method) else None
+                    self._trial = TrialRun(
+                        config, self._folder, self._shared, self._beats, self._place, ref, hire
+                    )
                 report = self._trial.advance()
-            except (Stranded, Away):
+            except (Stranded, Away, MateLost):
                 raise  # so that Tune ends the process, and what it holds is free
             except Unfit as error:
                 report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=str(error))
@@ -273,6 +289,11 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                     report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=reason)
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""
         return {**asdict(report), "node": node, "done": report.state != "RUNNING"}
+
+    def _hire(self, shape: Shape, num_classes: int) -> RayMates:
+        count = self._workers - 1
+        self._mates = RayMates(self._raw, self._keeping, count, shape, num_classes, self._memory)
+        return self._mates
 
     def _write(self, name: str, text: str) -> None:
         write_bytes(self._folder / name, text.encode())
@@ -295,6 +316,9 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         """Give the memory of the finished trial back to those that share the device."""
         self._trial = None
+        if self._mates is not None:
+            self._mates.end()
+            self._mates = None
         self._place.leave(self._place.folder)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()

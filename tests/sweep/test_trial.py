@@ -85,7 +85,15 @@ def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
     trial = CondensationTrial.__new__(CondensationTrial)
     raw = tiny_config("condense.lr=1e30").to_raw()
     trial.setup(
-        {"number": 0, "keeping": Keeping(str(tmp_path)), "config": raw, "real": None, "pulse": "gone"}
+        {
+            "number": 0,
+            "keeping": Keeping(str(tmp_path)),
+            "config": raw,
+            "real": None,
+            "pulse": "gone",
+            "workers": 1,
+            "memory": 0,
+        }
     )
     result = trial.step()
     while not result["done"]:
@@ -108,6 +116,8 @@ def test_a_trial_in_a_used_process_does_not_report_the_peak_of_the_last_one(tiny
             "config": tiny_config().to_raw(),
             "real": None,
             "pulse": "gone",
+            "workers": 1,
+            "memory": 0,
         }
     )
     assert trial.step()["peak_bytes"] < before - 2**28
@@ -143,6 +153,8 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_chunk_once(
             "config": config.to_raw(),
             "real": None,
             "pulse": "gone",
+            "workers": 1,
+            "memory": 0,
         }
     )
     trial.step()

@@ -112,7 +112,8 @@ def resources_of(config: Config, hosts: Sequence[Host], sides: int = 0) -> dict[
         sides: real sides beside the trials.
     """
     sweep = config.sweep
-    asked = (sweep.max_concurrent or 0) + sides
+    shards, workers = (1 if named == "auto" else named for named in (sweep.shards, sweep.real_workers))
+    asked = (sweep.max_concurrent or 0) * shards + sides * workers
     return {
         "CPU": max(sum(host.cpus for host in hosts), asked * sweep.cpus_per_trial),
         "GPU": max(sum(host.gpus for host in hosts), asked * sweep.gpu_share),

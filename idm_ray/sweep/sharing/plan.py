@@ -1,12 +1,14 @@
-"""How many real sides a sweep needs, and whether sharing them saves time."""
+"""How many real sides a sweep needs, whether sharing them saves time, and how many processes compute what."""
 
 import json
+import math
 from dataclasses import dataclass
 
 from idm_ray.condensation import has_real_side, real_flops, real_settings, synthetic_flops
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import looks_flops
+from idm_ray.runtime.compute import PIXELS_WITH_GRADIENT, resolve
 from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
@@ -17,14 +19,14 @@ REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_r
              "condense.augment", "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
 MOST_POINTS = 2000
 MOST_WORKERS = 16
-"""Of a real side: more find no net to work on, see docs/sharing.md."""
+"""Of a real side, or of a trial: more find little to do, see docs/sharing.md."""
 WORTH = 0.95
 """Sharing must be expected to take less than this share of the time without it."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Whether real sides are shared.
+    """Whether real sides are shared, and how many processes compute what.
 
     Attributes:
         shared: they are.
@@ -32,9 +34,11 @@ class Plan:
         concurrent: trials at a time.
         spare: one more trial may be asked for, since there is no room to start it: it waits for a process to become
             free, which is then used again.
-        workers: of each real side.
         lanes: trials' worth of processors that compute at a time; trials may outnumber it.
         text: a line for people.
+        workers: of each real side.
+        shards: workers of each trial, itself included.
+        faster: times that a trial's own work takes less by these.
     """
 
     shared: bool
@@ -44,12 +48,14 @@ class Plan:
     lanes: float
     text: str
     workers: int = 1
+    shards: int = 1
+    faster: float = 1.0
 
 
 def plan_sharing(
     config: Config, outline: Outline, resources: dict[str, float], most: int | None = None
 ) -> Plan:
-    """Decide `sweep.share: auto`.
+    """Decide `sweep.share`, `sweep.real_workers` and `sweep.shards` where they are auto.
 
     Args:
         config: of the sweep.
@@ -60,16 +66,19 @@ def plan_sharing(
     Raises:
         UserError: not even one trial fits.
     """
-    sweep = config.sweep
-    alone = concurrency(config, resources, most=most)
+    sweep, work = config.sweep, _work_of(config, outline)
+    slots = _Slots(config, resources, most)
+    shards = min(work.most_shards, 1 if sweep.shards == "auto" else sweep.shards)
+    alone = slots.trials(0, shards)
     sides = count_sides(config)
-    needs = in_words(sides)
-    prefix = f"{needs} for {sweep.trials} trials"
+    prefix = f"{in_words(sides)} for {sweep.trials} trials"
 
     def unshared(why: str) -> Plan:
-        spare = 1 < alone == capacity(config, resources)
+        spread = shards if sweep.shards != "auto" else _idle_shards(slots, work, alone)
         lanes = _lanes(config, alone, resources)
-        return Plan(False, sides, alone, spare, lanes, f"{prefix}, not shared: {why}")
+        faster = (work.real + work.own(1)) / (work.real + work.own(spread)) if work.own(1) else 1.0
+        text = f"{prefix}, not shared: {why}" + _in_shards(spread)
+        return Plan(False, sides, alone, slots.full(alone, 0, spread), lanes, text, 1, spread, faster)
 
     if sweep.share == "off":
         return unshared("sweep.share is off")
@@ -81,7 +90,7 @@ def plan_sharing(
         return unshared("hardly two trials would have the same")
     named = 1 if sweep.real_workers == "auto" else sweep.real_workers
     try:
-        together = concurrency(config, resources, sides * named, most)
+        together = slots.trials(sides * named, shards)
     except UserError:
         if named > 1:
             raise UserError(
@@ -89,37 +98,148 @@ def plan_sharing(
                 "or set it to auto"
             ) from None
         return unshared("they do not fit beside trials here, so each trial computes its own")
-    workers = named if sweep.real_workers != "auto" else _idle(config, resources, sides, together, most)
+    workers, shards = _spread(config, slots, work, sides, together, named, shards)
     left = {
         "CPU": resources.get("CPU", 0) - sides * workers * real_threads(config),
         "GPU": resources.get("GPU", 0) - sides * workers * sweep.gpu_share,
     }
     lanes = _lanes(config, together, left)
-    ratio = _expected_ratio(config, outline, _lanes(config, alone, resources), lanes, together)
+    ratio = _expected_ratio(config, work, _lanes(config, alone, resources), lanes, together)
     if ratio > WORTH:
         return unshared("with these resources it would save nothing")
     return Plan(
         True,
         sides,
         together,
-        sides == 1 and 1 < together == capacity(config, resources, sides * workers),
+        sides == 1 and slots.full(together, sides * workers, shards),
         lanes,
         f"{prefix}, shared: saves about {100 * (1 - ratio):.0f} % of their time"
-        + (f"; each by {workers} workers" if workers > 1 else ""),
+        + (f"; each by {workers} workers" if workers > 1 else "")
+        + _in_shards(shards),
         workers,
+        shards,
+        work.own(1) / work.own(shards) if work.own(1) else 1.0,
     )
 
 
-def _idle(config: Config, resources: dict[str, float], sides: int, trials: int, most: int | None) -> int:
-    """Workers of each real side that would have nothing else to do beside so many trials; at least 1."""
-    workers = 1
-    while workers < min(MOST_WORKERS, config.queue.max_nets):
-        taken = sides * (workers + 1)
-        room = capacity(config, resources, taken)
-        if min(room, room if most is None else most - taken) < trials:
-            break
-        workers += 1
-    return workers
+@dataclass(frozen=True)
+class _Work:
+    """Floating-point operations of a trial.
+
+    Attributes:
+        real, synthetic, looks: of its real side, of S, and of its looks at validation accuracy.
+        groups: that classes of S can be owned in.
+        nets: of a look.
+    """
+
+    real: float
+    synthetic: float
+    looks: float
+    groups: int
+    nets: int
+
+    @property
+    def most_shards(self) -> int:
+        """Workers of a trial for which there is something to do."""
+        return min(MOST_WORKERS, max(self.groups, self.nets if self.looks else 1))
+
+    def own(self, shards: int) -> float:
+        """What the busiest of so many workers does beside the real side."""
+        return self.synthetic * _busiest(self.groups, shards) + self.looks * _busiest(self.nets, shards)
+
+
+def _busiest(pieces: int, workers: int) -> float:
+    """Share of equal pieces that the busiest worker has."""
+    return math.ceil(pieces / workers) / pieces
+
+
+def _work_of(config: Config, outline: Outline) -> _Work:
+    shape = outline.shape, outline.num_classes
+    groups = nets = 1
+    if all(map(has_real_side, config.methods)):
+        points = space.corners(config, ("condense.ipc", "condense.partition"))
+        groups = max(groups_of(point, outline) for point in points)
+        nets = config.evaluate.val_repeats if config.evaluate.stack != "on" else 1
+    looks = looks_flops(config, *shape)
+    return _Work(real_flops(config, *shape), synthetic_flops(config, *shape), looks, groups, nets)
+
+
+def groups_of(config: Config, outline: Outline) -> int:
+    """Groups of classes that are taken at a time, see `idm_ray.condensation.synthetic.classes_at_once`."""
+    chunk = config.compute.chunk
+    if chunk == "auto":
+        device = resolve(config.trial_compute).device
+        chunk = PIXELS_WITH_GRADIENT[device] // math.prod(outline.shape[1:])
+    parts = config.condense.ipc * config.condense.partition**2
+    return math.ceil(outline.num_classes / max(1, chunk // parts))
+
+
+@dataclass(frozen=True)
+class _Slots:
+    """What fits at a time."""
+
+    config: Config
+    resources: dict[str, float]
+    most: int | None
+
+    def trials(self, sides: int, shards: int) -> int:
+        """Trials that run at a time beside so many workers of real sides."""
+        return concurrency(self.config, self.resources, sides, self.most, shards)
+
+    def full(self, trials: int, sides: int, shards: int) -> bool:
+        """Whether several trials leave no room for another."""
+        return 1 < trials == capacity(self.config, self.resources, sides) // shards
+
+    def hold(self, trials: int, sides: int, shards: int) -> bool:
+        """Whether so much fits, with a processor for each thread."""
+        room = capacity(self.config, self.resources, sides)
+        threads = (sides + trials * shards) * real_threads(self.config)
+        idle = self.config.sweep.gpu_share > 0 or threads <= self.resources.get("CPU", 0)
+        return idle and min(room, room if self.most is None else self.most - sides) >= trials * shards
+
+
+def _spread(
+    config: Config, slots: _Slots, work: _Work, sides: int, trials: int, workers: int, shards: int
+) -> tuple[int, int]:
+    """Workers of each real side and of each trial: what would be idle goes to the half that takes longer.
+
+    Args:
+        config: of the sweep.
+        slots: what fits.
+        work: of a trial.
+        sides: real sides.
+        trials: at a time.
+        workers: of each real side at least, and exactly where `sweep.real_workers` names them.
+        shards: of each trial at least, and exactly where `sweep.shards` names them.
+    """
+    sweep = config.sweep
+    most_workers = min(MOST_WORKERS, config.queue.max_nets) if sweep.real_workers == "auto" else workers
+    most_shards = work.most_shards if sweep.shards == "auto" else shards
+    while True:
+        real, own = work.real / workers, work.own(shards)
+        wider = workers < most_workers and slots.hold(trials, sides * (workers + 1), shards)
+        more = next((n for n in range(shards + 1, most_shards + 1) if work.own(n) < own), None)
+        finer = more is not None and slots.hold(trials, sides * workers, more)
+        if wider and (real >= own or not finer):
+            workers += 1
+        elif finer and more is not None and own > real:
+            shards = more
+        else:
+            return workers, shards
+
+
+def _idle_shards(slots: _Slots, work: _Work, trials: int) -> int:
+    """The same of trials that have real sides of their own, as far as it saves a twentieth of their time."""
+    found = 1
+    for shards in range(2, work.most_shards + 1):
+        before, after = (work.real + work.own(count) for count in (found, shards))
+        if after < WORTH * before and slots.hold(trials, 0, shards):
+            found = shards
+    return found
+
+
+def _in_shards(shards: int) -> str:
+    return f"; S of each trial in {shards} shards" if shards > 1 else ""
 
 
 def in_words(sides: int | None) -> str:
@@ -145,11 +265,9 @@ def _lanes(config: Config, trials: int, resources: dict[str, float]) -> float:
     return min(trials, resources["CPU"] / real_threads(config))
 
 
-def _expected_ratio(config: Config, outline: Outline, alone: float, lanes: float, together: int) -> float:
+def _expected_ratio(config: Config, work: _Work, alone: float, lanes: float, together: int) -> float:
     """Expected time of all trials with sharing, over that without, by arithmetic alone."""
-    shape = outline.shape, outline.num_classes
-    real = real_flops(config, *shape)
-    own = synthetic_flops(config, *shape) + looks_flops(config, *shape)
+    real, own = work.real, work.own(1)
     trials = config.sweep.trials
     if not real + own:
         return 1.0

@@ -6,7 +6,7 @@ import torch
 from idm_ray.data import load_data
 from idm_ray.errors import UserError
 from idm_ray.sweep.cluster import capacity
-from idm_ray.sweep.sharing.plan import count_sides, plan_sharing
+from idm_ray.sweep.sharing.plan import count_sides, groups_of, plan_sharing
 
 HERE = {"CPU": 2.0, "GPU": 0.0}
 SEARCH = {
@@ -26,7 +26,7 @@ def plan(tiny_config):
         fixed = [each for each in COSTLY if each.partition("=")[0] not in searched(search)]
         config = tiny_config(*fixed, "sweep.share=auto", searched(search), *overrides)
         data = load_data(config.dataset, config.seed, torch.device("cpu"))
-        return plan_sharing(config, data, resources)
+        return plan_sharing(config, data.outline, resources)
 
     return make
 
@@ -102,3 +102,71 @@ def test_on_gpus_real_sides_take_shares_as_trials_do(plan):
 def test_resources_that_hold_no_trial_are_refused(plan):
     with pytest.raises(UserError, match="a trial takes 4 CPUs"):
         plan("sweep.cpus_per_trial=4")
+
+
+WIDE = {"CPU": 16.0, "GPU": 0.0}
+
+
+@pytest.mark.parametrize(("chunk", "groups"), [("auto", 1), (1, 10), (4, 10), (8, 5), (12, 4), (40, 1)])
+def test_classes_are_owned_in_groups_that_the_chunk_lets_through(tiny_config, chunk, groups):
+    config = tiny_config("condense.partition=2", "condense.ipc=1", f"compute.chunk={chunk}")
+    data = load_data(config.dataset, config.seed, torch.device("cpu"))
+    assert data.num_classes == 10
+    assert groups_of(config, data.outline) == groups
+
+
+@pytest.mark.parametrize(
+    ("overrides", "resources", "expected"),
+    [
+        ([], WIDE, (1, 1)),  # the real side takes longer, and one worker is enough for it
+        (["sweep.shards=4"], WIDE, (1, 4)),
+        (["sweep.shards=30"], {"CPU": 200.0, "GPU": 0.0}, (1, 10)),
+        (["sweep.real_workers=3", "sweep.shards=2"], WIDE, (3, 2)),
+        (["sweep.shards=2"], {"CPU": 5.0, "GPU": 0.0}, (1, 2)),
+        (["compute.chunk=auto", "sweep.shards=2"], WIDE, (1, 1)),  # one group of classes, one net a look
+        (["compute.chunk=auto", "sweep.shards=4", "evaluate.val_repeats=2"], WIDE, (1, 2)),
+    ],
+)
+def test_shards_are_as_many_as_asked_for_and_of_use(plan, overrides, resources, expected):
+    found = plan("sweep.trials=4", "sweep.max_concurrent=2", "sweep.real_workers=1", "compute.chunk=1", *overrides,
+                 resources=resources)  # fmt: skip
+    assert found.shared
+    assert (found.workers, found.shards) == expected
+    assert ("shards" in found.text) == (found.shards > 1)
+
+
+def test_idle_processors_go_to_the_half_that_takes_longer(plan):
+    base = (
+        "sweep.trials=4",
+        "sweep.max_concurrent=2",
+        "compute.chunk=1",
+        "queue.max_nets=20",
+        "queue.batch=16",
+    )
+    for costly, of_workers in (("queue.train_steps=50", True), ("condense.ipc=10", False)):
+        light = [
+            "queue.train_steps=1",
+            "condense.batch_real=1",
+            "search={condense.lambda_reg: {choice: [1, 2, 3]}}",
+        ]
+        found = plan(*base, *light, costly, resources=WIDE)
+        assert found.shared
+        assert found.workers > 1 if of_workers else found.shards > 1
+        assert found.workers + 2 * found.shards <= 16
+
+
+def test_trials_with_real_sides_of_their_own_get_shards_as_far_as_it_pays(plan):
+    base = ("sweep.trials=1", "sweep.share=off", "compute.chunk=1")
+    light = ("queue.train_steps=1", "queue.batch=1", "condense.batch_real=1", "condense.ipc=10")
+    found = plan(*base, *light, resources=WIDE)
+    assert found.shards > 1
+    assert found.faster > 1.2
+    assert plan(*base, "queue.train_steps=200", resources=WIDE).shards == 1
+    assert plan(*base, *light, "sweep.max_concurrent=1", resources=HERE).shards == 2
+
+
+def test_shards_that_do_not_fit_are_refused(plan):
+    with pytest.raises(
+        UserError, match=r"sweep.shards is 3, and so many processes of a trial do not fit here"
+    ):
+        plan("sweep.trials=4", "compute.chunk=1", "sweep.shards=3", resources=HERE)

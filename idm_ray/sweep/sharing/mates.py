@@ -1,0 +1,180 @@
+"""The other workers of a trial: actors that own classes of S, and train some of the nets that judge it."""
+
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import ray
+import torch
+from ray.exceptions import RayActorError, RayTaskError
+from torch import Tensor
+
+from idm_ray.condensation import RealRecord
+from idm_ray.condensation.objective import ClassLosses
+from idm_ray.condensation.shards import State, shard
+from idm_ray.data import Data, load_data
+from idm_ray.data.raw import Shape
+from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
+from idm_ray.evaluation.prepare import trial_compute
+from idm_ray.runtime.compute import choose_compute, ready_process
+from idm_ray.runtime.memory import keep_to_share, pixel_room
+from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.cluster import real_threads
+from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.sharing.transport import pack, unpack
+
+HOST = torch.device("cpu")
+
+
+class MateLost(Exception):
+    """A process that works for a trial is gone; what it had since the last checkpoint is gone with it."""
+
+
+class Mate:
+    """Owns some classes of a trial's S. It has no data of its own until it is asked to judge.
+
+    Args:
+        raw: the trial's settings, chunk and precision in numbers.
+        keeping: where the sweep's files are kept.
+    """
+
+    def __init__(self, raw: Raw, keeping: Keeping):
+        self._config, self._keeping = Config.model_validate(raw), keeping
+        torch.set_num_threads(real_threads(self._config))
+        keep_to_share(self._config.sweep.gpu_share)
+        ready_process(choose_compute(self._config.compute))
+
+    def begin(self, shape: Shape, num_classes: int, classes: range, images: Tensor) -> None:
+        """Own these classes of so many, of which the images are given."""
+        compute = trial_compute(self._config, shape, num_classes)
+        self._device = compute.device
+        self._shard = shard(self._config, shape, num_classes, compute, classes, images)
+
+    def step(self, packed: dict[str, Any]) -> ClassLosses:
+        """Step against a record as `transport` packs it."""
+        losses = self._shard.step_classes(unpack(packed, self._device))
+        return ClassLosses(losses.matching.cpu(), losses.cross_entropy.cpu(), losses.weight.cpu())
+
+    def state(self) -> dict[str, Tensor]:
+        """Of the shard, on the CPU."""
+        return {name: tensor.cpu() for name, tensor in self._shard.state().items()}
+
+    def load_state(self, state: State) -> None:
+        """Go on from what `state` gave."""
+        self._shard.load_state(state)
+
+    def judge(self, images: Tensor, labels: Tensor, repeats: tuple[int, ...]) -> Evaluation:
+        """Train some of the nets of a look at validation accuracy on all of S."""
+        protocol = validation_protocol(self._config, self._data, self._compute)
+        partition = self._config.condense.partition
+        return evaluate(
+            images.to(self._compute.device), labels, partition, replace(protocol, repeats=repeats)
+        )
+
+    @functools.cached_property
+    def _data(self) -> Data:
+        compute = choose_compute(self._config.compute)
+        room = pixel_room(compute.device, self._config.sweep.gpu_share)
+        return load_data(
+            self._config.dataset,
+            self._config.seed,
+            compute.device,
+            room=room,
+            train_at_hand=False,
+            ref=self._keeping.ready(),
+        )
+
+    @functools.cached_property
+    def _compute(self) -> Any:
+        return trial_compute(self._config, self._data.shape, self._data.num_classes)
+
+
+class RayMates:
+    """`Mates` that are actors, within what the trial's placement group holds for them.
+
+    Args:
+        raw, keeping: see `Mate`.
+        count: how many; each takes what a trial takes.
+        shape: of an image.
+        num_classes: of the data.
+        memory: bytes that each asks its node for; 0 where there is more than enough.
+    """
+
+    def __init__(self, raw: Raw, keeping: Keeping, count: int, shape: Shape, num_classes: int, memory: int):
+        sweep = Config.model_validate(raw).sweep
+        kind = ray.remote(Mate).options(
+            num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpu_share, memory=memory or None
+        )
+        self._actors = [kind.remote(raw, keeping) for _ in range(count)]
+        self._shape, self._num_classes = shape, num_classes
+
+    @property
+    def count(self) -> int:
+        """See `Mates`."""
+        return len(self._actors)
+
+    def begin(self, classes: Sequence[range], images: Sequence[Tensor]) -> None:
+        """See `Mates`. Those without classes only judge."""
+        self._owners = self._actors[: len(classes)]
+        calls = [
+            actor.begin.remote(self._shape, self._num_classes, *each)
+            for actor, *each in zip(self._owners, classes, images, strict=True)
+        ]
+        _outcome(calls)
+
+    def step(self, record: RealRecord) -> Callable[[], list[ClassLosses]]:
+        """See `Mates`."""
+        packed = ray.put(pack(record))
+        calls = [actor.step.remote(packed) for actor in self._owners]
+        return lambda: _outcome(calls)
+
+    def states(self) -> Iterator[State]:
+        """See `Mates`."""
+        for actor in self._owners:
+            yield from _outcome([actor.state.remote()])
+
+    def load_states(self, states: Sequence[State]) -> None:
+        """See `Mates`."""
+        _outcome(
+            [actor.load_state.remote(dict(state)) for actor, state in zip(self._owners, states, strict=True)]
+        )
+
+    def judge(
+        self, images: Tensor, labels: Tensor, repeats: tuple[int, ...]
+    ) -> tuple[tuple[int, ...], Callable[[], list[Evaluation]]]:
+        """Let the actors train some of the nets of a look at validation accuracy.
+
+        Args:
+            images: S.
+            labels: of these.
+            repeats: all nets that are wanted.
+
+        Returns:
+            The nets that are left for the caller, the first ones; and what waits for the others, in their order.
+        """
+        each = math.ceil(len(repeats) / (1 + self.count))
+        own, *others = (repeats[first : first + each] for first in range(0, len(repeats), each))
+        given = [ray.put(tensor.to(HOST)) for tensor in (images, labels)] if others else []
+        calls = [actor.judge.remote(*given, part) for actor, part in zip(self._actors, others, strict=False)]
+        return own, lambda: _outcome(calls)
+
+    def end(self) -> None:
+        """Let them go."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+
+def _outcome(calls: list[Any]) -> list[Any]:
+    """What actors answer; raises what one of them raised, such as MemoryError.
+
+    Raises:
+        MateLost: one is gone.
+    """
+    try:
+        return list(ray.get(calls))
+    except RayActorError as error:
+        raise MateLost(" ".join(str(error).split())) from None
+    except RayTaskError as error:
+        raise (error.cause if isinstance(error.cause, Exception) else error) from None
