@@ -146,7 +146,7 @@ def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None
     ranges = [whole]
     if mates is not None and mates.count:
         probe = build_shell(config.net, data.shape, classes, compute)
-        ranges = shares(whole, classes_at_once(config.condense, probe), 1 + mates.count)
+        ranges = shares(whole, classes_at_once(config.condense, probe, classes), 1 + mates.count)
     parts = [images[part.start * ipc : part.stop * ipc] for part in ranges]
     own = shard(config, data.shape, classes, compute, ranges[0], parts[0])
     if mates is None or len(ranges) == 1:

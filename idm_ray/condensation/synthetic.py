@@ -1,6 +1,7 @@
 """S and its optimiser, and the half of an IDM iteration that moves S towards the targets."""
 
 from collections.abc import Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,18 @@ from idm_ray.condensation.real_side import RealRecord
 from idm_ray.data import Data
 from idm_ray.nets import Shell, sgd_step
 from idm_ray.settings.sections import CondenseConfig
+
+
+class Bounds(Protocol):
+    """How many images go through a net at a time, such as those of a `Shell`."""
+
+    @property
+    def chunk(self) -> int:
+        """At a time where there are many."""
+
+    @property
+    def with_gradient(self) -> int:
+        """With what their gradient needs, at most."""
 
 
 class SyntheticSet:
@@ -63,8 +76,8 @@ def first_images(config: CondenseConfig, data: Data, seed: int, dtype: torch.dty
 class SyntheticSide:
     """Steps S, or some of its classes, against the records of a real side.
 
-    Classes never meet in it, so as many whole ones are taken at a time as the shell lets through with their gradient,
-    counted from class 0; of a class that does not go through at once in two passes, see `differentiate`.
+    Classes never meet in it. So where S does not go through the net at once, whole classes are taken at a time, counted
+    from class 0, see `classes_at_once`; a class that does not go through at once in two passes, see `differentiate`.
 
     Args:
         config: settings of the condensation.
@@ -89,7 +102,7 @@ class SyntheticSide:
     def step_classes(self, record: RealRecord) -> ClassLosses:
         """The same, and the losses before of each class by itself."""
         self._shell.load(record.weights)
-        size = classes_at_once(self._config, self._shell)
+        size = classes_at_once(self._config, self._shell, len(record.targets))
         starts = range(self._classes.start, self._classes.stop, size)
         found = [
             self._step_part(range(first, min(first + size, self._classes.stop)), record) for first in starts
@@ -150,9 +163,18 @@ class SyntheticSide:
         )
 
 
-def classes_at_once(config: CondenseConfig, shell: Shell) -> int:
-    """Classes of S whose gradient is wanted at a time, at least 1."""
-    return max(1, shell.with_gradient // (config.ipc * config.partition**2))
+def classes_at_once(config: CondenseConfig, bounds: Bounds, num_classes: int) -> int:
+    """Classes of S whose gradient is wanted at a time: all where they go through at once, else what fills a chunk.
+
+    Args:
+        config: settings of the condensation.
+        bounds: how many images go through a net at a time.
+        num_classes: C.
+    """
+    parts = config.ipc * config.partition**2
+    if num_classes * parts <= bounds.with_gradient:
+        return num_classes
+    return max(1, min(bounds.chunk, bounds.with_gradient) // parts)
 
 
 def step_settings(stepping: str, lr: float, momentum: float, classes: int) -> tuple[float, float]:

@@ -9,6 +9,7 @@ import torch
 
 from idm_ray.condensation import has_real_side
 from idm_ray.condensation.selection import training_epochs
+from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.data import Outline
 from idm_ray.data.raw import Shape
 from idm_ray.errors import UserError
@@ -283,7 +284,7 @@ class _Sizes:
             at_once = settings.ipc * max(1, self.chunk // settings.ipc)
             return self._of(what, min(at_once, images)).beside(self.set_bytes + 4 * self._stage_means)
         if settings.ipc * each <= self.with_gradient:  # some whole classes
-            at_once = settings.ipc * (self.with_gradient // (settings.ipc * each))
+            at_once = settings.ipc * classes_at_once(settings, self, self._classes)
             return self._of(what, at_once).beside(2 * at_once * self._image)
         outputs = 2 * settings.ipc * each * self._features * FLOAT  # of a class, in two passes
         at_once = min(max(1, self.chunk // each), settings.ipc)

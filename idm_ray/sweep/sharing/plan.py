@@ -4,11 +4,14 @@ import json
 import math
 from dataclasses import dataclass
 
+import torch
+
 from idm_ray.condensation import has_real_side, real_flops, real_settings, synthetic_flops
+from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import looks_flops
-from idm_ray.runtime.compute import PIXELS_WITH_GRADIENT, resolve
+from idm_ray.runtime.compute import Compute, resolve
 from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
@@ -166,12 +169,23 @@ def _work_of(config: Config, outline: Outline) -> _Work:
 
 def groups_of(config: Config, outline: Outline) -> int:
     """Groups of classes that are taken at a time, see `idm_ray.condensation.synthetic.classes_at_once`."""
-    chunk = config.compute.chunk
-    if chunk == "auto":
-        device = resolve(config.trial_compute).device
-        chunk = PIXELS_WITH_GRADIENT[device] // math.prod(outline.shape[1:])
-    parts = config.condense.ipc * config.condense.partition**2
-    return math.ceil(outline.num_classes / max(1, chunk // parts))
+    chunk, (height, width) = config.compute.chunk, outline.shape[1:]
+    compute = Compute(
+        torch.device(resolve(config.trial_compute).device),
+        torch.float32,
+        compile=False,
+        most=None if chunk == "auto" else chunk,
+    )
+    bounds = _Bounds(compute.chunk(height, width), compute.with_gradient(height, width))
+    return math.ceil(outline.num_classes / classes_at_once(config.condense, bounds, outline.num_classes))
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Images that go through a net at a time, and those with their gradient."""
+
+    chunk: int
+    with_gradient: int
 
 
 @dataclass(frozen=True)
