@@ -99,7 +99,7 @@ class Conductor:
         self._deaths, self._returns = dict[int, int](), dict[int, int]()
         self._waited, self._workers = False, workers
         self._site = site or Site(Keeping(str(folder.resolve())))
-        self._place = self._site.keeping.of_the_driver
+        self._place = self._site.keeping.of_the_driver(display.say)
 
     def trial_folder(self, number: int) -> Path:
         """``trials/0007``."""

@@ -93,7 +93,9 @@ def run_sweep(
             plan = _plan(config, data, hosts, room.trials)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data)
-            books = None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS))
+            books = (
+                None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS, display.say))
+            )
             closing = Closing(config, folder, data, study, tracker, began, books)
             site = replace(site, memory=room.peak if site.muster else 0)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, site)

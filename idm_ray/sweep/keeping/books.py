@@ -14,7 +14,7 @@ from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.words import first_line
 from idm_ray.sweep.folders import DATABASE, ENDED, LATEST, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, UID
 from idm_ray.sweep.keeping.uri import UriDepot, joined, shown
-from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
+from idm_ray.sweep.keeping.workplace import OPENING_PATIENCE_SECONDS
 
 EDITION = "edition.json"
 """In the sweep's folder, here and behind the URI: how often its books were copied, so that the newer ones are known."""
@@ -126,7 +126,7 @@ def bring_books(uri: str, name: str, output: Path) -> None:
         if not known:
             return
         name = known[-1]
-    depot, folder = UriDepot(joined(uri, name), DRIVER_PATIENCE_SECONDS), output / name
+    depot, folder = UriDepot(joined(uri, name), OPENING_PATIENCE_SECONDS), output / name
     try:
         with tempfile.TemporaryDirectory() as draft:
             there = Path(draft) / EDITION

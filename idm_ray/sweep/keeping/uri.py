@@ -18,6 +18,8 @@ Answer = TypeVar("Answer")
 
 PIECE = 8 << 20
 PAUSES = (1.0, 2.0, 5.0, 10.0)
+QUIET = 2
+"""Attempts that fail without a word."""
 FOLDERS = ("local", "hdfs")
 """Kinds that have folders, and where a file that is being written can be seen."""
 
@@ -28,13 +30,14 @@ class UriDepot:
     Args:
         uri: of the sweep's folder, such as ``s3://bucket/runs/digits``.
         patience: seconds in which what fails is tried again.
+        told: takes a line where that lasts, and one when it is over.
 
     Raises:
         UserError: pyarrow knows no such URI.
     """
 
-    def __init__(self, uri: str, patience: float):
-        self._uri, self._patience = uri, patience
+    def __init__(self, uri: str, patience: float, told: Callable[[str], object] = lambda line: None):
+        self._uri, self._patience, self._told = uri, patience, told
         try:
             self._files, base = FileSystem.from_uri(uri)
         except (ValueError, NotImplementedError, OSError) as error:
@@ -113,13 +116,21 @@ class UriDepot:
         ends, attempt = time.monotonic() + self._patience, 0
         while True:
             try:
-                return work()
+                found = work()
+                if attempt > QUIET:
+                    self._told(f"{shown(self._uri)} answers again")
+                return found
             except (FileNotFoundError, PermissionError):
                 raise
             except OSError as error:
                 pause = PAUSES[min(attempt, len(PAUSES) - 1)]
                 if time.monotonic() + pause > ends:
                     raise Away(first_line(error)) from error
+                if attempt == QUIET:
+                    left = ends - time.monotonic()
+                    self._told(
+                        f"{shown(self._uri)} does not answer ({first_line(error)}); tried for {left:.0f} s more"
+                    )
                 time.sleep(pause)
                 attempt += 1
 

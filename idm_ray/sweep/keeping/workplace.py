@@ -5,7 +5,7 @@ import os
 import secrets
 import shutil
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from idm_ray.runtime.files import default_cache
 from idm_ray.sweep.folders import NONCE, trial_folder
 from idm_ray.sweep.keeping.depot import Depot
 
-PATIENCE_SECONDS, DRIVER_PATIENCE_SECONDS = 300.0, 30.0
+PATIENCE_SECONDS, DRIVER_PATIENCE_SECONDS, OPENING_PATIENCE_SECONDS = 300.0, 120.0, 30.0
 """In which a URI that does not answer is asked again: by trials, and by the driver, which all others wait for."""
 WORK = "work"
 """In the cache folder of a machine: its workplaces."""
@@ -54,12 +54,14 @@ class Keeping:
         own = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
         return Workplace(self.place / own, self._depot(), self.place)
 
-    @property
-    def of_the_driver(self) -> "Workplace":
-        """The sweep's folder there, which has what processes elsewhere hand over unless a URI does."""
-        return Workplace(
-            Path(self.folder), None if self.uri is None else self._depot(DRIVER_PATIENCE_SECONDS)
-        )
+    def of_the_driver(self, told: Callable[[str], object] = lambda line: None) -> "Workplace":
+        """The sweep's folder there, which has what processes elsewhere hand over unless a URI does.
+
+        Args:
+            told: takes a line where the URI does not answer.
+        """
+        depot = None if self.uri is None else self._depot(DRIVER_PATIENCE_SECONDS, told)
+        return Workplace(Path(self.folder), depot)
 
     def ready(self) -> StoreRef | None:
         """The reference of the images, when they are here; None where each machine looks at `dataset.root`.
@@ -88,11 +90,13 @@ class Keeping:
         mark = hashlib.sha256(f"{self.folder} {self.nonce}".encode()).hexdigest()[:16]
         return default_cache() / WORK / mark
 
-    def _depot(self, patience: float = PATIENCE_SECONDS) -> Depot:
+    def _depot(
+        self, patience: float = PATIENCE_SECONDS, told: Callable[[str], object] = lambda line: None
+    ) -> Depot:
         if self.uri is not None:
             from idm_ray.sweep.keeping.uri import UriDepot
 
-            return UriDepot(self.uri, patience)
+            return UriDepot(self.uri, patience, told)
         from idm_ray.sweep.keeping.archive import ArchiveDepot
 
         assert self.archive is not None

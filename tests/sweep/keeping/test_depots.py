@@ -159,7 +159,8 @@ def test_a_machine_that_sees_the_sweeps_folder_works_there(tmp_path):
 
 def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(uri_module, "PAUSES", (0.01,))
-    depot, failures = UriDepot(f"file://{tmp_path / 'kept'}", 5), 3
+    told = []
+    depot, failures = UriDepot(f"file://{tmp_path / 'kept'}", 5, told.append), 3
     put = depot._put
 
     def away(name, source):
@@ -172,6 +173,8 @@ def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(depot, "_put", away)
     depot.put("name", file_of(tmp_path, b"x"))
     assert depot.names("") == ["name"]
+    assert "kept does not answer (connection refused); tried for 5 s more" in told[0]
+    assert told[1:] == [f"file://{tmp_path / 'kept'} answers again"]
     failures = 10**9
     monkeypatch.setattr(depot, "_patience", 0.05)
     with pytest.raises(OSError, match="refused"):
