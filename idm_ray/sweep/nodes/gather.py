@@ -18,7 +18,7 @@ from idm_ray.sweep.folders import NONCE
 from idm_ray.sweep.keeping.archive import start_archive
 from idm_ray.sweep.keeping.workplace import Keeping, leave
 from idm_ray.sweep.nodes.fitness import own_operations_count
-from idm_ray.sweep.nodes.muster import Muster
+from idm_ray.sweep.nodes.muster import WAITING, Muster
 from idm_ray.sweep.nodes.probe import facts
 from idm_ray.sweep.room import Host
 
@@ -89,7 +89,7 @@ def gathered(
                 f"no node of the cluster at {config.sweep.address} can run a trial now; where nodes start on demand, "
                 "say for how many trials: --max-concurrent N"
             )
-        say(f"cluster: {in_words(muster.hosts)}")
+        say(f"cluster: {in_words(muster.hosts)}" + WAITING * (not muster.hosts))
         yield Site(keeping, muster)
     finally:
         if stopped() != CLUSTER:

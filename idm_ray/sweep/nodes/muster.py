@@ -23,6 +23,7 @@ from idm_ray.sweep.room import Host
 ANSWER_SECONDS = 120.0
 """In which a node must have said what it is; loading torch takes most of it."""
 LOOK_SECONDS, LEAVE_SECONDS = 0.2, 10.0
+WAITING = "; trials wait for nodes"
 NODE_ID = "ray.io/node-id"
 """Label that Ray gives every node."""
 
@@ -65,7 +66,7 @@ class Muster:
         self._store = None if keeping.store is None else asdict(keeping.store)
         self._here = Machine(**examine(self._store))
         self._store_bytes = store_bytes(keeping)
-        self._lock = threading.Lock()
+        self._lock, self._opened = threading.Lock(), False
 
     def wait(self, progress: Progress, stopped: Callable[[], str]) -> None:
         """Examine the nodes that are there, until all are known.
@@ -79,6 +80,7 @@ class Muster:
             progress("nodes that are ready", known, len(self._nodes))
             time.sleep(LOOK_SECONDS)
             self.look()
+        self._opened = True
 
     def look(self) -> None:
         """Ask nodes that are new, and hear those that have been asked; waits for nobody."""
@@ -160,6 +162,8 @@ class Muster:
             self._leave_out(name, node, answer)
             return
         node.fits = True
+        if self._opened and _computes(node):
+            self._say(f"node {node.address} has come; {plural(len(self.hosts), 'node')} now")
 
     def _leave_out(self, name: str, node: _Node, why: str) -> None:
         node.fits = False
@@ -170,7 +174,8 @@ class Muster:
     def _lost(self, name: str) -> None:
         node = self._nodes.pop(name)
         self._left_out.discard(name)
-        self._say(f"node {node.address} is gone; {plural(len(self.hosts), 'node')} left")
+        left = len(self.hosts)
+        self._say(f"node {node.address} is gone; {plural(left, 'node')} left" + WAITING * (not left))
 
 
 def _computes(node: _Node) -> bool:
