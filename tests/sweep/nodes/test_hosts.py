@@ -94,8 +94,8 @@ def test_the_node_of_a_shared_real_side_may_be_lost(make_hosts, sweep, start, tm
         ONE_SIDE,
         "sweep.share=auto",
         "sweep.pruner=none",
-        "condense.iterations=400",
-        "evaluate.every=100",
+        "condense.iterations=160",
+        "evaluate.every=40",
     )
     expected = alone(start, tmp_path, *given)
     hosts = make_hosts(3)

@@ -24,7 +24,7 @@ MANY = (
     "search={condense.lambda_reg: {choice: [1, 100]}, condense.partition: {choice: [1, 2]}, "
     "condense.ipc: {choice: [1, 2]}, condense.init: {choice: [noise, mosaic]}}",
     "sweep.sampler=random",
-    "sweep.trials=5",
+    "sweep.trials=3",
     "sweep.best=0",
     "sweep.cpus_per_trial=0.5",
     "sweep.pruner=none",
@@ -127,14 +127,14 @@ def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same
     killed = start("--name", "killed", *MANY, "sweep.share=auto")
     os.kill(real_process(killed), signal.SIGKILL)
     assert killed.finish() == 0, killed.output
-    assert "1 real side for 5 trials, shared" in killed.output
+    assert "1 real side for 3 trials, shared" in killed.output
     assert same(found("killed"), found("off"))
-    check_costs(tmp_path / "runs" / "killed", 5)
+    check_costs(tmp_path / "runs" / "killed", 3)
 
     folder = tmp_path / "runs" / "stopped"
     starved = start("--name", "stopped", *MANY, "sweep.share=auto", "sweep.share_gb=0.00001",
                     "--max-concurrent", "2")  # fmt: skip
-    starved.wait_for(lambda: len(list(folder.glob("trials/0001/steps/*"))) >= 3)
+    starved.wait_for(lambda: len(list(folder.glob("trials/0000/steps/*"))) >= 3)
     assert starved.interrupt() == 130, starved.output
     assert "WAITING" in states(folder)
     rest = start("--resume", "stopped", "sweep.share=off", config=False)
