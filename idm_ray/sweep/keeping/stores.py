@@ -16,6 +16,9 @@ from idm_ray.sweep.keeping.archive import fetch_store_file
 from idm_ray.sweep.keeping.uri import check_writable
 from idm_ray.sweep.keeping.workplace import Keeping
 
+WRITING_SECONDS = 60.0
+"""In which a machine must be able to keep a file; a store may be away for a moment."""
+
 
 def bring_store(keeping: Keeping) -> str | None:
     """Have the image store on this machine, and see that files can be kept; returns what stands in the way, in words.
@@ -24,7 +27,7 @@ def bring_store(keeping: Keeping) -> str | None:
     """
     if keeping.uri is not None:
         try:
-            check_writable(keeping.uri)
+            check_writable(keeping.uri, WRITING_SECONDS)
         except UserError as error:
             return str(error)
     ref = keeping.store

@@ -1,6 +1,7 @@
 """A depot behind a URI: S3, GCS, HDFS or whatever else pyarrow opens."""
 
 import hashlib
+import secrets
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,15 +136,19 @@ class UriDepot:
                 attempt += 1
 
 
-def check_writable(uri: str) -> None:
+def check_writable(uri: str, patience: float = 0.0) -> None:
     """Refuse a URI under which nothing can be written and read again.
+
+    Args:
+        uri: of any folder.
+        patience: seconds in which what fails is tried again.
 
     Raises:
         UserError: says why.
     """
     import tempfile
 
-    depot, name = UriDepot(uri, patience=0), ".idm_ray-check"
+    depot, name = UriDepot(uri, patience), f".idm_ray-check-{secrets.token_hex(4)}"  # others check, too
     with tempfile.TemporaryDirectory() as folder:
         sent, back = Path(folder) / "sent", Path(folder) / "back"
         sent.write_bytes(b"idm_ray")

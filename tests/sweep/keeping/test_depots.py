@@ -1,6 +1,7 @@
 import hashlib
 import os
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import ray
@@ -186,6 +187,13 @@ def test_a_bucket_that_is_not_there_is_refused_in_one_line(store):
     with pytest.raises(UserError, match=r"s3://nobody/runs cannot be written: .*NO_SUCH_BUCKET") as refused:
         check_writable("s3://nobody/runs")
     assert "\n" not in str(refused.value)
+
+
+def test_several_machines_try_a_store_at_the_same_time(store, tmp_path):
+    uri = f"file://{tmp_path / 'kept'}"
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(check_writable, [uri, store] * 20))
+    assert not list((tmp_path / "kept").iterdir())
 
 
 def test_what_no_store_is_for_is_refused(tmp_path):
