@@ -344,7 +344,7 @@ class SweepConfig(Section):
     shards: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Workers of each trial of IDM or DM, each of which takes what a trial takes: they own some classes of S each, and
     share the nets of a look, with the same bits. There are no more than groups of classes that fit `compute.chunk`.
-    auto: as many as would find processors or GPUs idle otherwise."""
+    auto: as many as would find processors or GPUs idle otherwise, and save more than their start takes."""
     share_gb: float = Field(4.0, gt=0)
     """Gigabytes of records (a net's weights and class means each) kept for late trials, all real sides together."""
     time_budget: float | None = Field(None, gt=0)

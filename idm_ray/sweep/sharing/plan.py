@@ -23,6 +23,8 @@ REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_r
 MOST_POINTS = 2000
 MOST_WORKERS = 16
 """Of a real side, or of a trial: more find little to do, see docs/sharing.md."""
+WORTH_A_PROCESS = {"cpu": 1e12, "cuda": 1e15}
+"""Floating-point operations that another worker must save a trial: about ten seconds, half of which its start takes."""
 WORTH = 0.95
 """Sharing must be expected to take less than this share of the time without it."""
 
@@ -133,6 +135,7 @@ class _Work:
         real, synthetic, looks: of its real side, of S, and of its looks at validation accuracy.
         groups: that classes of S can be owned in.
         nets: of a look.
+        least: that another worker must save.
     """
 
     real: float
@@ -140,6 +143,7 @@ class _Work:
     looks: float
     groups: int
     nets: int
+    least: float
 
     @property
     def most_shards(self) -> int:
@@ -149,6 +153,12 @@ class _Work:
     def own(self, shards: int) -> float:
         """What the busiest of so many workers does beside the real side."""
         return self.synthetic * _busiest(self.groups, shards) + self.looks * _busiest(self.nets, shards)
+
+    def finer(self, shards: int, most: int) -> int | None:
+        """The next number of workers, up to `most`, with which enough is saved; None where there is none."""
+        own = self.own(shards)
+        wider = range(shards + 1, most + 1)
+        return next((n for n in wider if own - self.own(n) >= (n - shards) * self.least), None)
 
 
 def _busiest(pieces: int, workers: int) -> float:
@@ -164,7 +174,8 @@ def _work_of(config: Config, outline: Outline) -> _Work:
         groups = max(groups_of(point, outline) for point in points)
         nets = config.evaluate.val_repeats if config.evaluate.stack != "on" else 1
     looks = looks_flops(config, *shape)
-    return _Work(real_flops(config, *shape), synthetic_flops(config, *shape), looks, groups, nets)
+    least = WORTH_A_PROCESS["cuda" if config.sweep.gpu_share else "cpu"]
+    return _Work(real_flops(config, *shape), synthetic_flops(config, *shape), looks, groups, nets, least)
 
 
 def groups_of(config: Config, outline: Outline) -> int:
@@ -232,7 +243,7 @@ def _spread(
     while True:
         real, own = work.real / workers, work.own(shards)
         wider = workers < most_workers and slots.hold(trials, sides * (workers + 1), shards)
-        more = next((n for n in range(shards + 1, most_shards + 1) if work.own(n) < own), None)
+        more = work.finer(shards, most_shards)
         finer = more is not None and slots.hold(trials, sides * workers, more)
         if wider and (real >= own or not finer):
             workers += 1
@@ -245,10 +256,11 @@ def _spread(
 def _idle_shards(slots: _Slots, work: _Work, trials: int) -> int:
     """The same of trials that have real sides of their own, as far as it saves a twentieth of their time."""
     found = 1
-    for shards in range(2, work.most_shards + 1):
-        before, after = (work.real + work.own(count) for count in (found, shards))
-        if after < WORTH * before and slots.hold(trials, 0, shards):
-            found = shards
+    while (more := work.finer(found, work.most_shards)) is not None:
+        before, after = (work.real + work.own(count) for count in (found, more))
+        if after >= WORTH * before or not slots.hold(trials, 0, more):
+            break
+        found = more
     return found
 
 

@@ -142,6 +142,7 @@ def test_idle_processors_go_to_the_half_that_takes_longer(plan):
         "compute.chunk=1",
         "queue.max_nets=20",
         "queue.batch=16",
+        "condense.iterations=1000000",
     )
     for costly, of_workers in (("queue.train_steps=50", True), ("condense.ipc=10", False)):
         light = [
@@ -156,13 +157,15 @@ def test_idle_processors_go_to_the_half_that_takes_longer(plan):
 
 
 def test_trials_with_real_sides_of_their_own_get_shards_as_far_as_it_pays(plan):
-    base = ("sweep.trials=1", "sweep.share=off", "compute.chunk=1")
+    base = ("sweep.trials=1", "sweep.share=off", "compute.chunk=1", "condense.iterations=1000000")
     light = ("queue.train_steps=1", "queue.batch=1", "condense.batch_real=1", "condense.ipc=10")
     found = plan(*base, *light, resources=WIDE)
     assert found.shards > 1
     assert found.faster > 1.2
     assert plan(*base, "queue.train_steps=200", resources=WIDE).shards == 1
     assert plan(*base, *light, "sweep.max_concurrent=1", resources=HERE).shards == 2
+    short = plan(*base, *light, "condense.iterations=20", resources=WIDE)
+    assert short.shards == 1  # it takes no longer than the start of another process
 
 
 def test_shards_that_do_not_fit_are_refused(plan):
