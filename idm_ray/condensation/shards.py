@@ -23,6 +23,8 @@ from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
 
 State = Mapping[str, Tensor]
+NAMES = "images", "velocity"
+"""Of the state of a shard, and of S."""
 
 
 class Synthetic(Protocol):
@@ -97,9 +99,9 @@ class ShardedSide:
 
     def load_state(self, state: State) -> None:
         """See `Synthetic`."""
-        parts = [{name: state[name][rows] for name in ("images", "velocity")} for rows in self._rows]
-        self._own.load_state(parts[0])
-        self._mates.load_states(parts[1:])
+        own, *others = self._rows
+        self._own.load_state({name: state[name][own] for name in NAMES})
+        self._mates.load_states([{name: state[name][rows].clone() for name in NAMES} for rows in others])
 
     @property
     def images(self) -> Tensor:
@@ -151,7 +153,7 @@ def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None
     own = shard(config, data.shape, classes, compute, ranges[0], parts[0])
     if mates is None or len(ranges) == 1:
         return own
-    mates.begin(ranges[1:], [part.cpu() for part in parts[1:]])
+    mates.begin(ranges[1:], [part.cpu().clone() for part in parts[1:]])  # of a view all would be sent
     return ShardedSide(own, mates, ranges, ipc)
 
 
