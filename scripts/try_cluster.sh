@@ -72,7 +72,7 @@ generator = np.random.default_rng(0)
 for part, count in (("train", 24), ("test", 6)):
     for label in range(10):
         folder = pathlib.Path(sys.argv[1], part, f"class{label}")
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for number in range(count):
             pixels = generator.integers(0, 96, (64, 64, 3), dtype=np.uint8)
             pixels[label * 6 : label * 6 + 8, :, label % 3] += 150  # a band, by which the classes can be told

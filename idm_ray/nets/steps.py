@@ -74,6 +74,8 @@ class _Captured:
         self._given, self._velocity = [tensor.clone() for tensor in given], velocity.clone()
         self._graph = torch.cuda.CUDAGraph()
         # As `torch.cuda.graph` does, which gives all memory back first: there are several to capture in a row.
+        if pool is None:
+            torch.cuda.empty_cache()  # nothing that is only kept can be given back while it is captured
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):

@@ -8,7 +8,7 @@ from typing import Any
 
 import ray
 import torch
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from idm_ray.condensation import RealRecord
@@ -174,7 +174,7 @@ def _outcome(calls: list[Any]) -> list[Any]:
     """
     try:
         return list(ray.get(calls))
-    except RayActorError as error:
-        raise MateLost(" ".join(str(error).split())) from None
     except RayTaskError as error:
         raise (error.cause if isinstance(error.cause, Exception) else error) from None
+    except RayError as error:  # of a process, or of a node that had what it answered
+        raise MateLost(" ".join(str(error).split())) from None
