@@ -16,7 +16,9 @@ import yaml
 
 import idm_ray.sweep  # noqa: F401  sets what Ray reads when it is imported
 from idm_ray.commands.main import main
+from idm_ray.condensation import Condensation, condense
 from idm_ray.data import ClassImages, Data
+from idm_ray.evaluation.prepare import prepare
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides
@@ -179,6 +181,19 @@ class Sweep:
 
     def finish(self) -> int:
         return self.process.wait(PATIENCE)
+
+
+@pytest.fixture
+def alone() -> Callable[[Config], Condensation]:
+    """Runs a condensation to its end in a bare loop, on one thread as in a trial."""
+
+    def run(config: Config) -> Condensation:
+        found = condense(config, *prepare(config))
+        for _ in found:
+            pass
+        return found
+
+    return run
 
 
 @pytest.fixture

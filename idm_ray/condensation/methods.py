@@ -21,7 +21,7 @@ class Given:
 
     real: RealSource | None
     keep: Keep | None
-    mates: Mates | None = None
+    mates: Mates | None
 
 
 Build = Callable[[Config, Data, Compute, Given], Condensation]

@@ -1,7 +1,7 @@
 """S over several workers, each of which owns some classes: the same numbers, whoever owns what."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Protocol
 
 import torch
@@ -57,8 +57,8 @@ class Mates(Protocol):
     def step(self, record: RealRecord) -> Callable[[], list[ClassLosses]]:
         """Let all step; what comes back waits for the losses of their classes."""
 
-    def states(self) -> Iterator[State]:
-        """Of each, one after another."""
+    def states(self, names: Sequence[str]) -> Iterator[State]:
+        """What is named of the state of each, one after another."""
 
     def load_states(self, states: Sequence[State]) -> None:
         """Go on from states that `states` gave."""
@@ -90,12 +90,7 @@ class ShardedSide:
 
     def state(self) -> dict[str, Tensor]:
         """See `Synthetic`; on the CPU. Each shard is written into its place before the next one comes."""
-        own = {name: tensor.cpu() for name, tensor in self._own.state().items()}
-        whole = {name: self._empty(tensor) for name, tensor in own.items()}
-        for rows, state in zip(self._rows, (own, *self._mates.states()), strict=True):
-            for name, tensor in state.items():
-                whole[name][rows] = tensor
-        return whole
+        return self._gathered(NAMES, torch.device("cpu"))
 
     def load_state(self, state: State) -> None:
         """See `Synthetic`."""
@@ -106,15 +101,18 @@ class ShardedSide:
     @property
     def images(self) -> Tensor:
         """See `Synthetic`."""
-        own = self._own.state()["images"]
-        whole = self._empty(own)
-        whole[self._rows[0]] = own
-        for rows, state in zip(self._rows[1:], self._mates.states(), strict=True):
-            whole[rows] = state["images"].to(own.device)
-        return whole
+        return self._gathered(NAMES[:1], self._own.set.images.device)["images"]
 
-    def _empty(self, of_shard: Tensor) -> Tensor:
-        return of_shard.new_empty(self._rows[-1].stop, *of_shard.shape[1:])
+    def _gathered(self, names: Sequence[str], device: torch.device) -> dict[str, Tensor]:
+        own = self._own.state()
+        whole = {
+            name: own[name].new_empty(self._rows[-1].stop, *own[name].shape[1:], device=device)
+            for name in names
+        }
+        for rows, state in zip(self._rows, chain([own], self._mates.states(names)), strict=True):
+            for name in names:
+                whole[name][rows] = state[name].to(device)
+        return whole
 
 
 def shard(
@@ -144,11 +142,8 @@ def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None
     """
     images = first_images(config.condense, data, config.seed, compute.storage)
     ipc, classes = config.condense.ipc, data.num_classes
-    whole = range(classes)
-    ranges = [whole]
-    if mates is not None and mates.count:
-        probe = build_shell(config.net, data.shape, classes, compute)
-        ranges = shares(whole, classes_at_once(config.condense, probe, classes), 1 + mates.count)
+    at_once = classes_at_once(config.condense, compute.bounds(*data.shape[1:]), classes)
+    ranges = shares(range(classes), at_once, 1 + (mates.count if mates else 0))
     parts = [images[part.start * ipc : part.stop * ipc] for part in ranges]
     own = shard(config, data.shape, classes, compute, ranges[0], parts[0])
     if mates is None or len(ranges) == 1:

@@ -1,7 +1,6 @@
 """S and its optimiser, and the half of an IDM iteration that moves S towards the targets."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,19 +12,8 @@ from idm_ray.condensation.passes import differentiate
 from idm_ray.condensation.real_side import RealRecord
 from idm_ray.data import Data
 from idm_ray.nets import Shell, sgd_step
+from idm_ray.runtime.compute import Bounds
 from idm_ray.settings.sections import CondenseConfig
-
-
-class Bounds(Protocol):
-    """How many images go through a net at a time, such as those of a `Shell`."""
-
-    @property
-    def chunk(self) -> int:
-        """At a time where there are many."""
-
-    @property
-    def with_gradient(self) -> int:
-        """With what their gradient needs, at most."""
 
 
 class SyntheticSet:
@@ -102,7 +90,8 @@ class SyntheticSide:
     def step_classes(self, record: RealRecord) -> ClassLosses:
         """The same, and the losses before of each class by itself."""
         self._shell.load(record.weights)
-        size = classes_at_once(self._config, self._shell, len(record.targets))
+        bounds = Bounds(self._shell.chunk, self._shell.with_gradient)
+        size = classes_at_once(self._config, bounds, len(record.targets))
         starts = range(self._classes.start, self._classes.stop, size)
         found = [
             self._step_part(range(first, min(first + size, self._classes.stop)), record) for first in starts

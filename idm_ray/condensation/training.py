@@ -13,11 +13,12 @@ from idm_ray.runtime.sending import send
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
 
+CPU = torch.device("cpu")
 Fetch = Callable[[Tensor], Tensor]
 """Gives float32 images [n, channels, H, W] at int64 positions [n], both on the device."""
 
 
-class Held:
+class OnDevice:
     """Images on the device that stay as they are for as long as nets are trained on them: a `Fetch`.
 
     Args:
@@ -30,9 +31,6 @@ class Held:
     def __call__(self, positions: Tensor) -> Tensor:
         """Those at int64 positions [n]."""
         return self._images[positions]
-
-
-CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -123,8 +121,7 @@ def _step(
         return images, labels[positions]
 
     given, operations = (positions, drawn.uniforms), set(drawn.operations)
-    if (
-        isinstance(fetch, Held) and len(operations) < 2
-    ):  # else the host says which image is for which operation
+    # With several operations the host would say which image is for which.
+    if isinstance(fetch, OnDevice) and len(operations) < 2:
         return net.train_made((fetch, labels, *operations), make, given, velocity, sgd)
     return net.train_step(*make(*given), velocity, sgd)

@@ -12,6 +12,8 @@ from torch import Tensor
 from idm_ray.data.ferry import Ferry
 
 CHUNK = 4096
+KEYS_BYTES = 1 << 26
+"""Of the keys by which batches are drawn at a time on a CUDA device, where one takes no more."""
 
 
 class ClassImages:
@@ -115,7 +117,12 @@ class ClassImages:
         On a CUDA device all are drawn at once, which takes other numbers.
         """
         if self.place.type == "cuda" and size <= len(self):
-            return distinct(count, size, len(self), generator)
+            at_once = max(1, KEYS_BYTES // (4 * len(self)))
+            rows = [
+                distinct(min(at_once, count - first), size, len(self), generator)
+                for first in range(0, count, at_once)
+            ]
+            return torch.cat(rows) if rows else torch.empty(0, size, dtype=torch.int64, device=self.place)
         rows = [self.sample(size, generator) for _ in range(count)]
         return torch.stack(rows) if rows else torch.empty(0, size, dtype=torch.int64, device=self.place)
 
@@ -136,6 +143,11 @@ def distinct(count: int, size: int, total: int, generator: torch.Generator) -> T
     keys."""
     keys = torch.empty(count, total, dtype=torch.int32, device=generator.device)
     return keys.random_(generator=generator).topk(size, dim=1).indices
+
+
+def keys_bytes(count: int, total: int) -> int:
+    """Bytes of the keys that are held at a time while so many rows of numbers below `total` are drawn."""
+    return 4 * total * min(count, max(1, KEYS_BYTES // (4 * max(1, total))))
 
 
 class _Order:

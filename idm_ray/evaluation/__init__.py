@@ -16,6 +16,7 @@ from idm_ray.evaluation.protocol import (
     full_protocol,
     join,
     side_by_side,
+    stacked,
     validation_protocol,
 )
 from idm_ray.evaluation.transfer import MatrixRow, NetRow, Watch, matrix, nets_named, transfer
@@ -50,6 +51,7 @@ __all__ = [
     "nets_named",
     "over_seeds",
     "side_by_side",
+    "stacked",
     "transfer",
     "validation_protocol",
 ]

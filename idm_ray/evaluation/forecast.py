@@ -12,12 +12,13 @@ from idm_ray.condensation.selection import training_epochs
 from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.data import Outline
 from idm_ray.data.raw import Shape
+from idm_ray.data.sampling import keys_bytes
 from idm_ray.errors import UserError
 from idm_ray.evaluation.protocol import PARTS_BYTES
 from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
 from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
-from idm_ray.runtime.compute import APART_BYTES, Compute
+from idm_ray.runtime.compute import APART_BYTES, Bounds, Compute
 from idm_ray.settings.sections import Config, NetConfig
 
 WORKSPACES = {torch.bfloat16: 1.1, torch.float32: 1.8, torch.float64: 1.8}
@@ -266,7 +267,10 @@ class _Sizes:
         return self._of("judge", self._config.queue.batch)
 
     def _training(self) -> Peak:
-        return self._of("step", self._config.queue.batch)
+        queue, images = self._config.queue, sum(self._outline.train)
+        drawn = queue.train_steps * (queue.train_nets if queue.train == "drawn" else 1)
+        keys = keys_bytes(drawn, images) if self._compute.device.type == "cuda" else 0
+        return self._of("step", queue.batch).beside(keys)
 
     def _training_on_set(self) -> Peak:
         images = self._classes * self._config.condense.ipc
@@ -284,7 +288,8 @@ class _Sizes:
             at_once = settings.ipc * max(1, self.chunk // settings.ipc)
             return self._of(what, min(at_once, images)).beside(self.set_bytes + 4 * self._stage_means)
         if settings.ipc * each <= self.with_gradient:  # some whole classes
-            at_once = settings.ipc * classes_at_once(settings, self, self._classes)
+            bounds = Bounds(self.chunk, self.with_gradient)
+            at_once = settings.ipc * classes_at_once(settings, bounds, self._classes)
             return self._of(what, at_once).beside(2 * at_once * self._image)
         outputs = 2 * settings.ipc * each * self._features * FLOAT  # of a class, in two passes
         at_once = min(max(1, self.chunk // each), settings.ipc)
@@ -303,7 +308,9 @@ class _Sizes:
         kept = parts * self._image if each > 1 and parts * self._image <= PARTS_BYTES else 0
         steps = self._of("step", min(settings.batch, parts))
         judged = self._of("judge", min(self.chunk, judge))
-        return _both(steps, judged).beside(self.set_bytes + 2 * kept)
+        # Replayed steps keep what they take while nets are judged.
+        both = judged.beside(steps.apart) if self._compute.graphs else _both(steps, judged)
+        return both.beside(self.set_bytes + 2 * kept)
 
     @functools.cached_property
     def _stage_means(self) -> float:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from idm_ray.condensation.objective import class_labels
 from idm_ray.condensation.partition import cells, enlarge, expand, start_images
-from idm_ray.condensation.training import Fetch, Held
+from idm_ray.condensation.training import Fetch, OnDevice
 from idm_ray.data import ClassImages, Data, Outline
 from idm_ray.data.sampling import pixel_bytes
 from idm_ray.errors import UserError
@@ -143,7 +143,7 @@ def fetch_parts(images: Tensor, partition: int) -> Fetch:
     """
     each = partition**2
     if each == 1 or each * images.nbytes <= PARTS_BYTES:
-        return Held(expand(images, partition))
+        return OnDevice(expand(images, partition))
 
     def fetch(positions: Tensor) -> Tensor:
         parts = torch.empty(len(positions), *images.shape[1:], dtype=images.dtype, device=images.device)
@@ -216,7 +216,7 @@ def _random_fetch(protocol: Protocol, ipc: int, partition: int, repeat: int) -> 
         return fetch_parts(start_images(data, ipc, partition, "mosaic", own_seed), partition)
     chosen = data.sample_per_class(ipc, stream(seed, "random reference", repeat, device=data.place))
     if pixel_bytes(data.pixels, len(chosen)) * 4 <= PARTS_BYTES:
-        return Held(data.images(chosen))
+        return OnDevice(data.images(chosen))
     return lambda positions: data.images(chosen[positions.to(data.place)])
 
 
@@ -266,15 +266,25 @@ def side_by_side(protocol: Protocol) -> list[Protocol]:
     return [replace(protocol, repeats=nets[first : first + most]) for first in range(0, len(nets), most)]
 
 
+def stacked(config: Config, device: str, graphs: bool) -> bool:
+    """Whether nets of an evaluation are trained side by side; then a net's numbers depend, by rounding, on the others.
+
+    Args:
+        config: of the evaluation.
+        device: cpu or cuda.
+        graphs: whether steps are replayed there.
+    """
+    stack = config.evaluate.stack
+    return stackable(config.net) and (stack == "on" or (stack == "auto" and device == "cuda" and not graphs))
+
+
 def _nets_at_a_time(protocol: Protocol) -> int:
     config, data = protocol.config, protocol.data
-    settings = config.evaluate
-    if settings.stack == "off" or not stackable(config.net):
+    settings, compute = config.evaluate, protocol.compute
+    if not stacked(config, compute.device.type, compute.graphs):
         return 1
     if settings.stack == "on":
         return max(1, len(protocol.repeats))
-    if protocol.compute.device.type != "cuda" or protocol.compute.graphs:
-        return 1
     # Batches of all nets are at most what the device runs at a time; their sets, if each has its own, a few times that.
     chunk, parts = protocol.compute.chunk(*data.shape[1:]), config.condense.partition**2
     images = data.num_classes * config.condense.ipc * (parts if settings.expand else 1)
@@ -294,12 +304,14 @@ def _trained(
 ) -> Iterator[Shell]:
     config, data = protocol.config, protocol.data
     shell = build_shell(config.net, data.shape, data.num_classes, protocol.compute)
+    fetch: Fetch | None = None
     for part in side_by_side(protocol):
         nets = len(part.repeats)
         net = shell if nets == 1 else Stack(shell, nets)
-        for epoch in train(
-            net, fetch_of(part), labels, config.evaluate, protocol.epochs, config.seed, part.repeats
-        ):
+        fetch, before = fetch_of(part), fetch
+        if fetch is not before:
+            shell.forget_replays()
+        for epoch in train(net, fetch, labels, config.evaluate, protocol.epochs, config.seed, part.repeats):
             if on_epoch:
                 for repeat in part.repeats:
                     on_epoch(repeat, epoch)

@@ -1,6 +1,6 @@
 """One net to run many sets of weights: its parameters are views of a flat vector."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -9,21 +9,20 @@ from torch.nn.functional import cross_entropy
 from idm_ray.nets.base import Net
 from idm_ray.nets.fused import channels_last
 from idm_ray.nets.modules import BatchNorm
-from idm_ray.nets.steps import Replays, Sgd
+from idm_ray.nets.steps import Make, Replays, Sgd, Steps
 from idm_ray.nets.weights import bind, initialise, sgd_step
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.sending import send
 
-Fetch = Callable[[Tensor], tuple[Tensor, Tensor]]
-Make = Callable[..., tuple[Tensor, Tensor]]
-Step = Callable[[Tensor, Tensor, Tensor, Sgd], tuple[Tensor, Tensor]]
+TakeStep = Callable[[Tensor, Tensor, Tensor, Sgd], tuple[Tensor, Tensor]]
 Batches = Tensor | Sequence[Tensor]
+"""Positions of each step. In one tensor [K, n] that is on the device, as all images are, steps are one graph."""
 
 MOST_STEPS = 50
 """That are captured in one graph; where there are more, it is replayed."""
 
 
-class Shell:
+class Shell(Steps):
     """A net whose weights are loaded with one copy and stepped as one vector.
 
     Only batch norm knows training from use: in training it normalises with the statistics of the batch and
@@ -93,6 +92,10 @@ class Shell:
         for norm in self._norms:
             norm.momentum = 0.1
 
+    def forget_replays(self) -> None:
+        """Let go of captured steps and of what they read, such as images that were trained on."""
+        self._replays.forget()
+
     def __call__(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         """Features [N, D] and logits [N, C] of images [N, channels, H, W], both of the type of `weights`."""
         images = self._prepared(images)
@@ -110,13 +113,12 @@ class Shell:
         with self.compute.autocast():
             return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
 
-    def train(self, fetch: Fetch, batches: Batches, velocity: Tensor, sgd: Sgd) -> Tensor:
+    def train(self, make: Make, batches: Batches, velocity: Tensor, sgd: Sgd) -> Tensor:
         """Step the weights on one batch after another.
 
         Args:
-            fetch: gives images [n, channels, H, W] and labels [n] at positions [n].
-            batches: int64 positions of each step. In one tensor [K, n], which is on the device as all that `fetch`
-                reads, the steps are replayed together.
+            make: gives images and labels at positions [n].
+            batches: int64 positions of each step.
             velocity: [P], of the optimiser; changed in place.
             sgd: hyper-parameters.
 
@@ -124,60 +126,25 @@ class Shell:
             How many images were classified rightly before the step that they are in, an int64 scalar.
         """
         if not isinstance(batches, Tensor):
-            return self._take_steps(batches, velocity, fetch, sgd, self.train_step)[0]
+            return self._take_steps(batches, velocity, make, sgd, self.train_step)[0]
 
         def work(positions: Tensor, velocity: Tensor) -> tuple[Tensor]:
-            return self._take_steps(positions, velocity, fetch, sgd, self._take_step)
+            return self._take_steps(positions, velocity, make, sgd, self._take_step)
 
         right = torch.zeros((), dtype=torch.int64, device=self.weights.device)
         for part in batches.split(MOST_STEPS):
-            right = right + self._replays.take(("steps", fetch, sgd), work, (part,), velocity)[0]
+            right = right + self._replays.take(("steps", make, sgd), work, (part,), velocity)[0]
         return right
 
     def _take_steps(
-        self, batches: Batches, velocity: Tensor, fetch: Fetch, sgd: Sgd, step: Step
+        self, batches: Batches, velocity: Tensor, make: Make, sgd: Sgd, step: TakeStep
     ) -> tuple[Tensor]:
         right = torch.zeros((), dtype=torch.int64, device=self.weights.device)
         for positions in batches:
-            images, labels = fetch(positions)
+            images, labels = make(positions)
             _, logits = step(images, labels, velocity, sgd)
             right = right + (logits.argmax(1) == labels).sum()
         return (right,)
-
-    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
-        """Step the weights, see `idm_ray.nets.steps`.
-
-        Args:
-            images: [N, channels, H, W].
-            labels: int64 [N].
-            velocity: [P], of the optimiser; changed in place.
-            sgd: hyper-parameters.
-
-        Returns:
-            The mean loss and the logits [N, C] before the step.
-        """
-        return self.train_made(
-            "as given", lambda images, labels: (images, labels), (images, labels), velocity, sgd
-        )
-
-    def train_made(
-        self, kind: Hashable, make: Make, given: Sequence[Tensor], velocity: Tensor, sgd: Sgd
-    ) -> tuple[Tensor, Tensor]:
-        """`train_step` on images and labels that are made of what is given; it is replayed together.
-
-        Args:
-            kind: of `make`, see `Replays.take`.
-            make: gives images [N, channels, H, W] and labels [N].
-            given: to `make`.
-            velocity: as of `train_step`.
-            sgd: as of `train_step`.
-        """
-
-        def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-            return self._take_step(*make(*tensors[:-1]), tensors[-1], sgd)
-
-        loss, logits = self._replays.take((kind, sgd), work, given, velocity)
-        return loss, logits
 
     def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]

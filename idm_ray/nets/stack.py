@@ -1,18 +1,18 @@
 """Several nets of one kind as one, so that a device runs them in a single pass."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
-from idm_ray.nets.shell import Make, Shell
-from idm_ray.nets.steps import Replays, Sgd
+from idm_ray.nets.shell import Shell
+from idm_ray.nets.steps import Replays, Sgd, Steps
 from idm_ray.nets.weights import named_views, sgd_step
 
 
-class Stack:
+class Stack(Steps):
     """R nets of a shell's kind, each with images of its own; trained like a `Shell`.
 
     The convolutions of all nets become one of R groups. A net's weights are, within rounding, those that it would
@@ -49,23 +49,6 @@ class Stack:
         with self._shell.compute.autocast():
             features, logits = self._run(self._differentiated, images)
         return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
-
-    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
-        """As `Shell.train_step`, with images and labels [R * n], a velocity [R, P] and the mean loss of all nets."""
-        return self.train_made(
-            "as given", lambda images, labels: (images, labels), (images, labels), velocity, sgd
-        )
-
-    def train_made(
-        self, kind: Hashable, make: Make, given: Sequence[Tensor], velocity: Tensor, sgd: Sgd
-    ) -> tuple[Tensor, Tensor]:
-        """As `Shell.train_made`."""
-
-        def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-            return self._take_step(*make(*tensors[:-1]), tensors[-1], sgd)
-
-        loss, logits = self._replays.take((kind, sgd), work, given, velocity)
-        return loss, logits
 
     def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]

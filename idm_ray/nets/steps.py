@@ -1,5 +1,6 @@
 """Steps of SGD on the cross-entropy; on a CUDA device they are captured once and then replayed."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,10 @@ Work = Callable[..., Taken]
 """Changes a net's weights and a velocity in place; is given tensors, the velocity last."""
 
 
+Make = Callable[..., tuple[Tensor, Tensor]]
+"""Gives images [n, channels, H, W] and labels [n]."""
+
+
 class Replays:
     """CUDA graphs of the work on a net, one for every kind, so that the processor starts one thing instead of hundreds.
 
@@ -37,6 +42,10 @@ class Replays:
 
     def __init__(self, capture: bool) -> None:
         self._capture = capture
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of what was captured, and of what its kinds hold."""
         self._seen: set[object] = set()
         self._captured: dict[object, _Captured] = {}
         self._pool: Any = None
@@ -65,6 +74,54 @@ class Replays:
         if captured is None:
             return work(*given, velocity)
         return captured.replay(given, velocity)
+
+
+class Steps(ABC):
+    """Takes steps of SGD, replayed where there are replays for it; see `Shell` and `Stack`."""
+
+    _replays: Replays
+
+    def train_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
+        """Step the weights.
+
+        Args:
+            images: [n, channels, H, W]; of a stack of R nets [R * n, channels, H, W], the first net's first.
+            labels: int64, of the images.
+            velocity: of the optimiser, as the weights; changed in place.
+            sgd: hyper-parameters.
+
+        Returns:
+            The mean loss, and the logits of all images, before the step.
+        """
+        return self.train_made("as given", _as_given, (images, labels), velocity, sgd)
+
+    def train_made(
+        self, kind: Hashable, make: Make, given: Sequence[Tensor], velocity: Tensor, sgd: Sgd
+    ) -> tuple[Tensor, Tensor]:
+        """`train_step` on images and labels that are made of what is given; it is replayed together.
+
+        Args:
+            kind: of `make`, see `Replays.take`.
+            make: gives images and labels.
+            given: to `make`.
+            velocity: as of `train_step`.
+            sgd: as of `train_step`.
+        """
+
+        def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
+            return self._take_step(*make(*tensors[:-1]), tensors[-1], sgd)
+
+        loss, logits = self._replays.take((kind, sgd), work, given, velocity)
+        return loss, logits
+
+    @abstractmethod
+    def _take_step(
+        self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def _as_given(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    return images, labels
 
 
 class _Captured:

@@ -37,6 +37,19 @@ _ordered = False
 
 
 @dataclass(frozen=True)
+class Bounds:
+    """How many images of a size go through a net at a time.
+
+    Attributes:
+        chunk: where there are many.
+        with_gradient: with what their gradient needs, at most.
+    """
+
+    chunk: int
+    with_gradient: int
+
+
+@dataclass(frozen=True)
 class Compute:
     """Where and how nets run.
 
@@ -97,6 +110,10 @@ class Compute:
         """Images of so many pixels in one forward pass of a long list."""
         images = max(1, PIXELS_AT_ONCE[self.device.type] // (height * width))
         return images if self.most is None else min(images, self.most)
+
+    def bounds(self, height: int, width: int) -> "Bounds":
+        """Both of these two."""
+        return Bounds(self.chunk(height, width), self.with_gradient(height, width))
 
     def with_gradient(self, height: int, width: int) -> int:
         """Images of so many pixels that may go through a net at once with all that their gradient needs."""

@@ -49,7 +49,7 @@ class NextTrial:
         config: its settings.
         real: the name of the real side that it shares; None for one of its own.
         pulse: the name of what is told how far it is.
-        workers: that own S, itself included.
+        shards: processes that own S, its own included.
         memory: bytes that each of the others asks its node for; 0 where there is more than enough.
     """
 
@@ -58,7 +58,7 @@ class NextTrial:
     config: Raw
     real: str | None
     pulse: str
-    workers: int = 1
+    shards: int = 1
     memory: int = 0
 
 
@@ -73,7 +73,7 @@ class Conductor:
         sides: shared real sides; None when trials have their own.
         pulse: the name of what trials tell how far they are.
         site: who works, and where files are kept; None: here, in `folder`.
-        workers: of each trial.
+        shards: processes of each trial.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -90,14 +90,14 @@ class Conductor:
         sides: RealSides | None = None,
         pulse: str = "",
         site: Site | None = None,
-        workers: int = 1,
+        shards: int = 1,
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
         self._deaths, self._returns = dict[int, int](), dict[int, int]()
-        self._waited, self._workers = False, workers
+        self._waited, self._shards = False, shards
         self._site = site or Site(Keeping(str(folder.resolve())))
         self._place = self._site.keeping.of_the_driver(display.say)
 
@@ -122,7 +122,7 @@ class Conductor:
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         memory = self._site.memory
-        return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse, self._workers, memory)
+        return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse, self._shards, memory)
 
     @property
     def waits(self) -> bool:

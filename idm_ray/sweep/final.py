@@ -6,8 +6,7 @@ from typing import Any
 import ray
 
 from idm_ray.data import Outline
-from idm_ray.evaluation import Evaluation, join
-from idm_ray.nets import stackable
+from idm_ray.evaluation import Evaluation, join, stacked
 from idm_ray.runtime.words import plural
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
@@ -119,11 +118,9 @@ def in_the_end(config: Config, outline: Outline) -> str:
 
 def _nets_of_a_task(config: Config) -> list[tuple[int, ...]]:
     """All where they are stacked, else each alone, so that they can run beside each other."""
-    nets, stack = tuple(range(config.evaluate.repeats)), config.evaluate.stack
-    cuda = config.sweep.gpu_share > 0 and config.compute.device != "cpu"
-    alone = config.compute.compile == "auto"  # see `evaluate.stack`
-    stacked = stackable(config.net) and (stack == "on" or (stack == "auto" and cuda and not alone))
-    return [nets] if stacked else [(net,) for net in nets]
+    nets = tuple(range(config.evaluate.repeats))
+    together = stacked(config, config.trial_compute.device, graphs=config.compute.compile == "auto")
+    return [nets] if together else [(net,) for net in nets]
 
 
 def _whereabouts(config: Config) -> Raw:

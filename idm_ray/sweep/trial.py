@@ -20,7 +20,7 @@ from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Condensation, Diverged, IterationRecord, condense, has_real_side, real_side
 from idm_ray.data import StoreRef
 from idm_ray.data.raw import Shape
-from idm_ray.evaluation import Evaluation, evaluate, join, validation_protocol
+from idm_ray.evaluation import Evaluation, evaluate, join, stacked, validation_protocol
 from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes, images_at_once
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.runtime.compute import describe
@@ -214,8 +214,8 @@ class TrialRun:
         partition = self._config.condense.partition
         labels = self._run.labels
         others: Callable[[], list[Evaluation]] = list
-        # A stack's numbers depend on the nets in it, by rounding.
-        if self._mates is not None and self._config.evaluate.stack != "on":
+        compute = self._compute
+        if self._mates is not None and not stacked(self._config, compute.device.type, compute.graphs):
             own, others = self._mates.judge(images, labels, protocol.repeats)
             protocol = replace(protocol, repeats=own)
         with self._turnstile.turn():
@@ -257,7 +257,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._beats = Beats(config["pulse"], f"trial {config['number']}")
         self._trial: TrialRun | None = None
         self._mates: RayMates | None = None
-        self._workers, self._memory = int(config["workers"]), int(config["memory"])
+        self._shards, self._memory = int(config["shards"]), int(config["memory"])
         self._halved = False
         torch.set_num_threads(max(1, math.floor(self._raw["sweep"]["cpus_per_trial"])))
         keep_to_share(self._raw["sweep"]["gpus_per_trial"])
@@ -273,7 +273,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                 if self._trial is None:
                     config = Config.model_validate(self._raw)
                     ref = self._keeping.ready()
-                    hire = self._hire if self._workers > 1 and has_real_side(config.condense.method) else None
+                    hire = self._hire if self._shards > 1 and has_real_side(config.condense.method) else None
                     self._trial = TrialRun(
                         config, self._folder, self._shared, self._beats, self._place, ref, hire
                     )
@@ -291,7 +291,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         return {**asdict(report), "node": node, "done": report.state != "RUNNING"}
 
     def _hire(self, shape: Shape, num_classes: int) -> RayMates:
-        count = self._workers - 1
+        count = self._shards - 1
         self._mates = RayMates(self._raw, self._keeping, count, shape, num_classes, self._memory)
         return self._mates
 

@@ -50,9 +50,12 @@ class Threads:
         running = [self._threads.submit(each.step_classes, record) for each in self._shards]
         return lambda: [future.result() for future in running]
 
-    def states(self):
+    def states(self, names):
         for each in self._shards:
-            yield {name: tensor.clone() for name, tensor in each.state().items()}
+            given = {name: each.state()[name].clone() for name in names}
+            yield given
+            for tensor in given.values():  # it must be in its place before the next one comes
+                tensor.fill_(torch.nan)
 
     def load_states(self, states):
         for each, state in zip(self._shards, states, strict=True):

@@ -91,7 +91,7 @@ def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
             "config": raw,
             "real": None,
             "pulse": "gone",
-            "workers": 1,
+            "shards": 1,
             "memory": 0,
         }
     )
@@ -116,7 +116,7 @@ def test_a_trial_in_a_used_process_does_not_report_the_peak_of_the_last_one(tiny
             "config": tiny_config().to_raw(),
             "real": None,
             "pulse": "gone",
-            "workers": 1,
+            "shards": 1,
             "memory": 0,
         }
     )
@@ -153,7 +153,7 @@ def test_a_trial_that_runs_out_of_memory_goes_on_with_half_the_chunk_once(
             "config": config.to_raw(),
             "real": None,
             "pulse": "gone",
-            "workers": 1,
+            "shards": 1,
             "memory": 0,
         }
     )

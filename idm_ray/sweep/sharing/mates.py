@@ -22,14 +22,18 @@ from idm_ray.runtime.compute import choose_compute, ready_process
 from idm_ray.runtime.memory import keep_to_share, pixel_room
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.cluster import real_threads
-from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.keeping.workplace import Keeping, Unfit
 from idm_ray.sweep.sharing.transport import pack, unpack
 
 HOST = torch.device("cpu")
 
 
+START_SECONDS = 180.0
+"""In which all must have started; they do so at the same time, and loading torch and Ray takes most of it."""
+
+
 class MateLost(Exception):
-    """A process that works for a trial is gone; what it had since the last checkpoint is gone with it."""
+    """A process that works for a trial is gone, or cannot work where it is; the trial has its last checkpoint."""
 
 
 class Mate:
@@ -46,6 +50,9 @@ class Mate:
         keep_to_share(self._config.sweep.gpu_share)
         ready_process(choose_compute(self._config.compute))
 
+    def ping(self) -> None:
+        """Answered as soon as the process runs."""
+
     def begin(self, shape: Shape, num_classes: int, classes: range, images: Tensor) -> None:
         """Own these classes of so many, of which the images are given."""
         compute = trial_compute(self._config, shape, num_classes)
@@ -57,9 +64,10 @@ class Mate:
         losses = self._shard.step_classes(unpack(packed, self._device))
         return ClassLosses(losses.matching.cpu(), losses.cross_entropy.cpu(), losses.weight.cpu())
 
-    def state(self) -> dict[str, Tensor]:
-        """Of the shard, on the CPU."""
-        return {name: tensor.cpu() for name, tensor in self._shard.state().items()}
+    def state(self, names: Sequence[str]) -> dict[str, Tensor]:
+        """What is named of the shard's, on the CPU."""
+        state = self._shard.state()
+        return {name: state[name].cpu() for name in names}
 
     def load_state(self, state: State) -> None:
         """Go on from what `state` gave."""
@@ -100,6 +108,9 @@ class RayMates:
         shape: of an image.
         num_classes: of the data.
         memory: bytes that each asks its node for; 0 where there is more than enough.
+
+    Raises:
+        MateLost: one does not start.
     """
 
     def __init__(self, raw: Raw, keeping: Keeping, count: int, shape: Shape, num_classes: int, memory: int):
@@ -108,7 +119,13 @@ class RayMates:
             num_cpus=sweep.cpus_per_trial, num_gpus=sweep.gpu_share, memory=memory or None
         )
         self._actors = [kind.remote(raw, keeping) for _ in range(count)]
+        self._owners: list[Any] = []
         self._shape, self._num_classes = shape, num_classes
+        pings = [actor.ping.remote() for actor in self._actors]
+        if len(ray.wait(pings, num_returns=count, timeout=START_SECONDS)[0]) < count:
+            self.end()
+            raise MateLost(f"it has not started within {START_SECONDS:.0f} s")
+        outcome(pings)
 
     @property
     def count(self) -> int:
@@ -122,22 +139,22 @@ class RayMates:
             actor.begin.remote(self._shape, self._num_classes, *each)
             for actor, *each in zip(self._owners, classes, images, strict=True)
         ]
-        _outcome(calls)
+        outcome(calls)
 
     def step(self, record: RealRecord) -> Callable[[], list[ClassLosses]]:
         """See `Mates`."""
         packed = ray.put(pack(record))
         calls = [actor.step.remote(packed) for actor in self._owners]
-        return lambda: _outcome(calls)
+        return lambda: outcome(calls)
 
-    def states(self) -> Iterator[State]:
+    def states(self, names: Sequence[str]) -> Iterator[State]:
         """See `Mates`."""
         for actor in self._owners:
-            yield from _outcome([actor.state.remote()])
+            yield from outcome([actor.state.remote(names)])
 
     def load_states(self, states: Sequence[State]) -> None:
         """See `Mates`."""
-        _outcome(
+        outcome(
             [actor.load_state.remote(dict(state)) for actor, state in zip(self._owners, states, strict=True)]
         )
 
@@ -158,7 +175,7 @@ class RayMates:
         own, *others = (repeats[first : first + each] for first in range(0, len(repeats), each))
         given = [ray.put(tensor.to(HOST)) for tensor in (images, labels)] if others else []
         calls = [actor.judge.remote(*given, part) for actor, part in zip(self._actors, others, strict=False)]
-        return own, lambda: _outcome(calls)
+        return own, lambda: outcome(calls)
 
     def end(self) -> None:
         """Let them go."""
@@ -166,15 +183,17 @@ class RayMates:
             ray.kill(actor)
 
 
-def _outcome(calls: list[Any]) -> list[Any]:
+def outcome(calls: list[Any]) -> list[Any]:
     """What actors answer; raises what one of them raised, such as MemoryError.
 
     Raises:
-        MateLost: one is gone.
+        MateLost: one is gone, or its machine does not do, which is not this one's fault.
     """
     try:
         return list(ray.get(calls))
     except RayTaskError as error:
+        if isinstance(error.cause, Unfit):
+            raise MateLost(str(error.cause)) from None
         raise (error.cause if isinstance(error.cause, Exception) else error) from None
     except RayError as error:  # of a process, or of a node that had what it answered
         raise MateLost(" ".join(str(error).split())) from None

@@ -13,26 +13,13 @@ import yaml
 from hosts import missing
 
 from idm_ray.artifacts.condensed import load_condensed
-from idm_ray.condensation import condense
-from idm_ray.evaluation.prepare import prepare
 from idm_ray.settings.sections import Config
 
 SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "try_cluster.sh"
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(bool(missing()), reason=missing() or "hosts can be made")]
 
 
-def alone(config):
-    """The condensed images of a bare loop, on one thread as in a trial."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    run = condense(config, *prepare(config))
-    for _ in run:
-        pass
-    torch.set_num_threads(threads)
-    return run.images
-
-
-def test_from_the_start_of_ray_to_the_report_with_real_sides_and_trials_of_several_processes(tmp_path):
+def test_from_the_start_of_ray_to_the_report_with_real_sides_and_trials_of_several_processes(tmp_path, alone):
     done = subprocess.run(
         ["bash", SCRIPT, tmp_path],
         env={**os.environ, "PYTHON": sys.executable},
@@ -50,6 +37,6 @@ def test_from_the_start_of_ray_to_the_report_with_real_sides_and_trials_of_sever
     assert (folder / "report.html").stat().st_size > 0
     for trial in sorted(folder.glob("trials/*")):
         config = Config.model_validate(yaml.safe_load((trial / "trial.yaml").read_text()))
-        assert torch.equal(load_condensed(trial / "condensed").images, alone(config))
+        assert torch.equal(load_condensed(trial / "condensed").images, alone(config).images)
     names = subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout
     assert "switch-" not in names

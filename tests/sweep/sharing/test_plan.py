@@ -6,7 +6,8 @@ import torch
 from idm_ray.data import load_data
 from idm_ray.errors import UserError
 from idm_ray.sweep.cluster import capacity
-from idm_ray.sweep.sharing.plan import count_sides, groups_of, plan_sharing
+from idm_ray.sweep.sharing.plan import count_sides, plan_sharing
+from idm_ray.sweep.sharing.spread import groups_of
 
 HERE = {"CPU": 2.0, "GPU": 0.0}
 SEARCH = {
@@ -132,7 +133,11 @@ def test_shards_are_as_many_as_asked_for_and_of_use(plan, overrides, resources, 
                  resources=resources)  # fmt: skip
     assert found.shared
     assert (found.workers, found.shards) == expected
-    assert ("shards" in found.text) == (found.shards > 1)
+    assert (f"S of each trial in {found.shards} shards" in found.text) == (found.shards > 1)
+    asked = next(
+        (int(word.removeprefix("sweep.shards=")) for word in overrides if "shards" in word), found.shards
+    )
+    assert (f"sweep.shards {asked}: there are no more groups" in found.text) == (asked > found.shards)
 
 
 def test_idle_processors_go_to_the_half_that_takes_longer(plan):
@@ -173,3 +178,11 @@ def test_shards_that_do_not_fit_are_refused(plan):
         UserError, match=r"sweep.shards is 3, and so many processes of a trial do not fit here"
     ):
         plan("sweep.trials=4", "compute.chunk=1", "sweep.shards=3", resources=HERE)
+
+
+def test_shards_asked_for_methods_that_have_none_are_told_of(plan):
+    found = plan(
+        "sweep.trials=2", "condense.method=dc", "sweep.shards=2", "sweep.share=off", resources=WIDE, search=""
+    )
+    assert found.shards == 1
+    assert "S of each trial whole (sweep.shards 2: dc has none)" in found.text

@@ -14,8 +14,6 @@ import yaml
 from mlflow import MlflowClient
 
 from idm_ray.artifacts.condensed import load_condensed
-from idm_ray.condensation import condense
-from idm_ray.evaluation.prepare import prepare
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.search.study import SweepStudy
 
@@ -91,19 +89,10 @@ def two_nodes(monkeypatch):
         cluster.communicate()
 
 
-def alone(config):
-    """The condensed images of a bare loop, on one thread as in a trial."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    run = condense(config, *prepare(config))
-    for _ in run:
-        pass
-    torch.set_num_threads(threads)
-    return run.images
-
-
 @pytest.mark.slow
-def test_trials_on_another_node_than_their_real_side_find_what_they_would_alone(start, tmp_path, two_nodes):
+def test_trials_on_another_node_than_their_real_side_find_what_they_would_alone(
+    start, tmp_path, two_nodes, alone
+):
     # The real side takes one node's processor, so the trials run on the other.
     sweep = start("--name", "across", "--address", two_nodes, *MANY, "sweep.share=auto", "sweep.trials=4")
     assert sweep.finish() == 0, sweep.output
@@ -112,7 +101,7 @@ def test_trials_on_another_node_than_their_real_side_find_what_they_would_alone(
     folder = tmp_path / "runs" / "across"
     for trial in folder.glob("trials/*"):
         config = Config.model_validate(yaml.safe_load((trial / "trial.yaml").read_text()))
-        assert torch.equal(load_condensed(trial / "condensed").images, alone(config))
+        assert torch.equal(load_condensed(trial / "condensed").images, alone(config).images)
     check_costs(folder, 4)
 
 
