@@ -44,10 +44,16 @@ def forward(images: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tenso
     shape = (count, channels, height // 2, width // 2)
     pooled = torch.empty(shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last)
     means, rstds = torch.empty(2, count, channels, device=images.device)
-    held = _held(images)
-    grid, blocks = held or _blocks(images)
-    kernel = _forward_held if held else _forward
-    kernel[grid](images, weight, bias, pooled, means, rstds, height, width, channels, EPSILON, **blocks)
+    if held := _held(images):
+        grid, blocks = held
+        _forward_held[grid](
+            images, weight, bias, pooled, means, rstds, height, width, channels, EPSILON, **blocks
+        )
+    else:
+        grid, blocks = _blocks(images)
+        _forward[grid](
+            images, weight, weight, bias, pooled, means, rstds, height, width, channels, 0, EPSILON, **blocks
+        )
     return pooled, means, rstds
 
 
@@ -62,16 +68,16 @@ def backward(
         weight, bias: as given to `forward`.
         means, rstds: as `forward` found them.
     """
-    height, width = images.shape[2:]
+    channels, height, width = images.shape[1:]
     d_images = torch.empty_like(images)
     by_image = torch.empty(2, *means.shape, device=images.device)
-    held = _held(images)
-    grid, blocks = held or _blocks(images)
-    kernel = _backward_held if held else _backward
-    kernel[grid](
-        images, gradient, weight, bias, means, rstds, d_images, *by_image, height, width, images.shape[1],
-        **blocks,
-    )  # fmt: skip
+    found = means, rstds, d_images, *by_image, height, width, channels
+    if held := _held(images):
+        grid, blocks = held
+        _backward_held[grid](images, gradient, weight, bias, *found, **blocks)
+    else:
+        grid, blocks = _blocks(images)
+        _backward[grid](images, gradient, weight, weight, bias, *found, 0, **blocks)
     d_weight, d_bias = by_image.sum(1)
     return d_images, d_weight, d_bias
 
@@ -101,7 +107,7 @@ def block_forward(
     pooled = torch.empty(shape, dtype=torch.bfloat16, device=images.device, memory_format=torch.channels_last)
     means, rstds = torch.empty(2, count, kernels, device=images.device)
     grid, blocks = _block_blocks(patches, kernels)
-    _block_forward[grid](
+    _forward[grid](
         patches, filters, weight, bias, pooled, means, rstds, rows, columns, kernels, channels * 9, EPSILON,
         **blocks,
     )  # fmt: skip
@@ -122,7 +128,7 @@ def block_backward(
     by_filter = torch.empty(count, taps, kernels, device=patches.device)
     by_image = torch.empty(2, count, kernels, device=patches.device)
     grid, blocks = _block_blocks(patches, kernels)
-    _block_backward[grid](
+    _backward[grid](
         patches, gradient, filters, weight, bias, means, rstds, by_filter, *by_image, rows, columns, kernels,
         filters[0].numel(), **blocks,
     )  # fmt: skip
@@ -156,31 +162,91 @@ def _blocks(images: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
     across = min(CHANNELS, triton.next_power_of_2(channels))
     along = min(PIXELS, triton.next_power_of_2(height * width))
     warps = 8 if along * across == PIXELS * CHANNELS else 4
-    return (count, triton.cdiv(channels, across)), {"PIXELS": along, "CHANNELS": across, "num_warps": warps}
+    blocks = {"PIXELS": along, "CHANNELS": across, "TAPS": 0, "WIDE": False, "num_warps": warps}
+    return (count, triton.cdiv(channels, across)), blocks
 
 
 @triton.jit
-def _forward(images, weight, bias, pooled, means, rstds, height, width, channels, epsilon,
-             PIXELS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
+def _patches(images, patches, by_image, by_channel, by_row, by_column, height, width, rows, columns, padding, taps,
+             PIXELS: tl.constexpr, TAPS: tl.constexpr):  # fmt: skip
+    """What lies under a filter at each pixel of a convolution's output: channel by channel, row by row."""
+    image = tl.program_id(0).to(tl.int64)
+    pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
+    tap = tl.arange(0, TAPS)
+    row = (pixel // columns)[:, None] + (tap % 9 // 3)[None, :] - padding
+    column = (pixel % columns)[:, None] + (tap % 3)[None, :] - padding
+    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (tap < taps)[None, :]
+    at = images + image * by_image + (tap // 9)[None, :] * by_channel + row * by_row + column * by_column
+    there = (pixel < rows * columns)[:, None]
+    value = tl.load(at, mask=inside & there, other=0.0)
+    to = patches + (image * rows * columns + pixel[:, None]) * TAPS + tap[None, :]
+    tl.store(to, value.to(patches.dtype.element_ty), mask=there)
+
+
+@triton.jit
+def _filters(filters, kernels, taps, CHANNELS: tl.constexpr, TAPS: tl.constexpr):
+    """[TAPS, CHANNELS], bfloat16; nothing without `TAPS`."""
+    own = 0
+    if TAPS > 0:
+        channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+        tap = tl.arange(0, TAPS)
+        there = (tap < taps)[:, None] & (channel < kernels)[None, :]
+        at = filters + channel[None, :] * taps + tap[:, None]
+        own = tl.load(at, mask=there, other=0.0).to(tl.bfloat16)
+    return own
+
+
+@triton.jit
+def _product(one, other, WIDE: tl.constexpr):
+    if WIDE:
+        one, other = one.to(tl.float32), other.to(tl.float32)
+    return tl.dot(one, other)
+
+
+@triton.jit
+def _first(source, image, channel, pixels, channels, TAPS: tl.constexpr):
+    """Where an image begins: what a convolution made of it, or with `TAPS` the patches that it is made of."""
+    if TAPS == 0:
+        first = source + image * pixels * channels + channel[None, :]
+    else:
+        first = source + image * pixels * TAPS + tl.arange(0, TAPS)[None, :]
+    return first
+
+
+@triton.jit
+def _seen(first, own, pixel, inside, there, channels, TAPS: tl.constexpr, WIDE: tl.constexpr):
+    """What is read at pixels [n, 1], and what the norm is given there [n, CHANNELS]."""
+    if TAPS == 0:
+        read = tl.load(first + pixel * channels, mask=inside & there[None, :], other=0.0)
+        value = read.to(tl.float32)
+    else:
+        read = tl.load(first + pixel * TAPS, mask=inside, other=0.0)
+        value = _product(read, own, WIDE)
+    return read, value
+
+
+@triton.jit
+def _forward(source, filters, weight, bias, pooled, means, rstds, height, width, channels, taps, epsilon,
+             PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     there = channel < channels
     pixels, rows, columns = height * width, height // 2, width // 2
-    first = images + image * pixels * channels + channel[None, :]
+    first = _first(source, image, channel, pixels, channels, TAPS)
+    own = _filters(filters, channels, taps, CHANNELS, TAPS)
 
     sums = tl.zeros([PIXELS, CHANNELS], tl.float32)
     for start in range(0, pixels, PIXELS):
-        pixel = start + tl.arange(0, PIXELS)
-        inside = (pixel < pixels)[:, None] & there[None, :]
-        sums += tl.load(first + pixel[:, None] * channels, mask=inside, other=0.0).to(tl.float32)
+        pixel = (start + tl.arange(0, PIXELS))[:, None]
+        _, value = _seen(first, own, pixel, pixel < pixels, there, channels, TAPS, WIDE)
+        sums += value
     mean = tl.sum(sums, 0) / pixels
 
     squares = tl.zeros([PIXELS, CHANNELS], tl.float32)
     for start in range(0, pixels, PIXELS):
-        pixel = start + tl.arange(0, PIXELS)
-        inside = (pixel < pixels)[:, None] & there[None, :]
-        value = tl.load(first + pixel[:, None] * channels, mask=inside, other=0.0).to(tl.float32)
-        off = tl.where(inside, value - mean[None, :], 0.0)
+        pixel = (start + tl.arange(0, PIXELS))[:, None]
+        _, value = _seen(first, own, pixel, pixel < pixels, there, channels, TAPS, WIDE)
+        off = tl.where((pixel < pixels) & there[None, :], value - mean[None, :], 0.0)
         squares += off * off
     rstd = 1 / tl.sqrt(tl.sum(squares, 0) / pixels + epsilon)
 
@@ -188,17 +254,83 @@ def _forward(images, weight, bias, pooled, means, rstds, height, width, channels
     shift = tl.load(bias + channel, mask=there, other=0.0) - mean * scale
     out = pooled + image * rows * columns * channels + channel[None, :]
     for start in range(0, rows * columns, PIXELS):
-        cell = start + tl.arange(0, PIXELS)
-        inside = (cell < rows * columns)[:, None] & there[None, :]
+        cell = (start + tl.arange(0, PIXELS))[:, None]
+        inside = cell < rows * columns
         pixel = cell // columns * 2 * width + cell % columns * 2
         total = tl.zeros([PIXELS, CHANNELS], tl.float32)
         for corner in tl.static_range(4):
-            at = first + (pixel + corner // 2 * width + corner % 2)[:, None] * channels
-            value = tl.load(at, mask=inside, other=0.0).to(tl.float32) * scale[None, :] + shift[None, :]
-            total += tl.where(value < 0, 0.0, value)  # not-a-number stays one
-        tl.store(out + cell[:, None] * channels, (0.25 * total).to(pooled.dtype.element_ty), mask=inside)
+            at = pixel + corner // 2 * width + corner % 2
+            _, value = _seen(first, own, at, inside, there, channels, TAPS, WIDE)
+            total += _rectified(value, scale, shift)
+        mask = inside & there[None, :]
+        tl.store(out + cell * channels, (0.25 * total).to(pooled.dtype.element_ty), mask=mask)
     tl.store(means + image * channels + channel, mean, mask=there)
     tl.store(rstds + image * channels + channel, rstd, mask=there)
+
+
+@triton.jit
+def _let_through(first, given, own, pixel, there, scale, shift, height, width, channels,
+                 TAPS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+    """What `_seen` gives, and what the ReLU lets through of the gradient."""
+    row, column, rows, columns = pixel // width, pixel % width, height // 2, width // 2
+    read, value = _seen(first, own, pixel, pixel < height * width, there, channels, TAPS, WIDE)
+    pooled = (row < 2 * rows) & (column < 2 * columns) & there[None, :]
+    at = given + (row // 2 * columns + column // 2) * channels
+    q = 0.25 * tl.load(at, mask=pooled, other=0.0).to(tl.float32)
+    return read, value, _passed(value, q, scale, shift)
+
+
+# With h the normalised pixel and q what the ReLU lets through of the gradient:
+#   d pixel = weight * rstd * (q - mean(q) - h * mean(q * h)),  d weight = sum(q * h),  d bias = sum(q).
+# A last row or column that pooling leaves out gets no q, but has its part in mean and variance. With TAPS, d pixel goes
+# on through the convolution to its filters.
+@triton.jit
+def _backward(source, gradient, filters, weight, bias, means, rstds, d_source, d_weight, d_bias, height, width,
+              channels, taps, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+    image = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
+    there = channel < channels
+    pixels, rows, columns = height * width, height // 2, width // 2
+    first = _first(source, image, channel, pixels, channels, TAPS)
+    own = _filters(filters, channels, taps, CHANNELS, TAPS)
+    given = gradient + image * rows * columns * channels + channel[None, :]
+    mean = tl.load(means + image * channels + channel, mask=there, other=0.0)
+    rstd = tl.load(rstds + image * channels + channel, mask=there, other=0.0)
+    scale = rstd * tl.load(weight + channel, mask=there, other=0.0)
+    shift = tl.load(bias + channel, mask=there, other=0.0) - mean * scale
+
+    sums = tl.zeros([PIXELS, CHANNELS], tl.float32)
+    products = tl.zeros([PIXELS, CHANNELS], tl.float32)
+    for start in range(0, pixels, PIXELS):
+        pixel = (start + tl.arange(0, PIXELS))[:, None]
+        _, value, q = _let_through(
+            first, given, own, pixel, there, scale, shift, height, width, channels, TAPS, WIDE
+        )
+        sums += q
+        products += q * (value - mean[None, :])
+    total, product = tl.sum(sums, 0), tl.sum(products, 0) * rstd
+    slope = -scale * rstd * product / pixels
+    offset = -scale * total / pixels - slope * mean
+
+    tap = tl.arange(0, max(TAPS, 1))
+    found = tl.zeros([max(TAPS, 1), CHANNELS], tl.float32)
+    out = d_source + image * pixels * channels + channel[None, :]
+    for start in range(0, pixels, PIXELS):
+        pixel = (start + tl.arange(0, PIXELS))[:, None]
+        read, value, q = _let_through(
+            first, given, own, pixel, there, scale, shift, height, width, channels, TAPS, WIDE
+        )
+        slopes = q * scale[None, :] + value * slope[None, :] + offset[None, :]
+        if TAPS == 0:
+            mask = (pixel < pixels) & there[None, :]
+            tl.store(out + pixel * channels, slopes.to(d_source.dtype.element_ty), mask=mask)
+        else:
+            found += _product(tl.trans(read), slopes.to(tl.bfloat16), WIDE)
+    if TAPS > 0:
+        to = d_source + (image * TAPS + tap[:, None]) * channels + channel[None, :]
+        tl.store(to, found, mask=there[None, :] & (tap < TAPS)[:, None])
+    tl.store(d_weight + image * channels + channel, product, mask=there)
+    tl.store(d_bias + image * channels + channel, total, mask=there)
 
 
 @triton.jit
@@ -248,57 +380,6 @@ def _rectified(pixels, scale, shift):
 
 
 @triton.jit
-def _let_through(first, given, pixel, inside, scale, shift, height, width, channels):
-    """Pixels, and what the ReLU lets through of the gradient to each."""
-    row, column, rows, columns = pixel // width, pixel % width, height // 2, width // 2
-    pooled = ((row < 2 * rows) & (column < 2 * columns))[:, None] & inside
-    value = tl.load(first + pixel[:, None] * channels, mask=inside, other=0.0).to(tl.float32)
-    cell = (row // 2 * columns + column // 2)[:, None]
-    q = 0.25 * tl.load(given + cell * channels, mask=pooled, other=0.0).to(tl.float32)
-    return value, tl.where(value * scale[None, :] + shift[None, :] > 0, q, 0.0)
-
-
-# With h the normalised pixel and q what the ReLU lets through of the gradient:
-#   d pixel = weight * rstd * (q - mean(q) - h * mean(q * h)),  d weight = sum(q * h),  d bias = sum(q).
-# A last row or column that pooling leaves out gets no q, but has its part in mean and variance.
-@triton.jit
-def _backward(images, gradient, weight, bias, means, rstds, d_images, d_weight, d_bias, height, width, channels,
-              PIXELS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
-    image = tl.program_id(0).to(tl.int64)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    there = channel < channels
-    pixels, rows, columns = height * width, height // 2, width // 2
-    first = images + image * pixels * channels + channel[None, :]
-    given = gradient + image * rows * columns * channels + channel[None, :]
-    mean = tl.load(means + image * channels + channel, mask=there, other=0.0)
-    rstd = tl.load(rstds + image * channels + channel, mask=there, other=0.0)
-    scale = rstd * tl.load(weight + channel, mask=there, other=0.0)
-    shift = tl.load(bias + channel, mask=there, other=0.0) - mean * scale
-
-    sums = tl.zeros([PIXELS, CHANNELS], tl.float32)
-    products = tl.zeros([PIXELS, CHANNELS], tl.float32)
-    for start in range(0, pixels, PIXELS):
-        pixel = start + tl.arange(0, PIXELS)
-        inside = (pixel < pixels)[:, None] & there[None, :]
-        value, q = _let_through(first, given, pixel, inside, scale, shift, height, width, channels)
-        sums += q
-        products += q * (value - mean[None, :])
-    total, product = tl.sum(sums, 0), tl.sum(products, 0) * rstd
-    slope = -scale * rstd * product / pixels
-    offset = -scale * total / pixels - slope * mean
-
-    out = d_images + image * pixels * channels + channel[None, :]
-    for start in range(0, pixels, PIXELS):
-        pixel = start + tl.arange(0, PIXELS)
-        inside = (pixel < pixels)[:, None] & there[None, :]
-        value, q = _let_through(first, given, pixel, inside, scale, shift, height, width, channels)
-        found = q * scale[None, :] + value * slope[None, :] + offset[None, :]
-        tl.store(out + pixel[:, None] * channels, found.to(d_images.dtype.element_ty), mask=inside)
-    tl.store(d_weight + image * channels + channel, product, mask=there)
-    tl.store(d_bias + image * channels + channel, total, mask=there)
-
-
-@triton.jit
 def _backward_held(images, gradient, weight, bias, means, rstds, d_images, d_weight, d_bias, height, width, channels,
                    CELLS: tl.constexpr, CHANNELS: tl.constexpr):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
@@ -345,134 +426,3 @@ def _backward_held(images, gradient, weight, bias, means, rstds, d_images, d_wei
 def _passed(pixels, q, scale, shift):
     """What the ReLU lets through of the gradient."""
     return tl.where(pixels * scale[None, :] + shift[None, :] > 0, q, 0.0)
-
-
-@triton.jit
-def _patches(images, patches, by_image, by_channel, by_row, by_column, height, width, rows, columns, padding, taps,
-             PIXELS: tl.constexpr, TAPS: tl.constexpr):  # fmt: skip
-    """What lies under a filter at each pixel of a convolution's output: channel by channel, row by row."""
-    image = tl.program_id(0).to(tl.int64)
-    pixel = tl.program_id(1) * PIXELS + tl.arange(0, PIXELS)
-    tap = tl.arange(0, TAPS)
-    row = (pixel // columns)[:, None] + (tap % 9 // 3)[None, :] - padding
-    column = (pixel % columns)[:, None] + (tap % 3)[None, :] - padding
-    inside = (row >= 0) & (row < height) & (column >= 0) & (column < width) & (tap < taps)[None, :]
-    at = images + image * by_image + (tap // 9)[None, :] * by_channel + row * by_row + column * by_column
-    there = (pixel < rows * columns)[:, None]
-    value = tl.load(at, mask=inside & there, other=0.0)
-    to = patches + (image * rows * columns + pixel[:, None]) * TAPS + tap[None, :]
-    tl.store(to, value.to(patches.dtype.element_ty), mask=there)
-
-
-@triton.jit
-def _filters(filters, kernels, taps, CHANNELS: tl.constexpr, TAPS: tl.constexpr):
-    """[TAPS, CHANNELS], bfloat16."""
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    tap = tl.arange(0, TAPS)
-    there = (tap < taps)[:, None] & (channel < kernels)[None, :]
-    return tl.load(filters + channel[None, :] * taps + tap[:, None], mask=there, other=0.0).to(tl.bfloat16)
-
-
-@triton.jit
-def _product(one, other, WIDE: tl.constexpr):
-    if WIDE:
-        one, other = one.to(tl.float32), other.to(tl.float32)
-    return tl.dot(one, other)
-
-
-@triton.jit
-def _block_forward(patches, filters, weight, bias, pooled, means, rstds, height, width, channels, taps, epsilon,
-                   PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
-    image = tl.program_id(0).to(tl.int64)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    there = channel < channels
-    pixels, rows, columns = height * width, height // 2, width // 2
-    first = patches + image * pixels * TAPS + tl.arange(0, TAPS)[None, :]
-    own = _filters(filters, channels, taps, CHANNELS, TAPS)
-
-    sums = tl.zeros([PIXELS, CHANNELS], tl.float32)
-    for start in range(0, pixels, PIXELS):
-        pixel = (start + tl.arange(0, PIXELS))[:, None]
-        sums += _product(tl.load(first + pixel * TAPS, mask=pixel < pixels, other=0.0), own, WIDE)
-    mean = tl.sum(sums, 0) / pixels
-
-    squares = tl.zeros([PIXELS, CHANNELS], tl.float32)
-    for start in range(0, pixels, PIXELS):
-        pixel = (start + tl.arange(0, PIXELS))[:, None]
-        value = _product(tl.load(first + pixel * TAPS, mask=pixel < pixels, other=0.0), own, WIDE)
-        off = tl.where(pixel < pixels, value - mean[None, :], 0.0)
-        squares += off * off
-    rstd = 1 / tl.sqrt(tl.sum(squares, 0) / pixels + epsilon)
-
-    scale = rstd * tl.load(weight + channel, mask=there, other=0.0)
-    shift = tl.load(bias + channel, mask=there, other=0.0) - mean * scale
-    out = pooled + image * rows * columns * channels + channel[None, :]
-    for start in range(0, rows * columns, PIXELS):
-        cell = (start + tl.arange(0, PIXELS))[:, None]
-        inside = cell < rows * columns
-        pixel = cell // columns * 2 * width + cell % columns * 2
-        total = tl.zeros([PIXELS, CHANNELS], tl.float32)
-        for corner in tl.static_range(4):
-            at = first + (pixel + corner // 2 * width + corner % 2) * TAPS
-            total += _rectified(_product(tl.load(at, mask=inside, other=0.0), own, WIDE), scale, shift)
-        mask = inside & there[None, :]
-        tl.store(out + cell * channels, (0.25 * total).to(pooled.dtype.element_ty), mask=mask)
-    tl.store(means + image * channels + channel, mean, mask=there)
-    tl.store(rstds + image * channels + channel, rstd, mask=there)
-
-
-@triton.jit
-def _block_through(first, given, own, pixel, there, scale, shift, height, width, channels,
-                   TAPS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
-    """Patches, their convolution, and what the ReLU lets through of the gradient to it."""
-    row, column, rows, columns = pixel // width, pixel % width, height // 2, width // 2
-    patch = tl.load(first + pixel * TAPS, mask=pixel < height * width, other=0.0)
-    value = _product(patch, own, WIDE)
-    pooled = (row < 2 * rows) & (column < 2 * columns) & there[None, :]
-    at = given + (row // 2 * columns + column // 2) * channels
-    q = 0.25 * tl.load(at, mask=pooled, other=0.0).to(tl.float32)
-    return patch, value, tl.where(value * scale[None, :] + shift[None, :] > 0, q, 0.0)
-
-
-@triton.jit
-def _block_backward(patches, gradient, filters, weight, bias, means, rstds, d_filters, d_weight, d_bias, height, width,
-                    channels, taps, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr,
-                    WIDE: tl.constexpr):  # fmt: skip
-    image = tl.program_id(0).to(tl.int64)
-    channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    there = channel < channels
-    pixels, rows, columns = height * width, height // 2, width // 2
-    first = patches + image * pixels * TAPS + tl.arange(0, TAPS)[None, :]
-    own = _filters(filters, channels, taps, CHANNELS, TAPS)
-    given = gradient + image * rows * columns * channels + channel[None, :]
-    mean = tl.load(means + image * channels + channel, mask=there, other=0.0)
-    rstd = tl.load(rstds + image * channels + channel, mask=there, other=0.0)
-    scale = rstd * tl.load(weight + channel, mask=there, other=0.0)
-    shift = tl.load(bias + channel, mask=there, other=0.0) - mean * scale
-
-    sums = tl.zeros([PIXELS, CHANNELS], tl.float32)
-    products = tl.zeros([PIXELS, CHANNELS], tl.float32)
-    for start in range(0, pixels, PIXELS):
-        pixel = (start + tl.arange(0, PIXELS))[:, None]
-        _, value, q = _block_through(
-            first, given, own, pixel, there, scale, shift, height, width, channels, TAPS, WIDE
-        )
-        sums += q
-        products += q * (value - mean[None, :])
-    total, product = tl.sum(sums, 0), tl.sum(products, 0) * rstd
-    slope = -scale * rstd * product / pixels
-    offset = -scale * total / pixels - slope * mean
-
-    found = tl.zeros([TAPS, CHANNELS], tl.float32)
-    for start in range(0, pixels, PIXELS):
-        pixel = (start + tl.arange(0, PIXELS))[:, None]
-        patch, value, q = _block_through(
-            first, given, own, pixel, there, scale, shift, height, width, channels, TAPS, WIDE
-        )
-        slopes = q * scale[None, :] + value * slope[None, :] + offset[None, :]
-        found += _product(tl.trans(patch), slopes.to(tl.bfloat16), WIDE)
-    tap = tl.arange(0, TAPS)
-    to = d_filters + (image * TAPS + tap[:, None]) * channels + channel[None, :]
-    tl.store(to, found, mask=there[None, :] & (tap < TAPS)[:, None])
-    tl.store(d_weight + image * channels + channel, product, mask=there)
-    tl.store(d_bias + image * channels + channel, total, mask=there)
