@@ -286,7 +286,8 @@ def _let_through(first, given, own, pixel, there, scale, shift, height, width, c
 # on through the convolution to its filters.
 @triton.jit
 def _backward(source, gradient, filters, weight, bias, means, rstds, d_source, d_weight, d_bias, height, width,
-              channels, taps, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr, WIDE: tl.constexpr):  # fmt: skip
+              channels, taps, PIXELS: tl.constexpr, CHANNELS: tl.constexpr, TAPS: tl.constexpr,
+              WIDE: tl.constexpr):  # fmt: skip
     image = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     there = channel < channels

@@ -340,7 +340,7 @@ class SweepConfig(Section):
     """auto: trials with equal real sides get their records from one process, where that saves time; off: never."""
     real_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Workers of a shared real side, each of which takes what a trial takes: they compute its nets side by side, with
-    the same bits. auto: as many as would find processors or GPUs idle otherwise."""
+    the same bits. auto: as many as would find processors or GPUs idle otherwise, while that half takes longer."""
     shards: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Workers of each trial of IDM or DM, each of which takes what a trial takes: they own some classes of S each, and
     share the nets of a look, with the same bits. There are no more than groups of classes that fit `compute.chunk`.

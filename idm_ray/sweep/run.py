@@ -1,6 +1,5 @@
 """A sweep from its folder to its summary."""
 
-import contextlib
 import shutil
 import threading
 import time
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import ray
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
 from rich.console import Console
 
@@ -32,6 +32,7 @@ from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Site, fitting, gathered, resources_of
 from idm_ray.sweep.nodes.joining import ray_at
+from idm_ray.sweep.nodes.muster import Muster
 from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Pulse
@@ -149,7 +150,7 @@ class _Run:
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._site = closing, display, site
-        self._told, self._shards = "", 1
+        self._told, self._shards, self._blind = "", 1, False
         self._conductor: Conductor | None = None
         self._ending, self._closed = threading.Lock(), False
 
@@ -229,13 +230,22 @@ class _Run:
     def _hear(self, beats: Mapping[str, int]) -> None:
         """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
         if self._site.muster and not self._stop.cluster_is_gone:
-            with contextlib.suppress(Exception):  # the next look is in two seconds
-                self._site.muster.look()
+            self._look(self._site.muster)
         if self._stop.reason != self._told:
             self._told = self._stop.reason
             again = "" if self._told == BUDGET else "; a second signal ends it at once"
             self._display.say(f"{self._told}: stopping in order{again}")
         self._display.heard(beats)
+
+    def _look(self, muster: Muster) -> None:
+        try:
+            muster.look()
+        except RayError:
+            pass  # the cluster does not answer now; the next look is in two seconds, and its watch ends what has none
+        except Exception as error:
+            if not self._blind:
+                self._display.say(f"nodes that come or go are not seen any more: {first_line(error)}")
+            self._blind = True
 
     def _introduce(self, plan: Plan, notes: Sequence[str]) -> None:
         trials, say = self._config.sweep.trials, self._display.say
