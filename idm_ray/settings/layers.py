@@ -25,6 +25,7 @@ from idm_ray.settings.presets import (
     method_of,
 )
 from idm_ray.settings.reading import ENTRIES
+from idm_ray.settings.reference import kind_of
 from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, Uniform
 
 AUGMENTED = ("condense", "evaluate")
@@ -290,4 +291,10 @@ def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
     if first["type"] == "value_error":
         told = not location or message.startswith(("search.", f"{key}."))
         return f"{name}: {'' if told else f'{key}: '}{message}"
+    if (
+        location[0] != "search" and len(location) == 3 and isinstance(first["loc"][2], str)
+    ):  # of several kinds, one
+        return (
+            f"{name}: {location[0]}.{location[1]} must be a {kind_of(*location[:2])}; got {first['input']!r}"
+        )
     return f"{name}: {key}: {message[0].lower()}{message[1:]}; got {first['input']!r}"

@@ -71,6 +71,14 @@ def find_settings(name: str | None) -> list[tuple[str, str, list[Setting]]]:
     return chosen
 
 
+def kind_of(section: str, name: str) -> str:
+    """What values a setting takes, in words, such as ``whole number at least 1 or auto``."""
+    found = Config.model_fields[section].annotation
+    assert isinstance(found, type), "it has settings"
+    assert issubclass(found, Section), "it has settings"
+    return _kind(found.model_fields[name])
+
+
 def as_markdown() -> str:
     """``docs/settings.md``."""
     lines = [

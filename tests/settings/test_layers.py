@@ -100,6 +100,16 @@ def test_a_config_survives_being_written_and_read():
         ("sweep.trails=1", ["did you mean sweep.trials?"]),
         ("condense.ipc=0", ["condense.ipc", "greater than or equal to 1", "0"]),
         ("condense.ipc=1.5", ["condense.ipc", "integer", "1.5"]),
+        (
+            "sweep.shards=zero",
+            ["command line: sweep.shards must be a whole number at least 1 or auto; got 'zero'"],
+        ),
+        ("compute.chunk=0", ["compute.chunk must be a whole number at least 1 or auto; got 0"]),
+        (
+            "sweep.gpus_per_trial=many",
+            ["sweep.gpus_per_trial must be a number at least 0 or auto; got 'many'"],
+        ),
+        ("cafe.layer_weights=[a]", ["cafe.layer_weights.0", "number", "'a'"]),
         ("condense=3", ["condense", "3"]),
         ("condense.preset=fast", ["condense.preset", "official", "fast"]),
         ("condense.preset=[paper]", ["condense.preset", "paper"]),
