@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from idm_ray.data.broken import BROKEN_FILE, refuse_broken, write_broken
-from idm_ray.data.chunks import Chunk, Job, Written, decode_beside, decode_here
+from idm_ray.data.chunks import Chunk, Decoders, Job, Written, decode_beside, decode_here
 from idm_ray.data.closing import close_gaps
 from idm_ray.data.digests import sha256
 from idm_ray.data.draft import Draft, room_needed
 from idm_ray.data.raw import EncodedImages, Found, RawImages, RawSplit, Unfinished, check_classes
-from idm_ray.data.rows import SplitFiles, write_rows
+from idm_ray.data.rows import SplitFiles, columns_of, write_rows
 from idm_ray.errors import UserError
 from idm_ray.runtime.cores import usable_cores
 from idm_ray.runtime.files import write_json
@@ -46,6 +47,7 @@ def build_store(
     progress: Progress | None = None,
     processes: int | None = None,
     inherited: Sequence[int] = (),
+    decoders: Decoders | None = None,
 ) -> None:
     """Read the images and write their store; it appears complete or not at all.
 
@@ -59,6 +61,7 @@ def build_store(
         progress: told about images, and about bytes that are hashed.
         processes: that decode; None takes as many as there are cores, and none for a few images.
         inherited: open files that those hold until they have ended: the lock of the store.
+        decoders: other machines, which decode in place of those processes where there are any and the images are many.
 
     Raises:
         UserError: images are broken, a class has no training image, or there is no room.
@@ -68,10 +71,13 @@ def build_store(
     if not (draft / MANIFEST).exists():
         raw = found.read()
         check_classes(raw.class_names, _counts(raw.train.labels, raw), len(raw.test.labels))
-        builder = _Builder(
-            draft, dataset_name, found.description, raw, silent if progress is None else progress
+        many = sum(
+            len(split.labels) for split in (raw.train, raw.test) if isinstance(split.images, EncodedImages)
         )
-        builder.build(broken, processes, inherited)
+        elsewhere = decoders if decoders and many > FEW and decoders.ready() else None
+        labour = _Labour(processes, inherited, elsewhere)
+        told = silent if progress is None else progress
+        _Builder(draft, dataset_name, found.description, raw, told, labour).build(broken)
     shutil.rmtree(folder, ignore_errors=True)
     draft.rename(folder)
     kept = {MANIFEST, BROKEN_FILE, *(file for name in ("train", "test") for file in store_files(name))}
@@ -98,17 +104,34 @@ def manifest_digest(manifest: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class _Labour:
+    """Who decodes, see `build_store`."""
+
+    processes: int | None
+    inherited: Sequence[int]
+    decoders: Decoders | None
+
+
 class _Builder:
     """Fills the draft of one store and completes it."""
 
-    def __init__(self, folder: Path, dataset_name: str, description: str, raw: RawImages, progress: Progress):
-        self._folder, self._raw, self._progress = folder, raw, progress
+    def __init__(
+        self,
+        folder: Path,
+        dataset_name: str,
+        description: str,
+        raw: RawImages,
+        progress: Progress,
+        labour: _Labour,
+    ):
+        self._folder, self._raw, self._progress, self._labour = folder, raw, progress, labour
         self._name, self._description = dataset_name, description
         self._splits = {"train": raw.train, "test": raw.test}
         self._files = {name: SplitFiles(folder, name, raw.shape) for name in self._splits}
         self._orders = {name: np.argsort(split.labels, kind="stable") for name, split in self._splits.items()}
 
-    def build(self, broken: str, processes: int | None, inherited: Sequence[int]) -> None:
+    def build(self, broken: str) -> None:
         header = {
             "format": FORMAT,
             "chunk": CHUNK,
@@ -119,7 +142,7 @@ class _Builder:
         sizes = [(self._files[name], len(split.labels)) for name, split in self._splits.items()]
         try:
             with Draft(self._folder, header, sizes) as draft:
-                self._fill(draft, processes, inherited)
+                self._fill(draft)
                 labels = self._close(draft, broken)
         except Unfinished:
             raise
@@ -128,7 +151,7 @@ class _Builder:
             raise
         self._complete(labels)
 
-    def _fill(self, draft: Draft, processes: int | None, inherited: Sequence[int]) -> None:
+    def _fill(self, draft: Draft) -> None:
         tick = self._ticker(draft)
         tick(0)
         for name, split in self._splits.items():
@@ -138,7 +161,7 @@ class _Builder:
             rows = np.empty_like(self._orders[name])
             rows[self._orders[name]] = np.arange(len(rows))
             # Closed at once: a notebook keeps the frames of an error, and with them processes that hold the lock.
-            with closing(_write(split, rows, todo, self._files[name], processes, inherited)) as stream:
+            with closing(_write(split, rows, todo, self._files[name], self._labour)) as stream:
                 for written in stream:
                     draft.note(name, written)
                     tick(len(rows[written.number * CHUNK :][:CHUNK]))
@@ -159,6 +182,8 @@ class _Builder:
             seconds = time.monotonic() - began
             rate = (done - already) / max(seconds, 1e-9)
             note = f"{rate:.0f} images/s" if rate else f"{size} in {self._folder.parent}"
+            if rate and self._labour.decoders:
+                note += f" by {self._labour.decoders.where}"
             if rate and seconds < EARLY_SECONDS:
                 note += f", about {duration((total - already) / rate)} for {size}"
             self._progress(f"build {self._name}", done, total, note)
@@ -216,22 +241,29 @@ def _write(
     rows: Labels,
     todo: Sequence[int],
     files: SplitFiles,
-    processes: int | None,
-    inherited: Sequence[int],
+    labour: _Labour,
 ) -> Generator[Written]:
     """Bring chunks of a split into its files, in any order."""
     if not todo:
         return
     if isinstance(split.images, EncodedImages):
-        job, chunks = Job(files, split.images.decode), _chunks(split.images, rows, todo)
-        if processes is None and len(todo) * CHUNK <= FEW:
+        job, chunks, count = (
+            Job(files, split.images.decode),
+            _chunks(split.images, rows, todo),
+            len(todo) * CHUNK,
+        )
+        if labour.decoders:
+            with closing(labour.decoders.decode(chunks, job.decode)) as stream:
+                yield from (each.write(files) for each in stream)
+        elif labour.processes is None and count <= FEW:
             yield from decode_here(chunks, job, usable_cores())
         else:
-            yield from decode_beside(chunks, job, min(processes or usable_cores(), len(todo)), inherited)
+            processes = min(labour.processes or usable_cores(), len(todo))
+            yield from decode_beside(chunks, job, processes, labour.inherited)
         return
     for number in todo:
         here = slice(number * CHUNK, (number + 1) * CHUNK)
-        write_rows(files, split.images[here], rows[here].tolist())
+        write_rows(files, columns_of(split.images[here]), rows[here].tolist())
         yield Written(number, ())
 
 

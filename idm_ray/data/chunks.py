@@ -6,19 +6,19 @@ import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from idm_ray.data.raw import BrokenImage, Encoded, Pixels, Unfinished
-from idm_ray.data.rows import SplitFiles, write_rows
+from idm_ray.data.rows import Columns, SplitFiles, columns_of, write_rows
 
 START = """
 import json, sys
@@ -55,25 +55,64 @@ class Written:
     broken: tuple[Broken, ...]
 
 
+Decode = Callable[[Encoded], Pixels]
+"""See `EncodedImages.decode`."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A chunk whose images are in memory."""
+
+    number: int
+    columns: Columns
+    """Of the images that are not broken; empty where all are."""
+    rows: tuple[int, ...]
+    """Where each belongs."""
+    broken: tuple[Broken, ...]
+
+    def write(self, files: SplitFiles) -> Written:
+        """Bring it into the files of its split. Raises OSError."""
+        if self.rows:
+            write_rows(files, self.columns, self.rows)
+        return Written(self.number, self.broken)
+
+
+def decoded(chunk: Chunk, decode: Decode) -> Decoded:
+    """Decode a chunk. Raises UserError, OSError."""
+    images, rows, broken = [], [], []
+    for item, row in zip(chunk.items, chunk.rows, strict=True):
+        try:
+            images.append(decode(item))
+            rows.append(row)
+        except BrokenImage as error:
+            broken.append(Broken(row, item.name, str(error)))
+    return Decoded(chunk.number, columns_of(np.stack(images)) if images else (), tuple(rows), tuple(broken))
+
+
 @dataclass(frozen=True)
 class Job:
     """How the chunks of a split are decoded, and where to."""
 
     files: SplitFiles
-    decode: Callable[[Encoded], Pixels]
+    decode: Decode
 
     def do(self, chunk: Chunk) -> Written:
         """Decode a chunk and write what is not broken. Raises UserError, OSError."""
-        images, rows, broken = [], [], []
-        for item, row in zip(chunk.items, chunk.rows, strict=True):
-            try:
-                images.append(self.decode(item))
-                rows.append(row)
-            except BrokenImage as error:
-                broken.append(Broken(row, item.name, str(error)))
-        if images:
-            write_rows(self.files, np.stack(images), rows)
-        return Written(chunk.number, tuple(broken))
+        return decoded(chunk, self.decode).write(self.files)
+
+
+class Decoders(Protocol):
+    """Other machines that decode."""
+
+    @property
+    def where(self) -> str:
+        """Who they are, in words; empty where there are none."""
+
+    def ready(self) -> bool:
+        """Have them at hand; whether there are any."""
+
+    def decode(self, chunks: Iterator[Chunk], decode: Decode) -> Generator[Decoded]:
+        """Decode chunks, in any order. Raises UserError, OSError."""
 
 
 def decode_here(chunks: Iterable[Chunk], job: Job, threads: int) -> Iterator[Written]:

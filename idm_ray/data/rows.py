@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,10 +39,19 @@ class SplitFiles:
         return {self.pixels: math.prod(self.shape), **dict.fromkeys(self.sums, 8 * self.shape[0])}
 
 
-def write_rows(files: SplitFiles, images: Pixels, rows: Sequence[int]) -> None:
-    """Write images [b, ch, H, W] and their sums to these rows. Raises OSError."""
+Columns = tuple[NDArray[Any], ...]
+"""What the files of a split have of some images, in the order of `SplitFiles.row_bytes`."""
+
+
+def columns_of(images: Pixels) -> Columns:
+    """Images [b, ch, H, W] and their sums over pixels and over their squares, each [b, ch]."""
+    return (images, *_sums(images))
+
+
+def write_rows(files: SplitFiles, columns: Columns, rows: Sequence[int]) -> None:
+    """Write the columns of images to these rows. Raises OSError."""
     runs = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1)
-    for (path, size), values in zip(files.row_bytes.items(), (images, *_sums(images)), strict=True):
+    for (path, size), values in zip(files.row_bytes.items(), columns, strict=True):
         whole = np.ascontiguousarray(values)
         with path.open("r+b", buffering=0) as file:
             for run in filter(len, runs):

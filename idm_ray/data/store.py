@@ -15,6 +15,7 @@ from torch.utils.dlpack import from_dlpack
 
 from idm_ray.data.broken import refuse_broken
 from idm_ray.data.build import FORMAT, MANIFEST, build_store, manifest_digest, store_files
+from idm_ray.data.chunks import Decoders
 from idm_ray.data.digests import remembered_sha256, sha256
 from idm_ray.data.locks import locked
 from idm_ray.data.raw import Found, Shape
@@ -126,7 +127,12 @@ def known_store(cache: Path, dataset: DatasetConfig, found: Found) -> ImageStore
 
 
 def cached_store(
-    cache: Path, dataset: DatasetConfig, found: Found, progress: Progress | None = None, verify: bool = False
+    cache: Path,
+    dataset: DatasetConfig,
+    found: Found,
+    progress: Progress | None = None,
+    verify: bool = False,
+    decoders: Decoders | None = None,
 ) -> ImageStore:
     """The store of these images in the cache folder, built if it is not there or damaged.
 
@@ -143,7 +149,7 @@ def cached_store(
     try:
         cache.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_name(f"{folder.name}.lock")) as lock:
-            store = _open_or_build(folder, dataset, found, progress, verify, lock)
+            store = _open_or_build(folder, dataset, found, progress, verify, lock, decoders)
             return _accepted(store, folder, dataset.broken)
     except OSError as error:
         reason = error.strerror or error
@@ -171,12 +177,20 @@ def _accepted(store: ImageStore, folder: Path, broken: str) -> ImageStore:
 
 
 def _open_or_build(
-    folder: Path, dataset: DatasetConfig, found: Found, progress: Progress | None, verify: bool, lock: int
+    folder: Path,
+    dataset: DatasetConfig,
+    found: Found,
+    progress: Progress | None,
+    verify: bool,
+    lock: int,
+    decoders: Decoders | None,
 ) -> ImageStore:
     try:
         return open_store(folder, verify, progress)
     except StoreError:
-        build_store(folder, dataset.name, found, dataset.broken, progress, inherited=[lock])
+        build_store(
+            folder, dataset.name, found, dataset.broken, progress, inherited=[lock], decoders=decoders
+        )
     try:
         return open_store(folder)
     except StoreError as error:

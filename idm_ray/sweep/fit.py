@@ -55,6 +55,10 @@ def check_data(config: Config, progress: Progress | None) -> Data:
     Raises:
         UserError: says what does not fit, and where in the search space.
     """
+    if config.sweep.address is not None:
+        from idm_ray.sweep.nodes.decoding import build_on_nodes
+
+        build_on_nodes(config, progress)
     data = load_data(config.dataset, config.seed, torch.device("cpu"), progress=progress, verify=True)
     check_points(config, data.outline)
     return data

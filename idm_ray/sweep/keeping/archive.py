@@ -1,5 +1,6 @@
 """A depot in the folder of a sweep on the driver's machine, reached through Ray from machines that do not see it."""
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from idm_ray.data.digests import sha256
@@ -23,6 +25,7 @@ PIECES_KEPT = 32
 ARRIVING = ".arriving"
 """Folder in the sweep's for files that are not whole yet."""
 TRIES = 3
+COUNT_SECONDS = 5.0
 DESKS = 16
 """Machines that are served at a time."""
 
@@ -39,6 +42,7 @@ class Archive:
         self._folder, self._store = Path(folder), Path(store)
         shutil.rmtree(self._folder / ARRIVING, ignore_errors=True)
         self._pieces: OrderedDict[tuple[str, int], Any] = OrderedDict()
+        self._copied: dict[str, int] = {}
         self._lock = threading.Lock()
 
     def names(self, folder: str) -> list[str]:
@@ -83,13 +87,19 @@ class Archive:
         """As `describe`, of a file of the image store."""
         return _described(self._store / checked(name))
 
-    def store_piece(self, name: str, offset: int) -> list[Any]:
+    def store_piece(self, name: str, offset: int, who: str) -> list[Any]:
         """The reference of a piece of the image store, in a list so that Ray hands on the reference.
 
         Machines that ask for the same piece get it from each other.
+
+        Args:
+            name: of the file.
+            offset: of the piece.
+            who: id of the node that asks, and has all pieces before this one.
         """
         key = (name, offset)
         with self._lock:
+            self._copied[who] = self._copied.get(who, 0) + PIECE
             if key in self._pieces:
                 self._pieces.move_to_end(key)
             else:
@@ -97,6 +107,10 @@ class Archive:
                 if len(self._pieces) > PIECES_KEPT:
                     self._pieces.popitem(last=False)
             return [self._pieces[key]]
+
+    def copied(self) -> dict[str, int]:
+        """Bytes of the image store that nodes have asked for, by their id."""
+        return dict(self._copied)
 
     def remove(self, name: str) -> None:
         """See `Depot`."""
@@ -190,10 +204,19 @@ def fetch_store_file(actor: Any, name: str, target: Path) -> None:
         OSError: it is not there, or has not arrived whole.
     """
 
+    who = ray.get_runtime_context().get_node_id()
+
     def piece(offset: int) -> Any:
-        return _await(_await(actor.store_piece.remote(name, offset))[0])
+        return _await(_await(actor.store_piece.remote(name, offset, who))[0])
 
     _fetch(name, target, _await(actor.describe_store.remote(name)), piece)
+
+
+def copied_to(archive: str) -> dict[str, int]:
+    """Bytes of the image store that nodes have asked an archive for, by their id; empty where it does not answer."""
+    with contextlib.suppress(RayError, ValueError):
+        return dict(ray.get(ray.get_actor(archive).copied.remote(), timeout=COUNT_SECONDS))
+    return {}
 
 
 def _fetch(name: str, target: Path, described: tuple[int, str] | None, read: Any) -> None:

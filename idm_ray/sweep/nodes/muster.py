@@ -12,8 +12,9 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from idm_ray.runtime.progress import Progress
-from idm_ray.runtime.words import plural
+from idm_ray.runtime.words import plural, size_text
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.keeping.archive import copied_to
 from idm_ray.sweep.keeping.stores import bring_store, store_bytes
 from idm_ray.sweep.keeping.workplace import Keeping, leave
 from idm_ray.sweep.nodes.fitness import unfit
@@ -77,7 +78,7 @@ class Muster:
         """
         self.look()
         while (known := self._known()) < len(self._nodes) and not stopped():
-            progress("nodes that are ready", known, len(self._nodes))
+            progress("nodes that are ready", known, len(self._nodes), self._copying())
             time.sleep(LOOK_SECONDS)
             self.look()
         self._opened = True
@@ -94,7 +95,7 @@ class Muster:
                     node["NodeManagerAddress"],
                     node["Resources"],
                     time.monotonic(),
-                    examining=_on(name, examine).remote(self._store),
+                    examining=on_node(name, examine).remote(self._store),
                 )
             for name, node in self._nodes.items():
                 self._hear(name, node)
@@ -122,12 +123,24 @@ class Muster:
 
     def dismiss(self) -> None:
         """The sweep ends: nodes keep nothing of it but images."""
-        tasks = [_on(name, leave).remote(self._keeping) for name, node in self._nodes.items() if node.fits]
+        tasks = [
+            on_node(name, leave).remote(self._keeping) for name, node in self._nodes.items() if node.fits
+        ]
         with contextlib.suppress(RayError):
             ray.wait(tasks, num_returns=len(tasks), timeout=LEAVE_SECONDS)
 
     def _known(self) -> int:
         return sum(node.fits or name in self._left_out for name, node in self._nodes.items())
+
+    def _copying(self) -> str:
+        """How far the copies of the images are, in words; empty where none is made."""
+        to = [name for name, node in self._nodes.items() if node.bringing is not None]
+        if not to or self._keeping.archive is None:
+            return ""
+        copied = copied_to(self._keeping.archive)
+        done = sum(min(self._store_bytes, copied.get(name, 0)) for name in to)
+        whole = size_text(len(to) * self._store_bytes)
+        return f"images are copied to {plural(len(to), 'node')}: {size_text(done)} of {whole}" if done else ""
 
     def _hear(self, name: str, node: _Node) -> None:
         for kind in ("examining", "bringing"):
@@ -156,7 +169,7 @@ class Muster:
                 self._leave_out(name, node, why)
                 return
             if _computes(node):
-                node.bringing = _on(name, bring_store).remote(self._keeping)
+                node.bringing = on_node(name, bring_store).remote(self._keeping)
                 return
         if isinstance(answer, str):  # what stands in the way of its images
             self._leave_out(name, node, answer)
@@ -182,10 +195,16 @@ def _computes(node: _Node) -> bool:
     return bool(node.resources.get("CPU") or node.resources.get("GPU"))
 
 
-def _on(node: str, task: Callable[..., Any]) -> Any:
-    """A task to be run on one node and no other, however busy that is."""
+def on_node(node: str, task: Callable[..., Any], num_cpus: float = 0, max_retries: int = 1) -> Any:
+    """A task to be run on one node and no other, by default however busy that is.
+
+    Args:
+        node: its id.
+        task: a function.
+        num_cpus, max_retries: of Ray.
+    """
     place = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=0, max_retries=1, scheduling_strategy=place)(task)
+    return ray.remote(num_cpus=num_cpus, max_retries=max_retries, scheduling_strategy=place)(task)
 
 
 def _cause(error: RayError) -> str:

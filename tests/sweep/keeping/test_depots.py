@@ -10,7 +10,15 @@ from pyarrow.fs import S3FileSystem
 
 from idm_ray.errors import UserError
 from idm_ray.sweep.keeping import uri as uri_module
-from idm_ray.sweep.keeping.archive import ARRIVING, PIECE, Archive, ArchiveDepot, start_archive
+from idm_ray.sweep.keeping.archive import (
+    ARRIVING,
+    PIECE,
+    Archive,
+    ArchiveDepot,
+    copied_to,
+    fetch_store_file,
+    start_archive,
+)
 from idm_ray.sweep.keeping.books import bring_books, names_behind
 from idm_ray.sweep.keeping.depot import checked
 from idm_ray.sweep.keeping.uri import UriDepot, check_writable, joined, shown
@@ -91,6 +99,18 @@ def test_names_are_those_of_a_folder_and_below(depot, tmp_path):
     depot.remove("trials/0001/b")
     depot.remove("trials/0001/never")
     assert depot.names("trials/0001") == ["trials/0001/deep/a"]
+
+
+@pytest.mark.ray
+def test_an_image_store_comes_in_pieces_that_are_counted(cluster, tmp_path):
+    content = os.urandom(2 * PIECE + 5)
+    (tmp_path / "store").mkdir()
+    archive = start_archive(tmp_path, tmp_path / "store")
+    assert copied_to(archive) == {}
+    fetch_store_file(ray.get_actor(archive), file_of(tmp_path / "store", content).name, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    assert copied_to(archive) == {ray.get_runtime_context().get_node_id(): 3 * PIECE}
+    assert copied_to("nobody") == {}
 
 
 @pytest.mark.ray
