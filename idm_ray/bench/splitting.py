@@ -141,12 +141,17 @@ def filled_whole(records: Records, workers: int, shards: int, step: float, group
         step: time of a step on all of S by one of them.
         groups: that classes can be owned in.
     """
-    busiest = max(map(len, shares(range(groups), 1, shards))) / groups * step
+    busiest = busiest_share(shards, groups) * step
     free = records.began
     for moment in records.moments:
         free = max(free, moment) + busiest
     work = records.seconds + len(records.moments) * step
     return work / ((workers + shards) * (free - records.began))
+
+
+def busiest_share(shards: int, groups: int) -> float:
+    """Of a step on S, the work of the shard that has most of it, where classes are owned in so many groups."""
+    return max(map(len, shares(range(groups), 1, shards))) / groups
 
 
 def measure(options: Options, say: Say) -> Result:

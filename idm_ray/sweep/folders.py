@@ -9,7 +9,7 @@ from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.locations import is_uri
 
 DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
-ERROR_FILE = "error.txt"
+ERROR_FILE, RAY_LOG = "error.txt", "ray.log"
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID, NONCE = ".lock", ".uid", ".nonce"
 LATEST = "latest"
@@ -41,7 +41,7 @@ def output_of(folder: Path) -> str:
 
 def begun(folder: Path) -> bool:
     """Whether a folder holds anything of a sweep but the marks of a start that failed."""
-    return folder.exists() and any(path.name not in (LOCK, UID, NONCE) for path in folder.iterdir())
+    return folder.exists() and any(path.name not in (LOCK, UID, NONCE, RAY_LOG) for path in folder.iterdir())
 
 
 def trial_folder(sweep_folder: Path, number: int) -> Path:

@@ -24,14 +24,14 @@ from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.endings import BUDGET, CLUSTER
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
-from idm_ray.sweep.folders import remember_output
+from idm_ray.sweep.folders import RAY_LOG, remember_output
 from idm_ray.sweep.keeping.books import LAST_SECONDS, Books
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Site, fitting, gathered, resources_of
-from idm_ray.sweep.nodes.joining import ray_at
+from idm_ray.sweep.nodes.joining import ray_at, ray_messages_into
 from idm_ray.sweep.nodes.muster import Muster
 from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
@@ -86,7 +86,11 @@ def run_sweep(
         stop.listen()
         uri = kept_at(config, folder)
         remember_output(config.sweep.output_dir)
-        with claimed(folder), gathered(config, folder, uri, data, display.say, lambda: stop.reason) as site:
+        with (
+            claimed(folder),
+            ray_messages_into(folder / RAY_LOG),
+            gathered(config, folder, uri, data, display.say, lambda: stop.reason) as site,
+        ):
             hosts = site.muster.hosts if site.muster else [this_host()]
             if room is None:
                 room = make_room(config, data.outline, hosts)

@@ -37,6 +37,14 @@ def test_rays_bridge_never_prunes():
     assert isinstance(bridge._ot_study.pruner, NopPruner)
 
 
+def test_ray_prints_of_dead_workers_on_standard_output_whatever_it_is_told():
+    """So `ray_messages_into` takes the place of what prints."""
+    from ray._private import worker
+
+    assert "print_to_stdstream" in worker.listen_error_messages.__code__.co_names
+    assert list(inspect.signature(worker.print_to_stdstream).parameters) == ["data", "ignore_prefix"]
+
+
 def test_mlflow_puts_artefacts_of_a_bare_sqlite_store_into_the_working_folder(tmp_path, monkeypatch):
     """So `default_uri` names a folder for them."""
     monkeypatch.chdir(tmp_path)

@@ -221,6 +221,8 @@ def test_a_trial_whose_process_dies_too_often_has_failed(start, tmp_path):
     assert sweep.finish() == 4, sweep.output
     assert "process died" in summary_of(folder)["failures"]["0000"]
     assert "process died" in (folder / "trials" / "0000" / "error.txt").read_text()
+    assert "(raylet)" not in sweep.output
+    assert "died" in (folder / "ray.log").read_text()
 
 
 def has_checkpoint(folder, number):

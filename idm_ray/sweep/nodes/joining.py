@@ -9,11 +9,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import worker as rays_worker
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
@@ -60,6 +61,26 @@ def ray_at(config: Config) -> Iterator[None]:
             raise UserError(f"Ray {failed}: {first_line(error)}") from None
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
         yield
+
+
+@contextlib.contextmanager
+def ray_messages_into(file: Path) -> Iterator[None]:
+    """Keep in a file what Ray would print here when a worker or a node is gone.
+
+    That is told in lines of ours, and standard output may be JSON.
+    """
+    printing = rays_worker.print_to_stdstream
+
+    def keep(data: Mapping[str, Any], ignore_prefix: bool) -> None:
+        now = time.strftime("%Y-%m-%d %H:%M:%S")
+        with contextlib.suppress(OSError), file.open("a") as log:
+            log.writelines(f"{now} {line}\n" for line in data["lines"])
+
+    rays_worker.print_to_stdstream = keep
+    try:
+        yield
+    finally:
+        rays_worker.print_to_stdstream = printing
 
 
 def what_travels() -> dict[str, Any]:
