@@ -19,6 +19,8 @@ from idm_ray.sweep.keeping.workplace import OPENING_PATIENCE_SECONDS
 EDITION = "edition.json"
 """In the sweep's folder, here and behind the URI: how often its books were copied, so that the newer ones are known."""
 FILES = (SETTINGS_FILE, SUMMARY_FILE, REPORT_FILE, UID, ENDED)
+LOOK_SECONDS = 15.0
+"""Between two looks whether the depot answers, where nothing is to be copied."""
 LAST_SECONDS = 60.0
 """For the last copy."""
 LEFT_THERE = ("checkpoint", "real")
@@ -54,7 +56,10 @@ class Books:
 
     def _work(self) -> None:
         while True:
-            self._changed.wait()
+            if not self._changed.wait(LOOK_SECONDS):
+                with contextlib.suppress(OSError):  # is told by the depot; trials that hang there say nothing
+                    self._depot.changed_at(EDITION)
+                continue
             self._changed.clear()
             last = self._ended.is_set()
             try:

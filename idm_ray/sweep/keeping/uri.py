@@ -1,7 +1,9 @@
 """A depot behind a URI: S3, GCS, HDFS or whatever else pyarrow opens."""
 
+import contextlib
 import hashlib
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,8 @@ PIECE = 8 << 20
 PAUSES = (1.0, 2.0, 5.0, 10.0)
 QUIET = 2
 """Attempts that fail without a word."""
+SILENT_SECONDS, SLOW_BYTES = 20.0, 1 << 20
+"""Without an answer before that is told, and bytes that are thought to travel in another second."""
 FOLDERS = ("local", "hdfs")
 """Kinds that have folders, and where a file that is being written can be seen."""
 
@@ -61,7 +65,7 @@ class UriDepot:
 
     def put(self, name: str, source: Path) -> str:
         """See `Depot`. Raises OSError when it cannot be kept for so long."""
-        return self._tried(lambda: self._put(checked(name), source))
+        return self._tried(lambda: self._put(checked(name), source), source.stat().st_size)
 
     def get(self, name: str, target: Path) -> None:
         """See `Depot`. Raises OSError as `put`."""
@@ -113,27 +117,53 @@ class UriDepot:
     def _path(self, name: str) -> str:
         return f"{self._base}/{name}" if name else self._base
 
-    def _tried(self, work: Callable[[], Answer]) -> Answer:
+    def _tried(self, work: Callable[[], Answer], size: int = 0) -> Answer:
+        """Do work that moves so many bytes, again and again where it fails."""
         ends, attempt = time.monotonic() + self._patience, 0
-        while True:
-            try:
-                found = work()
-                if attempt > QUIET:
-                    self._told(f"{shown(self._uri)} answers again")
-                return found
-            except (FileNotFoundError, PermissionError):
-                raise
-            except OSError as error:
-                pause = PAUSES[min(attempt, len(PAUSES) - 1)]
-                if time.monotonic() + pause > ends:
-                    raise Away(first_line(error)) from error
-                if attempt == QUIET:
-                    left = ends - time.monotonic()
-                    self._told(
-                        f"{shown(self._uri)} does not answer ({first_line(error)}); tried for {left:.0f} s more"
-                    )
-                time.sleep(pause)
-                attempt += 1
+        silence = _Silence(shown(self._uri), self._told, SILENT_SECONDS + size / SLOW_BYTES)
+        with contextlib.closing(silence):
+            while True:
+                try:
+                    found = work()
+                except (FileNotFoundError, PermissionError):
+                    raise
+                except OSError as error:
+                    pause = PAUSES[min(attempt, len(PAUSES) - 1)]
+                    if time.monotonic() + pause > ends:
+                        raise Away(first_line(error)) from error
+                    if attempt == QUIET:
+                        left = ends - time.monotonic()
+                        silence.tell(f"does not answer ({first_line(error)}); tried for {left:.0f} s more")
+                    time.sleep(pause)
+                    attempt += 1
+                else:
+                    silence.over()
+                    return found
+
+
+class _Silence:
+    """Tells once that somebody does not answer, at the latest after some seconds, and when that is over."""
+
+    def __init__(self, name: str, told: Callable[[str], object], seconds: float):
+        self._name, self._told, self._said, self._lock = name, told, False, threading.Lock()
+        self._timer = threading.Timer(seconds, self.tell, [f"has not answered for {seconds:.0f} s"])
+        self._timer.daemon = True
+        self._timer.start()
+
+    def tell(self, what: str) -> None:
+        with self._lock:
+            if not self._said:
+                self._told(f"{self._name} {what}")
+            self._said = True
+
+    def over(self) -> None:
+        self.close()
+        with self._lock:
+            if self._said:
+                self._told(f"{self._name} answers again")
+
+    def close(self) -> None:
+        self._timer.cancel()
 
 
 def check_writable(uri: str, patience: float = 0.0) -> None:

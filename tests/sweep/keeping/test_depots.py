@@ -1,6 +1,8 @@
 import hashlib
 import os
 import re
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -9,6 +11,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
 from idm_ray.errors import UserError
+from idm_ray.sweep.keeping import books as books_module
 from idm_ray.sweep.keeping import uri as uri_module
 from idm_ray.sweep.keeping.archive import (
     ARRIVING,
@@ -19,7 +22,7 @@ from idm_ray.sweep.keeping.archive import (
     fetch_store_file,
     start_archive,
 )
-from idm_ray.sweep.keeping.books import bring_books, names_behind
+from idm_ray.sweep.keeping.books import Books, bring_books, names_behind
 from idm_ray.sweep.keeping.depot import checked
 from idm_ray.sweep.keeping.uri import UriDepot, check_writable, joined, shown
 from idm_ray.sweep.keeping.workplace import Keeping, Workplace
@@ -200,6 +203,31 @@ def test_a_store_that_is_away_for_a_while_is_asked_again(tmp_path, monkeypatch):
     monkeypatch.setattr(depot, "_patience", 0.05)
     with pytest.raises(OSError, match="refused"):
         depot.put("name", file_of(tmp_path, b"x"))
+
+
+def test_a_store_that_says_nothing_is_told_of_while_it_is_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(uri_module, "SILENT_SECONDS", 0.05)
+    monkeypatch.setattr(books_module, "LOOK_SECONDS", 0.05)
+    said, told, asked = threading.Event(), [], threading.Event()
+    depot = UriDepot(f"file://{tmp_path / 'kept'}", 5, lambda line: (told.append(line), said.set()))
+    look = depot._files.get_file_info
+
+    class Silent:
+        type_name = "local"
+
+        def get_file_info(self, path):
+            asked.set()
+            assert said.wait(10)
+            return look(path)
+
+    monkeypatch.setattr(depot, "_files", Silent())
+    books = Books(tmp_path, depot)  # nothing is to be copied, and yet it looks
+    assert asked.wait(10)
+    while len(told) < 2:
+        time.sleep(0.01)
+    assert told[0].endswith("kept has not answered for 0 s")
+    assert told[1].endswith("kept answers again")
+    books.close()
 
 
 def test_a_bucket_that_is_not_there_is_refused_in_one_line(store):
