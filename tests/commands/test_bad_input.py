@@ -147,7 +147,8 @@ def test_yaml_that_is_none_is_told_with_its_line(line):
     assert "line 2" in line(config="dataset: {name: digits}\n]\n")
 
 
-def test_an_address_nobody_answers_at(line):
+def test_an_address_nobody_answers_at(line, monkeypatch):
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "only-for-this-test-" + "0" * 32)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -48,6 +48,14 @@ def ray_at(config: Config) -> Iterator[None]:
         if address is not None and address != "auto" and not _is_node(address):
             stack.enter_context(_guest(address))
         stack.callback(ray.shutdown)
+        _init(address)
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
+        yield
+
+
+def _init(address: str | None) -> None:
+    """Ray, which needs a second try where the machine is so busy that its processes do not start in time."""
+    for last in (False, True):
         try:
             ray.init(
                 address=address or "local",
@@ -56,11 +64,12 @@ def ray_at(config: Config) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 runtime_env=None if address is None else what_travels(),
             )
-        except (ConnectionError, RuntimeError, RayError) as error:
-            failed = f"cannot be reached at {address}" if address else "cannot be started here"
-            raise UserError(f"Ray {failed}: {first_line(error)}") from None
-        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
-        yield
+            return
+        except Exception as error:  # of a start that takes too long Ray raises nothing more special
+            ray.shutdown()
+            if last or address is not None:
+                failed = f"cannot be reached at {address}" if address else "cannot be started here"
+                raise UserError(f"Ray {failed}: {first_line(error)}") from None
 
 
 @contextlib.contextmanager
