@@ -1,38 +1,24 @@
 """What a sweep will take, predicted from ten iterations and one short evaluation on this machine."""
 
 import statistics
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
-from idm_ray.condensation import Condensation, condense, has_real_side, real_flops, real_side, synthetic_flops
+from idm_ray.condensation import has_real_side, real_flops, synthetic_flops
 from idm_ray.errors import UserError
-from idm_ray.evaluation import Protocol, evaluate, evaluation_flops, validation_protocol
-from idm_ray.evaluation.prepare import looks_flops, prepare, real_compute
+from idm_ray.evaluation import evaluation_flops
+from idm_ray.evaluation.prepare import looks_flops, prepare
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.sharing.plan import Plan, plan_sharing
+from idm_ray.sweep.speed import EPOCHS, TIMED, WARM, Speed, measure_speed
 
-WARM, TIMED, EPOCHS = 2, 10, 3
 TRIAL_START_SECONDS = 5.0
 """Of a trial's process, its imports included; 3 to 6 s were seen on 2 cores."""
-
-
-@dataclass(frozen=True)
-class Speed:
-    """Seconds for a floating-point operation, with the threads of a trial and nothing beside it.
-
-    Attributes:
-        real, synthetic, evaluation: of the two sides of an iteration, and of training on S.
-    """
-
-    real: float
-    synthetic: float
-    evaluation: float
 
 
 @dataclass(frozen=True)
@@ -78,21 +64,12 @@ def calibrate(
     torch.set_num_threads(real_threads(config))
     trials = [with_point(config, point) for point in points]
     data, compute = prepare(trials[0])
-    plan = plan_sharing(config, data.outline, resources)
-    say(plan.text)
     say(f"{WARM + TIMED} iterations and {EPOCHS} epochs of one evaluation ...")
     shape = data.shape, data.num_classes
     middle = sorted(trials, key=lambda trial: synthetic_flops(trial, *shape))[len(trials) // 2]
-    own = real_side(middle, data, real_compute(middle, data))
-    run = condense(middle, data, compute, own)
-    real, synthetic = _time_iterations(run)
-    iterations = max(1, middle.condense.iterations)
-    speed = Speed(
-        real / (real_flops(middle, *shape) / iterations or 1.0),
-        synthetic / (synthetic_flops(middle, *shape) / iterations or 1.0),
-        _time_epoch(run, validation_protocol(middle, data, compute))
-        / evaluation_flops(middle, *shape, epochs=1),
-    )
+    speed = measure_speed(middle, data, compute)
+    plan = plan_sharing(config, data.outline, resources, speed=speed)
+    say(plan.text)
     return forecast(config, trials, shape, speed, plan)
 
 
@@ -127,25 +104,3 @@ def forecast(
     )
     held = plan.concurrent * sweep.gpu_share + (plan.sides or 0) * sweep.gpu_share * plan.shared
     return Forecast(seconds, test, held * (seconds + test) / 3600)
-
-
-def _time_iterations(run: Condensation) -> tuple[float, float]:
-    """Median seconds of the real and of the synthetic side of an iteration."""
-    real, whole = [], []
-    for iteration in range(WARM + TIMED):
-        began = time.perf_counter()
-        record = run.advance()
-        float(record.total)  # waits for a CUDA device
-        if iteration >= WARM:
-            whole.append(time.perf_counter() - began)
-            real.append(record.real_seconds)
-    return statistics.median(real), statistics.median(whole) - statistics.median(real)
-
-
-def _time_epoch(run: Condensation, protocol: Protocol) -> float:
-    """Seconds of an epoch of training one net on S, what is paid once left out."""
-    ends: list[float] = []
-    several = replace(protocol, epochs=EPOCHS + 1, repeats=(0,))
-    partition = protocol.config.condense.partition
-    evaluate(run.images, run.labels, partition, several, lambda *_: ends.append(time.perf_counter()))
-    return (ends[-1] - ends[0]) / EPOCHS

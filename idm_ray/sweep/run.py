@@ -4,7 +4,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from rich.console import Console
 
 from idm_ray.condensation import run_length
 from idm_ray.data import Data
+from idm_ray.runtime.progress import duration
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.locations import is_uri
@@ -42,6 +43,8 @@ from idm_ray.sweep.search.searcher import StudySearcher
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import Plan, count_sides, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
+from idm_ray.sweep.sharing.spread import work_of
+from idm_ray.sweep.speed import speed_there, worth_measuring
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.tracking.store import reach
 from idm_ray.sweep.tracking.tracker import Tracker
@@ -95,7 +98,7 @@ def run_sweep(
             if room is None:
                 room = make_room(config, data.outline, hosts)
             config = room.config
-            plan = _plan(config, data, hosts, room.trials)
+            plan = _plan(config, data, hosts, room.trials, site, display.say)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data)
             books = (
@@ -121,15 +124,32 @@ def kept_at(config: Config, folder: Path) -> str | None:
     return joined(output, folder.name) if is_uri(output) else None
 
 
-def _plan(config: Config, data: Data, hosts: Sequence[Host], memory: int | None) -> Plan:
+def _plan(
+    config: Config,
+    data: Data,
+    hosts: Sequence[Host],
+    memory: int | None,
+    site: Site,
+    say: Callable[[str], None],
+) -> Plan:
     """How trials share the machines; beyond one, none of them takes a part of two."""
-    if config.sweep.address is None:
-        return plan_sharing(config, data.outline, ray.cluster_resources(), memory)
-    most = memory
-    if not config.sweep.max_concurrent:
-        most = min([fitting(config, hosts, 0), *([] if memory is None else [memory])])
-    sides = count_sides(config) or 0
-    return plan_sharing(config, data.outline, resources_of(config, hosts, sides), most)
+    resources, most = ray.cluster_resources(), memory
+    if config.sweep.address is not None:
+        resources = resources_of(config, hosts, count_sides(config) or 0)
+        if not config.sweep.max_concurrent:
+            most = min([fitting(config, hosts, 0), *([] if memory is None else [memory])])
+    plan = plan_sharing(config, data.outline, resources, most)
+    if plan.workers * plan.shards == 1 or not hosts or not worth_measuring(config):
+        return plan
+    say("some iterations are timed, to know what idle processors are best used for ...")
+    speed = speed_there(config, site.keeping, site.selector)
+    if isinstance(speed, str):
+        say(f"they are used by arithmetic alone: {speed}")
+        return plan
+    work = work_of(config, data.outline, speed)
+    share, alone = work.real / (work.real + work.synthetic), work.real + work.own(1)
+    say(f"the real side takes {100 * share:.0f} % of an iteration, a trial {duration(alone)} by itself")
+    return plan_sharing(config, data.outline, resources, most, speed)
 
 
 ABANDON_SECONDS = CLOSE_SECONDS + LAST_SECONDS

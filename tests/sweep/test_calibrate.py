@@ -2,8 +2,9 @@ import pytest
 
 from idm_ray.condensation import real_flops, synthetic_flops
 from idm_ray.evaluation.prepare import looks_flops
-from idm_ray.sweep.calibrate import TRIAL_START_SECONDS, Speed, calibrate, forecast
+from idm_ray.sweep.calibrate import TRIAL_START_SECONDS, calibrate, forecast
 from idm_ray.sweep.sharing.plan import Plan
+from idm_ray.sweep.speed import Speed
 
 SHAPE = ((1, 8, 8), 10)
 SPEED = Speed(real=1e-6, synthetic=2e-6, evaluation=3e-6)
@@ -40,6 +41,6 @@ def test_a_little_is_run_and_a_time_told(tiny_config):
     config = tiny_config("sweep.trials=4", "condense.iterations=100")
     found = calibrate(config, [{"condense.partition": 1}, {"condense.partition": 2}], {"CPU": 2, "GPU": 0},
                       said.append)  # fmt: skip
-    assert "real side" in said[0]
+    assert "real side" in said[1]
     assert 0 < found.trials_seconds < 600
     assert "expected:" in found.text

@@ -12,7 +12,16 @@ from idm_ray.data.digests import sha256
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.words import first_line
-from idm_ray.sweep.folders import DATABASE, ENDED, LATEST, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, UID
+from idm_ray.sweep.folders import (
+    DATABASE,
+    ENDED,
+    LATEST,
+    REPORT_FILE,
+    SETTINGS_FILE,
+    SUMMARY_FILE,
+    UID,
+    URI_FILE,
+)
 from idm_ray.sweep.keeping.uri import UriDepot, joined, shown
 from idm_ray.sweep.keeping.workplace import OPENING_PATIENCE_SECONDS
 
@@ -150,6 +159,7 @@ def bring_books(uri: str, name: str, output: Path) -> None:
                 with contextlib.suppress(FileNotFoundError):
                     depot.get(each, folder / each)
             depot.get(EDITION, folder / EDITION)
+            write_bytes(output / URI_FILE, uri.encode())
     except OSError as error:
         raise UserError(f"the sweep {name} cannot be read from {shown(uri)}: {first_line(error)}") from None
 

@@ -12,6 +12,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.search import space
 from idm_ray.sweep.sharing.spread import WORTH, Slots, Work, idle_shards, spread, work_of
+from idm_ray.sweep.speed import Speed
 
 REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.easiest",
              "condense.augment", "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
@@ -47,7 +48,11 @@ class Plan:
 
 
 def plan_sharing(
-    config: Config, outline: Outline, resources: dict[str, float], most: int | None = None
+    config: Config,
+    outline: Outline,
+    resources: dict[str, float],
+    most: int | None = None,
+    speed: Speed | None = None,
 ) -> Plan:
     """Decide `sweep.share`, `sweep.real_workers` and `sweep.shards` where they are auto.
 
@@ -56,11 +61,12 @@ def plan_sharing(
         outline: of the data; its shape and classes are read.
         resources: of Ray, "CPU" and "GPU".
         most: trials and real sides that there is memory for; None: enough.
+        speed: of a machine that does the work; None: see `work_of`.
 
     Raises:
         UserError: not even one trial fits.
     """
-    work, slots, sides = work_of(config, outline), Slots(config, resources, most), count_sides(config)
+    work, slots, sides = work_of(config, outline, speed), Slots(config, resources, most), count_sides(config)
     named = config.sweep.shards
     shards = 1 if named == "auto" else min(work.most_shards, named)
     alone = slots.trials(0, shards)

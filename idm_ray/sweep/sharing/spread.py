@@ -14,18 +14,19 @@ from idm_ray.runtime.compute import Compute, resolve
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import capacity, concurrency, real_threads
 from idm_ray.sweep.search import space
+from idm_ray.sweep.speed import ASSUMED, Speed
 
 MOST_WORKERS = 16
 """Of a real side, or of a trial: more find little to do, see docs/sharing.md."""
-WORTH_A_PROCESS = {"cpu": 1e12, "cuda": 1e15}
-"""Floating-point operations that another worker must save a trial: about ten seconds, half of which its start takes."""
+WORTH_A_PROCESS = 10.0
+"""Seconds that another worker must save a trial; its start takes half of them."""
 WORTH = 0.95
 """What is done to save time must be expected to take less than this share of the time without it."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """Floating-point operations of a trial.
+    """Seconds that the work of a trial takes one worker.
 
     Attributes:
         real: of its real side.
@@ -33,7 +34,6 @@ class Work:
         looks: of its looks at validation accuracy.
         groups: that classes of S can be owned in.
         nets: of a look.
-        least: that another worker must save.
     """
 
     real: float
@@ -41,7 +41,6 @@ class Work:
     looks: float
     groups: int
     nets: int
-    least: float
 
     @property
     def most_shards(self) -> int:
@@ -56,7 +55,7 @@ class Work:
         """The next number of workers, up to `most`, with which enough is saved; None where there is none."""
         own = self.own(shards)
         wider = range(shards + 1, most + 1)
-        return next((n for n in wider if own - self.own(n) >= (n - shards) * self.least), None)
+        return next((n for n in wider if own - self.own(n) >= (n - shards) * WORTH_A_PROCESS), None)
 
 
 def _busiest(pieces: int, workers: int) -> float:
@@ -64,8 +63,14 @@ def _busiest(pieces: int, workers: int) -> float:
     return math.ceil(pieces / workers) / pieces
 
 
-def work_of(config: Config, outline: Outline) -> Work:
-    """By arithmetic, of the sweep's own settings; groups are those of the point that has most."""
+def work_of(config: Config, outline: Outline, speed: Speed | None = None) -> Work:
+    """By arithmetic, of the sweep's own settings; groups are those of the point that has most.
+
+    Args:
+        config: of the sweep.
+        outline: of the data.
+        speed: of a machine that does the work; None: one is assumed for which all operations are equal.
+    """
     shape = outline.shape, outline.num_classes
     groups = nets = 1
     if all(map(has_real_side, config.methods)):
@@ -74,9 +79,14 @@ def work_of(config: Config, outline: Outline) -> Work:
         compute = resolve(config.trial_compute)
         if not stacked(config, compute.device, graphs=compute.compile == "auto"):
             nets = config.evaluate.val_repeats
-    looks = looks_flops(config, *shape)
-    least = WORTH_A_PROCESS["cuda" if config.sweep.gpu_share else "cpu"]
-    return Work(real_flops(config, *shape), synthetic_flops(config, *shape), looks, groups, nets, least)
+    speed = speed or ASSUMED["cuda" if config.sweep.gpu_share else "cpu"]
+    return Work(
+        speed.real * real_flops(config, *shape),
+        speed.synthetic * synthetic_flops(config, *shape),
+        speed.evaluation * looks_flops(config, *shape),
+        groups,
+        nets,
+    )
 
 
 def groups_of(config: Config, outline: Outline) -> int:

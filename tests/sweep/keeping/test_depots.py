@@ -11,6 +11,7 @@ from moto.server import ThreadedMotoServer
 from pyarrow.fs import S3FileSystem
 
 from idm_ray.errors import UserError
+from idm_ray.sweep.folders import output_of
 from idm_ray.sweep.keeping import books as books_module
 from idm_ray.sweep.keeping import uri as uri_module
 from idm_ray.sweep.keeping.archive import (
@@ -270,9 +271,10 @@ def test_newer_books_replace_older_ones_and_never_the_other_way(tmp_path):
     assert names_behind(uri) == ["s"]
     brought = {
         path.relative_to(tmp_path / "here" / "s").as_posix()
-        for path in (tmp_path / "here").rglob("*")
+        for path in (tmp_path / "here" / "s").rglob("*")
         if path.is_file()
     }
+    assert output_of(tmp_path / "here" / "s") == uri  # what commands name that are printed
     assert brought == {"edition.json", "summary.json", ".uid", "trials/0000/condensed/a"}
     (tmp_path / "here" / "s" / "edition.json").write_text('{"edition": 3, "mark": "ours"}')
     (tmp_path / "here" / "s" / "summary.json").write_text("newest")

@@ -8,6 +8,7 @@ from idm_ray.errors import UserError
 from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.sharing.plan import count_sides, plan_sharing
 from idm_ray.sweep.sharing.spread import groups_of
+from idm_ray.sweep.speed import Speed
 
 HERE = {"CPU": 2.0, "GPU": 0.0}
 SEARCH = {
@@ -23,11 +24,11 @@ COSTLY = ("queue.train_steps=20", "queue.batch=64", "evaluate.every=6", "evaluat
 
 @pytest.fixture
 def plan(tiny_config):
-    def make(*overrides, resources=HERE, search="lambda l"):
+    def make(*overrides, resources=HERE, search="lambda l", speed=None):
         fixed = [each for each in COSTLY if each.partition("=")[0] not in searched(search)]
         config = tiny_config(*fixed, "sweep.share=auto", searched(search), *overrides)
         data = load_data(config.dataset, config.seed, torch.device("cpu"))
-        return plan_sharing(config, data.outline, resources)
+        return plan_sharing(config, data.outline, resources, speed=speed)
 
     return make
 
@@ -159,6 +160,21 @@ def test_idle_processors_go_to_the_half_that_takes_longer(plan):
         assert found.shared
         assert found.workers > 1 if of_workers else found.shards > 1
         assert found.workers + 2 * found.shards <= 16
+
+
+def test_measured_speeds_decide_which_half_takes_longer(plan):
+    given = (
+        "sweep.trials=4",
+        "sweep.max_concurrent=2",
+        "compute.chunk=1",
+        "condense.iterations=1000000",
+        "search={condense.lambda_reg: {choice: [1, 2, 3]}}",
+    )
+    slow, quick = 1e-9, 1e-13
+    real = plan(*given, resources=WIDE, speed=Speed(slow, quick, quick))
+    own = plan(*given, resources=WIDE, speed=Speed(quick, slow, quick))
+    assert (real.workers > 1, real.shards) == (True, 1)
+    assert (own.workers, own.shards > 1) == (1, True)
 
 
 def test_trials_with_real_sides_of_their_own_get_shards_as_far_as_it_pays(plan):
