@@ -55,6 +55,8 @@ class Reader:
 
     def _in_a_process(self, *words: str) -> int:
         """Ray and signals are the business of a process."""
+        for module in ("six", "pandas", "yaml"):  # what lies in a folder is no module of ours
+            (self.folder / f"{module}.py").write_text("raise RuntimeError('the current folder is searched')")
         command = [sys.executable, "-m", "idm_ray", *words]
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         run = subprocess.run(

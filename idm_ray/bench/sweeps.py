@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from safetensors import safe_open
 
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, text, times
 from idm_ray.errors import UserError
+from idm_ray.runtime.states import read_note
 from idm_ray.settings.reading import parse_overrides
 
 LAMBDAS, PARTITIONS = (10, 50, 100, 200, 20, 30, 150, 300), (1, 2)
@@ -188,9 +188,8 @@ def _start_sweep(
 
 def _own_seconds(folder: Path) -> float:
     total = 0.0
-    for path in folder.glob("runs/bench/trials/*/checkpoint/state.safetensors"):
-        with safe_open(path, framework="pt") as file:
-            total += float(json.loads(file.metadata()["note"])["seconds"])
+    for checkpoints in folder.glob("runs/bench/trials/*/checkpoint"):
+        total += float(json.loads(read_note(max(checkpoints.iterdir())))["seconds"])
     return total
 
 

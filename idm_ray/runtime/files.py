@@ -12,6 +12,16 @@ from typing import Any
 from idm_ray.errors import UserError
 
 
+def _umask() -> int:
+    """Of this process, which can only be read by setting it: so once, before there are threads."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
+
+
+UMASK = _umask()
+
+
 def default_cache() -> Path:
     """$IDM_RAY_CACHE, else idm_ray in $XDG_CACHE_HOME, else ~/.cache/idm_ray."""
     if chosen := os.environ.get("IDM_RAY_CACHE"):
@@ -37,7 +47,7 @@ def whole_file(path: Path) -> Iterator[Path]:
         yield draft
         with draft.open("rb") as file:
             os.fsync(file.fileno())
-        draft.chmod(0o644)
+        draft.chmod(0o666 & ~UMASK)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
@@ -77,7 +87,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    draft.chmod(0o755)
+    draft.chmod(0o777 & ~UMASK)
     try:
         yield draft
         if path.exists():

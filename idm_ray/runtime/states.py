@@ -1,11 +1,13 @@
 """The state of a run on disk, as safetensors."""
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -13,8 +15,14 @@ from torch import Tensor
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import whole_file
 
+
+class Damaged(UserError):
+    """A file does not hold what was written into it."""
+
+
 SHOWN = 5
 """Differing settings that a message names, at most."""
+DIGEST = "sha256"
 
 
 def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note: str = "") -> None:
@@ -27,15 +35,18 @@ def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note:
         note: text to keep with it.
     """
     contiguous = {key: value.contiguous() for key, value in state.items()}
+    about = {"fingerprint": fingerprint, "note": note}
     with whole_file(path) as draft:
-        save_file(contiguous, draft, {"fingerprint": fingerprint, "note": note})
+        save_file(contiguous, draft, {**about, DIGEST: _digest(contiguous, about)})
 
 
 def read_note(path: Path) -> str:
     """The note that `write_state` saved, whatever the settings; empty where there is no state.
 
+    It is believed without a look at the rest of the file, see `read_state`.
+
     Raises:
-        UserError: the file is damaged.
+        Damaged: it cannot be read.
     """
     if not path.exists():
         return ""
@@ -47,13 +58,16 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
     """The state and note that `write_state` saved, or None where there is none.
 
     Raises:
-        UserError: the file is damaged, or belongs to other settings.
+        Damaged: anything in it is not as it was written.
+        UserError: it belongs to other settings.
     """
     if not path.exists():
         return None
     with _opened(path) as file:
         metadata = file.metadata() or {}
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if metadata.pop(DIGEST, "") != _digest(state, metadata):
+        raise Damaged(f"the checkpoint {path} does not match its SHA-256; remove it to start anew")
     if metadata.get("fingerprint") != fingerprint:
         others = differing(metadata.get("fingerprint"), fingerprint)
         raise UserError(
@@ -69,7 +83,16 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
-        raise UserError(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
+        raise Damaged(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
+
+
+def _digest(state: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """SHA-256 over all that a state says."""
+    layout = [[name, str(state[name].dtype), [*state[name].shape]] for name in sorted(state)]
+    digest = hashlib.sha256(json.dumps([layout, dict(about)], sort_keys=True).encode())
+    for name in sorted(state):
+        digest.update(state[name].reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def differing(before: str | None, now: str) -> str:

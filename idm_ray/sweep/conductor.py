@@ -141,6 +141,7 @@ class Conductor:
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""
         prune = self._study.report(number, report.val_accuracy, report.iteration)
+        self._tell(number, report)
         self._log(number, report)
         self._changed(self._row(number, RUNNING, report))
         return prune
@@ -155,6 +156,7 @@ class Conductor:
             self.returned(number, f"{', '.join(lacking)} cannot be read back")
             return
         self._study.report(number, report.val_accuracy, report.iteration)
+        self._tell(number, report)
         self._log(number, report)
         self._remember(number, report)
         self._study.tell(number, TrialState.COMPLETE, report.val_accuracy)
@@ -273,6 +275,10 @@ class Conductor:
             "chunk": report.chunk,
         }
         self._study.set_trial_attribute(number, REPORT, {**facts, "device": report.device})
+
+    def _tell(self, number: int, report: Report) -> None:
+        for trouble in report.troubles:
+            self._display.say(f"trial {number:04d}: {trouble}")
 
     def _log(self, number: int, report: Report) -> None:
         metrics = [

@@ -10,6 +10,8 @@ from idm_ray.settings.locations import is_uri
 
 DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
 ERROR_FILE, RAY_LOG = "error.txt", "ray.log"
+DAMAGED = ".damaged"
+"""Ending of files that were found damaged and set aside."""
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID, NONCE = ".lock", ".uid", ".nonce"
 LATEST = "latest"

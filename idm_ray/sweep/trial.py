@@ -26,8 +26,8 @@ from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_share, peak_bytes
-from idm_ray.runtime.states import read_state, write_state
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.checkpoints import Checkpoints
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE
 from idm_ray.sweep.keeping.depot import Away
@@ -62,6 +62,7 @@ class Report:
         history: rows of (iteration, *HISTORY) since the last report.
         files: name and SHA-256 of each that it has handed over; none where none had to be.
         node: id of the node that it ran on; empty without Ray.
+        troubles: what people are to know of, in words.
     """
 
     iteration: int
@@ -76,6 +77,7 @@ class Report:
     history: list[list[float]] = field(default_factory=list)
     files: list[list[str]] = field(default_factory=list)
     node: str = ""
+    troubles: list[str] = field(default_factory=list)
 
 
 class TrialRun:
@@ -122,9 +124,10 @@ class TrialRun:
         )
         self._seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
-        self._fingerprint = fingerprint(config, self._data)
-        self._place.fetch(self._checkpoint)
-        saved = read_state(self._checkpoint, self._fingerprint)
+        self._checkpoints = Checkpoints(
+            self._folder / "checkpoint", fingerprint(config, self._data), self._place
+        )
+        saved = self._checkpoints.load()
         if saved is not None:
             state, extra = saved
             self._run.load_state(state)
@@ -153,10 +156,6 @@ class TrialRun:
         """Of the memory that it takes."""
         return forecast(self._config, self._data.outline, self._compute)
 
-    @property
-    def _checkpoint(self) -> Path:
-        return self._folder / "checkpoint" / "state.safetensors"
-
     def advance(self) -> Report:
         """Condense up to the next evaluation, evaluate, save and report.
 
@@ -164,7 +163,7 @@ class TrialRun:
             Diverged: a loss or S is not finite.
         """
         if self._repeat is not None:
-            repeated, self._repeat = self._repeat, None
+            repeated, self._repeat = replace(self._repeat, troubles=self._checkpoints.troubles()), None
             if self._place.kept_here:
                 return repeated
             return replace(repeated, files=self._save_condensed(self._run.finite_images()))
@@ -187,9 +186,8 @@ class TrialRun:
             history=history,
             files=files,
         )
-        write_state(self._checkpoint, self._run.state(), self._fingerprint, json.dumps(asdict(report)))
-        self._place.deliver(self._checkpoint)
-        return report
+        self._checkpoints.save(self._run.iteration, self._run.state(), json.dumps(asdict(report)))
+        return replace(report, troubles=self._checkpoints.troubles())
 
     def _condense(self) -> list[list[float]]:
         iterations, every = self._run.iterations, self._config.evaluate.every

@@ -70,6 +70,54 @@ def test_a_trial_goes_on_from_its_checkpoint_and_repeats_its_last_report(tiny_co
         )
 
 
+def truncated(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+def believed(path):
+    """Another accuracy in its note, and nothing else."""
+    content = path.read_bytes()
+    changed, count = re.subn(rb'(val_accuracy\\": \d)', rb"\g<1>9", content[:-1])
+    assert count == 1
+    length = int.from_bytes(content[:8], "little") + 1
+    path.write_bytes(length.to_bytes(8, "little") + changed[8:] + content[-1:])
+
+
+@pytest.mark.parametrize("damage", [truncated, emptied, flipped, believed])
+@pytest.mark.parametrize("count", [1, 2])
+def test_damaged_checkpoints_are_set_aside_and_not_a_bit_is_lost(tiny_config, tmp_path, damage, count):
+    whole = reports(TrialRun(tiny_config(), tmp_path / "whole"))
+    first = TrialRun(tiny_config(), tmp_path / "stopped")
+    first.advance()
+    first.advance()
+    kept = sorted((tmp_path / "stopped" / "checkpoint").iterdir())
+    assert [path.name for path in kept] == ["00000002.safetensors", "00000004.safetensors"]
+    for path in kept[-count:]:
+        damage(path)
+    rest = reports(TrialRun(tiny_config(), tmp_path / "stopped"))
+    assert figures(rest) == figures(whole)
+    assert len(rest[0].troubles) == count
+    assert all("a checkpoint was damaged and is set aside as" in trouble for trouble in rest[0].troubles)
+    assert not rest[1].troubles
+    assert torch.equal(
+        load_condensed(tmp_path / "stopped" / "condensed").images,
+        load_condensed(tmp_path / "whole" / "condensed").images,
+    )
+    assert sorted(path.name for path in (tmp_path / "stopped" / "checkpoint").iterdir()) == sorted(
+        ["00000004.safetensors", "00000006.safetensors", *(f"{path.name}.damaged" for path in kept[-count:])]
+    )
+
+
 def test_a_checkpoint_of_other_settings_is_refused(tiny_config, tmp_path):
     TrialRun(tiny_config(), tmp_path).advance()
     with pytest.raises(UserError, match="other settings"):

@@ -55,7 +55,7 @@ class Archive:
         """A piece of a file that arrives; the same one may arrive twice."""
         path = self._draft(draft)
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
         try:
             os.pwrite(handle, piece, offset)
         finally:

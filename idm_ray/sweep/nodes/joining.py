@@ -20,11 +20,13 @@ from ray.exceptions import RayError
 
 import idm_ray
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
 
 JOIN_SECONDS, END_SECONDS = 60.0, 40.0
 ANSWER_SECONDS = 10
+PACKAGE = Path(idm_ray.__file__).resolve().parent
 ALIVE = 0
 """State of a node in Ray's own list."""
 PASSED_ON = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
@@ -57,19 +59,32 @@ def _init(address: str | None) -> None:
     """Ray, which needs a second try where the machine is so busy that its processes do not start in time."""
     for last in (False, True):
         try:
-            ray.init(
-                address=address or "local",
-                include_dashboard=False if address is None else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                runtime_env=None if address is None else what_travels(),
-            )
+            with _elsewhere():
+                ray.init(
+                    address=address or "local",
+                    include_dashboard=False if address is None else None,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    runtime_env=None if address is None else what_travels(),
+                )
             return
         except Exception as error:  # of a start that takes too long Ray raises nothing more special
             ray.shutdown()
             if last or address is not None:
                 failed = f"cannot be reached at {address}" if address else "cannot be started here"
                 raise UserError(f"Ray {failed}: {first_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Ray lets all workers search the folder that it is started in for modules: then one without any.
+
+    It is that folder all the same where this package itself is found there.
+    """
+    if "IDM_RAY_CACHE" in os.environ:
+        os.environ["IDM_RAY_CACHE"] = str(default_cache().absolute())  # workers are elsewhere, too
+    with contextlib.chdir(Path.cwd() if PACKAGE.parent == Path.cwd() else "/"):
+        yield
 
 
 @contextlib.contextmanager
@@ -94,9 +109,8 @@ def ray_messages_into(file: Path) -> Iterator[None]:
 
 def what_travels() -> dict[str, Any]:
     """Ray's runtime environment: this package and nothing else of this machine, neither its folder nor its data."""
-    package = Path(idm_ray.__file__).parent
     env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-    return {"py_modules": [str(package)], "excludes": ["**/__pycache__"], "env_vars": env}
+    return {"py_modules": [str(PACKAGE)], "excludes": ["**/__pycache__"], "env_vars": env}
 
 
 def _is_node(address: str) -> bool:

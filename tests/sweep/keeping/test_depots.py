@@ -290,7 +290,7 @@ def test_a_sweep_behind_a_uri_is_whole_there_and_tells_no_secret(start, store, t
     names = depot.names("")
     for number in range(2):
         for name in (
-            "checkpoint/state.safetensors",
+            "checkpoint/00000006.safetensors",
             "condensed/images.safetensors",
             "steps/000006.png",
             "trial.yaml",

@@ -129,8 +129,8 @@ class Hosts:
         """From now on this package is not installed there."""
         self.run(number, "mount", "-t", "tmpfs", "tmpfs", Path(idm_ray.__file__).parent)
 
-    def start_ray(self, cpus, head_cpus=None):
-        """A head on host 1 that wants a token, and all others join."""
+    def start_ray(self, cpus, head_cpus=None, late=()):
+        """A head on host 1 that wants a token, and all others join but those that are to come late."""
         token = secrets.token_hex(20)
         for number in self.numbers:
             self.give_token(number, token)
@@ -148,7 +148,7 @@ class Hosts:
             f"--num-cpus={cpus if head_cpus is None else head_cpus}",
             env=QUICK,
         )
-        for number in self.numbers[1:]:
+        for number in set(self.numbers[1:]) - set(late):
             self.join(number, cpus)
         return f"{self.address(1)}:{HEAD_PORT}"
 

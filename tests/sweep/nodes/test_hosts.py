@@ -72,16 +72,23 @@ def assert_same(found, expected):
     assert {key: found[1][key] for key in SAME} == {key: expected[1][key] for key in SAME}
 
 
-def test_a_sweep_over_hosts_equals_one_hosts_and_leaves_nothing_on_them(make_hosts, sweep, start, tmp_path):
+def test_a_sweep_over_hosts_one_of_which_comes_late_equals_one_hosts_and_leaves_nothing_on_them(
+    make_hosts, sweep, start, tmp_path
+):
     expected = alone(start, tmp_path, *LONG)
     hosts = make_hosts(4)
-    address = hosts.start_ray(cpus=1, head_cpus=0)
+    address = hosts.start_ray(cpus=1, head_cpus=0, late=(3,))
     for number in (2, 3, 4):
         hosts.hide_package(number)
     hosts.run(4, "mount", "-t", "tmpfs", "tmpfs", Path(torch.__file__).parent)
-    told = hosts.run(1, *sweep(*LONG, "--address", address, "--output-dir", hosts.out / "runs"))
+    process = hosts.start(1, *sweep(*LONG, "--address", address, "--output-dir", hosts.out / "runs"))
+    until(lambda: "cluster: " in (hosts.root / "log-1").read_text())
+    hosts.join(3, cpus=1)
+    code, told = process.wait(300), (hosts.root / "log-1").read_text()
+    assert code == 0, told
     assert "node 10.79.0.4 is left out: idm_ray cannot be loaded there" in told
-    assert "cluster: 2 nodes with 2 CPUs" in told
+    assert "cluster: 1 node with 1 CPUs" in told
+    assert "node 10.79.0.3 has come; 2 nodes now" in told
     assert "Traceback" not in told
     assert_same(outcome(hosts, 1, hosts.out / "runs" / "s"), expected)
     for number in (2, 3):
@@ -104,7 +111,7 @@ def test_the_node_of_a_shared_real_side_may_be_lost(make_hosts, sweep, start, tm
     process = hosts.start(1, *sweep(*given, "--address", address, "--output-dir", out))
     until(lambda: any(hosts.named(number, "ray::RealServer") for number in (2, 3)))
     lost = next(number for number in (2, 3) if hosts.named(number, "ray::RealServer"))
-    until(lambda: "state" in hosts.run(1, "find", hosts.out, "-name", "state.safetensors"))
+    until(lambda: "safetensors" in hosts.run(1, "find", hosts.out, "-path", "*/checkpoint/0*"))
     hosts.kill(lost)
     code, told = process.wait(600), (hosts.root / "log-1").read_text()
     assert code == 0, told
