@@ -13,6 +13,7 @@ from idm_ray.runtime.compute import resolve
 from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.disk import Disk, NoRoom
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
@@ -26,7 +27,7 @@ from idm_ray.sweep.trial import HISTORY, Report
 from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Row
 from idm_ray.sweep.view.live import Display
 
-NODE_GONE = "its node is gone"
+NODE_GONE, NO_ROOM = "its node is gone", "there is no room for its files"
 MOST_RETURNS = 10
 """Times that a trial is put back in line for another reason: what happens so often has one that stays."""
 NOT_ITS_FAULT = {
@@ -35,6 +36,7 @@ NOT_ITS_FAULT = {
     Stranded.__name__: "its real side does not run, and may wait for the processors that it has",
     Away.__name__: "its files cannot be kept now",
     MateLost.__name__: "a process that works for it is gone",
+    NoRoom.__name__: NO_ROOM,
 }
 """In Ray's words on a trial's process, and in ours."""
 
@@ -77,6 +79,7 @@ class Conductor:
 
     Attributes:
         on_end: called after a trial has ended.
+        disk: that trials may find full.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Conductor:
         self._waited, self._shards = False, shards
         self._site = site or Site(Keeping(str(folder.resolve())))
         self._place = self._site.keeping.of_the_driver(display.say)
+        self.disk = Disk(folder, display.say)
 
     def trial_folder(self, number: int) -> Path:
         """``trials/0007``."""
@@ -126,7 +130,9 @@ class Conductor:
 
     @property
     def waits(self) -> bool:
-        """Whether no trial should start now, as a real side needs the room first."""
+        """Whether no trial should start now: a real side needs the processors first, or the disk is full."""
+        if self.disk.lacks_room:
+            return True
         now = self._sides is not None and self._sides.without_room
         if now and not self._waited:
             self._display.say("no trial starts until a real side runs, which waits for a processor or a card")
@@ -180,7 +186,7 @@ class Conductor:
             reason: for people.
             node: id of the node that is at fault and is used no longer; empty where none is.
         """
-        self._returns[number] = self._returns.get(number, 0) + (reason != NODE_GONE)
+        self._returns[number] = self._returns.get(number, 0) + (reason not in (NODE_GONE, NO_ROOM))
         if self._returns[number] > MOST_RETURNS:
             self.failed(number, f"{reason}, {MOST_RETURNS} times")
             return
@@ -204,6 +210,8 @@ class Conductor:
         for sign, reason in NOT_ITS_FAULT.items():
             if sign in how:
                 self.returned(number, reason)
+                if reason == NO_ROOM:
+                    self.disk.was_full()
                 return
         self._deaths[number] = self._deaths.get(number, 0) + 1
         most = self._config.sweep.max_failures

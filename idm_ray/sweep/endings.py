@@ -3,11 +3,12 @@
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_CLUSTER = 0, 3, 4, 5, 6
 EXIT_SIGINT, EXIT_SIGTERM = 130, 143
 
-BUDGET, CLUSTER = "budget", "cluster"
-"""Reasons to stop beside signals: its time is spent; the cluster is gone."""
+BUDGET, CLUSTER, DISK = "budget", "cluster", "full disk"
+"""Reasons to stop beside signals: its time is spent; the cluster is gone; nobody has made room."""
 STOPPED = {
     BUDGET: EXIT_BUDGET,
     CLUSTER: EXIT_CLUSTER,
+    DISK: EXIT_CLUSTER,
     "SIGINT": EXIT_SIGINT,
     "SIGTERM": EXIT_SIGTERM,
 }

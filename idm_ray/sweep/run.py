@@ -23,7 +23,7 @@ from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
-from idm_ray.sweep.endings import BUDGET, CLUSTER
+from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import RAY_LOG, remember_output
 from idm_ray.sweep.keeping.books import LAST_SECONDS, Books
@@ -199,6 +199,7 @@ class _Run:
         )
         self._conductor, self._shards = conductor, plan.shards
         conductor.on_end = lambda: self._closing.write_summary("running")
+        conductor.disk.give_up = lambda: self._stop.give_reason(DISK)
         self._tracker.start_sweep(
             parameters(self._config), tags, dataset_info(self._data), list(self._config.search)
         )

@@ -13,7 +13,7 @@ from idm_ray.sweep.endings import BUDGET, CLUSTER
 
 
 class Stop:
-    """Why the sweep should end early: a signal, its time is spent, or its cluster is gone."""
+    """Why the sweep should end early: a signal, its time is spent, its cluster is gone, or its disk is full."""
 
     def __init__(self, budget: float | None):
         self._deadline = None if budget is None else time.monotonic() + budget
@@ -22,7 +22,7 @@ class Stop:
 
     @property
     def reason(self) -> str:
-        """SIGINT, SIGTERM, budget, cluster, or empty."""
+        """SIGINT, SIGTERM, budget, cluster, full disk, or empty."""
         if not self._signal and self._deadline is not None and time.monotonic() > self._deadline:
             self._signal = BUDGET
         return self._signal

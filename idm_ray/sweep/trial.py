@@ -29,6 +29,7 @@ from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.checkpoints import Checkpoints
 from idm_ray.sweep.cluster import real_threads
+from idm_ray.sweep.disk import NoRoom, is_full
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit, Workplace
@@ -234,7 +235,7 @@ class TrialRun:
 
 class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     """`TrialRun` as Ray Tune runs it. Whatever it raises becomes a FAIL report with its reason, so that
-    only what died without a word is started again; and what is `Stranded` or has lost a mate."""
+    only what died without a word is started again; and what is `Stranded`, has lost a mate or has no room."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called once in a new process."""
@@ -281,7 +282,12 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
             except Unfit as error:
                 report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=str(error))
             except Exception as error:
-                if not self._halve(error):
+                if is_full(error) and self._place.kept_here:
+                    raise NoRoom(f"{type(error).__name__}: {error}") from None
+                if is_full(error):
+                    full = "the disk with its cache folder is full"
+                    report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=full)
+                elif not self._halve(error):
                     self._write(ERROR_FILE, traceback.format_exc())
                     reason = explain(error, self._trial)
                     report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=reason)

@@ -1,10 +1,13 @@
+import errno
 import hashlib
 
 import pytest
 import ray
 import yaml
 from optuna.trial import TrialState
+from safetensors import SafetensorError
 
+from idm_ray.sweep import disk
 from idm_ray.sweep.conductor import MOST_RETURNS, Conductor, as_before
 from idm_ray.sweep.folders import TRIAL_FILE
 from idm_ray.sweep.keeping.depot import Away
@@ -65,6 +68,46 @@ def test_a_process_that_dies_too_often_is_a_failure_with_its_cause(conductor):
     assert [given[0] for given in study.named("tell")] == [0]
     assert "1 of 2 times" in display.named("say")[0][0]
     assert "ImportError: no such thing" in (made.trial_folder(0) / "error.txt").read_text()
+
+
+def test_a_full_disk_costs_a_trial_nothing_and_no_other_starts_before_there_is_room(conductor, monkeypatch):
+    made, study, display = conductor
+    free = 1_000_000
+    monkeypatch.setattr(disk.Disk, "_free", lambda self: free)
+    for _ in range(MOST_RETURNS + 1):
+        made.died(0, "ray.exceptions.RayTaskError(NoRoom): SafetensorError: No space left on device")
+    assert not study.named("tell")
+    assert made.waits
+    (told,) = (line for (line,) in display.named("say") if "is full" in line)
+    assert "1.0 MB are left; no trial starts before 67 MB are free" in told
+    free = 10**12
+    assert not made.waits
+    assert display.named("say")[-1] == ("there is room again; the sweep goes on",)
+    assert not made.waits
+
+
+def test_where_nobody_makes_room_the_sweep_ends(tmp_path, monkeypatch):
+    ended = []
+    full = disk.Disk(tmp_path, lambda line: None)
+    full.give_up = lambda: ended.append(True)
+    monkeypatch.setattr(disk.Disk, "_free", lambda self: 5_000_000_000)
+    full.was_full()
+    assert full.lacks_room  # twice of what was too little is needed
+    assert not ended
+    monkeypatch.setattr(disk, "WAIT_SECONDS", -1.0)
+    assert full.lacks_room
+    assert ended
+
+
+def test_a_full_disk_is_known_in_the_words_of_all_libraries():
+    assert disk.is_full(OSError(errno.ENOSPC, "full"))
+    assert disk.is_full(
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    )
+    assert not disk.is_full(OSError(errno.ENOENT, "gone"))
+    outer = ValueError("outer")
+    outer.__cause__ = OSError(errno.EDQUOT, "quota")
+    assert disk.is_full(outer)
 
 
 def test_a_lost_node_costs_a_trial_nothing_however_often(conductor):

@@ -5,10 +5,13 @@ import pytest
 import ray
 import torch
 import yaml
+from safetensors import SafetensorError
 
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.errors import UserError
 from idm_ray.runtime.memory import CLEAR, peak_bytes
+from idm_ray.sweep import checkpoints
+from idm_ray.sweep.disk import NoRoom
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.trial import CondensationTrial, Diverged, Report, TrialRun, explain
 
@@ -149,6 +152,19 @@ def test_whatever_a_trial_raises_becomes_a_report(tiny_config, tmp_path):
     assert result["state"] == "FAIL"
     assert "iteration" in result["reason"]
     assert "Diverged" in (tmp_path / "trials" / "0000" / "error.txt").read_text()
+
+
+def test_a_trial_without_room_for_its_files_does_not_fail(tiny_config, tmp_path, monkeypatch):
+    def full(*given):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "write_state", full)
+    trial = CondensationTrial.__new__(CondensationTrial)
+    plain = {"config": tiny_config().to_raw(), "keeping": Keeping(str(tmp_path)), "real": None}
+    trial.setup({**plain, "number": 0, "pulse": "gone", "shards": 1, "memory": 0})
+    with pytest.raises(NoRoom, match="No space left"):
+        trial.step()
+    assert not (tmp_path / "trials" / "0000" / "error.txt").exists()
 
 
 @pytest.mark.skipif(not CLEAR.exists(), reason="a peak is forgotten where Linux lets it")

@@ -11,6 +11,7 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from idm_ray.errors import UserError
@@ -21,6 +22,8 @@ from idm_ray.sweep.search.space import Point
 
 STUDY = "idm_ray"
 ATTEMPTS = 20
+LOCKED_SECONDS = 120.0
+"""In which a database that somebody else has locked must be free again."""
 REASON, REPORT = "reason", "report"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -53,7 +56,7 @@ class SweepStudy:
         self._open: dict[int, Trial] = {}
         self._study = optuna.create_study(
             study_name=STUDY,
-            storage=None if database is None else f"sqlite:///{database.resolve()}",
+            storage=None if database is None else _storage(database),
             direction="maximize",
             pruner=_pruner(config),
             load_if_exists=True,
@@ -174,6 +177,12 @@ class SweepStudy:
         return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
 
 
+def _storage(database: Path) -> RDBStorage:
+    """A database that others may lock for a while, such as a backup."""
+    patient = {"connect_args": {"timeout": LOCKED_SECONDS}}
+    return RDBStorage(f"sqlite:///{database.resolve()}", engine_kwargs=patient)
+
+
 def why_unfinished(trial: FrozenTrial) -> str:
     """Why a trial has no set that was condensed to the end; empty when it has."""
     if trial.state == TrialState.COMPLETE:
@@ -190,7 +199,7 @@ def stored_sweep(database: Path) -> tuple[Raw, int]:
         UserError: the file holds no sweep.
     """
     try:
-        study = optuna.load_study(study_name=STUDY, storage=f"sqlite:///{database.resolve()}")
+        study = optuna.load_study(study_name=STUDY, storage=_storage(database))
         config, trials = dict(study.user_attrs["config"]), len(study.trials)
     except Exception as error:  # sqlalchemy, sqlite and optuna raise a dozen types for a damaged file
         raise UserError(f"{database} holds no sweep that can be resumed: {type(error).__name__}") from None

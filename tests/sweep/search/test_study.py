@@ -1,3 +1,6 @@
+import contextlib
+import sqlite3
+import threading
 import warnings
 
 import optuna
@@ -26,6 +29,16 @@ def test_the_same_seed_asks_the_same_points(tiny_config, sampler):
     assert finish(SweepStudy(config, None)) == finish(SweepStudy(config, None))
     other = tiny_config("sweep.trials=14", f"sweep.sampler={sampler}", "seed=1")
     assert finish(SweepStudy(config, None)) != finish(SweepStudy(other, None))
+
+
+def test_a_database_that_somebody_has_locked_is_waited_for(tiny_config, tmp_path):
+    study = SweepStudy(tiny_config("sweep.trials=2"), tmp_path / "study.db")
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db", check_same_thread=False)) as other:
+        other.execute("begin exclusive")
+        ends = threading.Timer(7, other.rollback)  # SQLite itself gives up after five
+        ends.start()
+        assert study.ask().number == 0
+        ends.join()
 
 
 def test_a_study_killed_during_every_trial_asks_what_an_uninterrupted_one_does(tiny_config, tmp_path):
