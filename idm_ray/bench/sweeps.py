@@ -189,7 +189,7 @@ def _start_sweep(
 def _own_seconds(folder: Path) -> float:
     total = 0.0
     for checkpoints in folder.glob("runs/bench/trials/*/checkpoint"):
-        total += float(json.loads(read_note(max(checkpoints.iterdir())))["seconds"])
+        total += float(json.loads(read_note(max(checkpoints.glob("*.safetensors"))))["seconds"])
     return total
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import hashlib
 import json
+import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ class Damaged(UserError):
     """A file does not hold what was written into it."""
 
 
+class Unreadable(UserError):
+    """A file cannot be read now, which says nothing about what it holds."""
+
+
 SHOWN = 5
 """Differing settings that a message names, at most."""
 DIGEST = "sha256"
@@ -30,14 +36,20 @@ def write_state(path: Path, state: Mapping[str, Tensor], fingerprint: str, note:
 
     Args:
         path: the file.
-        state: named CPU tensors.
+        state: named tensors.
         fingerprint: of the settings that the state belongs to.
         note: text to keep with it.
+
+    Raises:
+        OSError: it cannot be written.
     """
-    contiguous = {key: value.contiguous() for key, value in state.items()}
+    contiguous = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     about = {"fingerprint": fingerprint, "note": note}
     with whole_file(path) as draft:
-        save_file(contiguous, draft, {**about, DIGEST: _digest(contiguous, about)})
+        try:
+            save_file(contiguous, draft, {**about, DIGEST: _digest(contiguous, about)})
+        except SafetensorError as error:
+            raise _of_the_system(error, path) or error from None
 
 
 def read_note(path: Path) -> str:
@@ -46,7 +58,8 @@ def read_note(path: Path) -> str:
     It is believed without a look at the rest of the file, see `read_state`.
 
     Raises:
-        Damaged: it cannot be read.
+        Damaged: it is none.
+        Unreadable: it cannot be read now.
     """
     if not path.exists():
         return ""
@@ -58,7 +71,8 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
     """The state and note that `write_state` saved, or None where there is none.
 
     Raises:
-        Damaged: anything in it is not as it was written.
+        Damaged: anything in it is not as it was written, or an earlier version wrote it.
+        Unreadable: it cannot be read now.
         UserError: it belongs to other settings.
     """
     if not path.exists():
@@ -67,7 +81,10 @@ def read_state(path: Path, fingerprint: str) -> tuple[dict[str, Tensor], str] | 
         metadata = file.metadata() or {}
         state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     if metadata.pop(DIGEST, "") != _digest(state, metadata):
-        raise Damaged(f"the checkpoint {path} does not match its SHA-256; remove it to start anew")
+        raise Damaged(
+            f"the checkpoint {path} does not match its SHA-256, or is of an earlier version without; remove it to "
+            "start anew"
+        )
     if metadata.get("fingerprint") != fingerprint:
         others = differing(metadata.get("fingerprint"), fingerprint)
         raise UserError(
@@ -83,7 +100,18 @@ def _opened(path: Path) -> Iterator[Any]:
         with safe_open(path, framework="pt") as file:
             yield file
     except (SafetensorError, OSError) as error:
+        system = error if isinstance(error, OSError) and error.errno else _of_the_system(error, path)
+        if system:
+            raise Unreadable(
+                f"the checkpoint {path} cannot be read now ({system.strerror}); try again"
+            ) from None
         raise Damaged(f"the checkpoint {path} cannot be read ({error}); remove it to start anew") from None
+
+
+def _of_the_system(error: Exception, path: Path) -> OSError | None:
+    """The error of the system that safetensors tells in words; None where it tells of none."""
+    number = re.search(r"os error (\d+)", str(error))
+    return OSError(int(number[1]), os.strerror(int(number[1])), str(path)) if number else None
 
 
 def _digest(state: Mapping[str, Tensor], about: Mapping[str, str]) -> str:

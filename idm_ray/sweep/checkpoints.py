@@ -5,8 +5,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from idm_ray.runtime.states import Damaged, read_state, write_state
+from idm_ray.runtime.states import Damaged, Unreadable, read_state, write_state
 from idm_ray.sweep.folders import DAMAGED
+from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Workplace
 
 KEPT = 2
@@ -38,12 +39,15 @@ class Checkpoints:
 
         Raises:
             UserError: it belongs to other settings.
+            Away: it cannot be read now.
         """
         for name in reversed(self._names):
             path = self._folder / name
             self._place.fetch(path)
             try:
                 saved = read_state(path, self._fingerprint)
+            except Unreadable as error:
+                raise Away(str(error)) from None
             except Damaged:
                 aside = path.with_name(name + DAMAGED)
                 path.rename(aside)

@@ -146,6 +146,7 @@ class Conductor:
 
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""
+        self.disk.had_room()
         prune = self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
@@ -161,6 +162,7 @@ class Conductor:
         if lacking:
             self.returned(number, f"{', '.join(lacking)} cannot be read back")
             return
+        self.disk.had_room()
         self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
@@ -209,16 +211,16 @@ class Conductor:
         """
         for sign, reason in NOT_ITS_FAULT.items():
             if sign in how:
-                self.returned(number, reason)
                 if reason == NO_ROOM:
-                    self.disk.was_full()
+                    self.disk.was_full(_last_line(how))
+                self.returned(number, reason)
                 return
         self._deaths[number] = self._deaths.get(number, 0) + 1
         most = self._config.sweep.max_failures
         if self._deaths[number] <= most:
             self.returned(number, f"its process died ({self._deaths[number]} of {most} times that it may)")
             return
-        cause = next((line.strip() for line in reversed(how.splitlines()) if line.strip()), "")
+        cause = _last_line(how)
         again = ", also when started again from its checkpoint" if most else ""
         self.failed(number, f"its process died{again}" + (f": {cause}" if cause else ""))
 
@@ -304,6 +306,10 @@ class Conductor:
         with contextlib.suppress(OSError):
             self._place.fetch(picture)
         self._tracker.log_image(number, picture, report.iteration)
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "")
 
 
 def recalled(trial: FrozenTrial, state: str) -> Row:

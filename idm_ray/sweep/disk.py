@@ -10,7 +10,8 @@ from idm_ray.runtime.progress import duration
 from idm_ray.runtime.words import size_text
 from idm_ray.sweep.preflight import FREE_BYTES
 
-WAIT_SECONDS = 600.0
+WAIT_SECONDS, PAUSE_SECONDS = 600.0, 20.0
+"""In which a trial must have had room again, and before the next one tries."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 IN_WORDS = ("No space left on device", "Disk quota exceeded")
 """What libraries in other languages say instead."""
@@ -30,7 +31,7 @@ def is_full(error: BaseException | None) -> bool:
 
 
 class Disk:
-    """The disk with the folder of a sweep.
+    """Where the files of trials are kept, as far as they found no room there.
 
     Args:
         folder: of the sweep.
@@ -42,31 +43,33 @@ class Disk:
 
     def __init__(self, folder: Path, say: Callable[[str], object]):
         self._folder, self._say = folder, say
-        self._needed, self._since = 0, 0.0
+        self._since = self._last = 0.0
         self.give_up: Callable[[], object] = lambda: None
 
-    def was_full(self) -> None:
-        """A trial had no room: more must be free before the next one starts, twice what was too little."""
+    def was_full(self, why: str) -> None:
+        """A trial had no room, as it tells in words."""
+        self._last = time.monotonic()
+        if not self._since:
+            self._since = self._last
+            self._say(
+                f"there is no room for the files of a trial ({why}); {size_text(self._free())} are left on the disk "
+                f"with {self._folder}. Trials are tried again where {size_text(FREE_BYTES)} are free; after "
+                f"{duration(WAIT_SECONDS)} in vain the sweep ends, to be resumed"
+            )
+
+    def had_room(self) -> None:
+        """A trial has kept its files."""
         if self._since:
-            return
-        self._needed, self._since = max(FREE_BYTES, 2 * self._needed, 2 * self._free()), time.monotonic()
-        self._say(
-            f"the disk with {self._folder} is full: {size_text(self._free())} are left; no trial starts before "
-            f"{size_text(self._needed)} are free, and after {duration(WAIT_SECONDS)} the sweep ends, to be resumed"
-        )
+            self._say("there is room again; the sweep goes on")
+        self._since = 0.0
 
     @property
     def lacks_room(self) -> bool:
         """Whether no trial should start now."""
-        if not self._since:
-            return False
-        if self._free() >= self._needed:
-            self._since = 0.0
-            self._say("there is room again; the sweep goes on")
-            return False
-        if time.monotonic() - self._since > WAIT_SECONDS:
+        now = time.monotonic()
+        if self._since and now - self._since > WAIT_SECONDS:
             self.give_up()
-        return True
+        return bool(self._since) and (self._free() < FREE_BYTES or now - self._last < PAUSE_SECONDS)
 
     def _free(self) -> int:
         return shutil.disk_usage(self._folder).free

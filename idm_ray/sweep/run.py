@@ -98,7 +98,7 @@ def run_sweep(
             if room is None:
                 room = make_room(config, data.outline, hosts)
             config = room.config
-            plan = _plan(config, data, hosts, room.trials, site, display.say)
+            plan = _plan(config, data, hosts, room.trials, site, display.say, stop)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data)
             books = (
@@ -131,6 +131,7 @@ def _plan(
     memory: int | None,
     site: Site,
     say: Callable[[str], None],
+    stop: Stop,
 ) -> Plan:
     """How trials share the machines; beyond one, none of them takes a part of two."""
     resources, most = ray.cluster_resources(), memory
@@ -142,14 +143,16 @@ def _plan(
     if plan.workers * plan.shards == 1 or not hosts or not worth_measuring(config):
         return plan
     say("some iterations are timed, to know what idle processors are best used for ...")
-    speed = speed_there(config, site.keeping, site.selector)
+    speed = speed_there(config, site.keeping, site.selector, lambda: stop.reason)
     if isinstance(speed, str):
         say(f"they are used by arithmetic alone: {speed}")
         return plan
     work = work_of(config, data.outline, speed)
     share, alone = work.real / (work.real + work.synthetic), work.real + work.own(1)
     say(f"the real side takes {100 * share:.0f} % of an iteration, a trial {duration(alone)} by itself")
-    return plan_sharing(config, data.outline, resources, most, speed)
+    timed = plan_sharing(config, data.outline, resources, most, speed)
+    # How many trials run at a time decides what is asked for next, and must not depend on a clock.
+    return timed if timed.shared == plan.shared else plan
 
 
 ABANDON_SECONDS = CLOSE_SECONDS + LAST_SECONDS

@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import ray
@@ -114,13 +114,16 @@ class _Timed:
         self._source.load_state(state)
 
 
-def speed_there(config: Config, keeping: Keeping, selector: dict[str, str] | None) -> Speed | str:
+def speed_there(
+    config: Config, keeping: Keeping, selector: dict[str, str] | None, stopped: Callable[[], str]
+) -> Speed | str:
     """Of a machine that trials of a sweep will run on, with what a trial takes; or why it is not known.
 
     Args:
         config: of the sweep; all its methods have a real side.
         keeping: where files are kept.
         selector: Ray's label selector of the nodes that may be used; None: all.
+        stopped: asked every second; anything but an empty answer ends it early.
     """
     trial = with_point(config, {})
     trial = trial.model_copy(update={"compute": resolve(trial.trial_compute)})
@@ -128,10 +131,16 @@ def speed_there(config: Config, keeping: Keeping, selector: dict[str, str] | Non
         num_cpus=config.sweep.cpus_per_trial,
         num_gpus=config.sweep.gpu_share,
         max_retries=1,
+        max_calls=1,  # so that its memory is given back
         label_selector=selector,
     )(_measured)
+    measured, ends = task.remote(trial.to_raw(), keeping), time.monotonic() + ANSWER_SECONDS
     try:
-        return Speed(*ray.get(task.remote(trial.to_raw(), keeping), timeout=ANSWER_SECONDS))
+        while not ray.wait([measured], timeout=1)[0]:
+            if stopped() or time.monotonic() > ends:
+                ray.cancel(measured, force=True)
+                return stopped() or f"no answer in {ANSWER_SECONDS:.0f} s"
+        return Speed(*ray.get(measured))
     except (RayError, UserError, Unfit, OSError, MemoryError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
         return lines[-1].strip() if lines else first_line(error)
@@ -149,4 +158,5 @@ def _measured(raw: Raw, keeping: Keeping) -> tuple[float, float, float]:
 def worth_measuring(config: Config) -> bool:
     """Whether anything is to be decided by it."""
     sweep = config.sweep
-    return "auto" in (sweep.real_workers, sweep.shards) and all(map(has_real_side, config.methods))
+    undecided = "auto" in (sweep.real_workers, sweep.shards) and config.condense.iterations > 0
+    return undecided and all(map(has_real_side, config.methods))

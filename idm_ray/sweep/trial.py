@@ -1,5 +1,6 @@
 """One trial, in its own process: condense, look at validation accuracy, save, report, go on."""
 
+import contextlib
 import gc
 import json
 import math
@@ -277,18 +278,19 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                         config, self._folder, self._shared, self._beats, self._place, ref, hire
                     )
                 report = self._trial.advance()
-            except (Stranded, Away, MateLost):
+            except (Stranded, Away, MateLost, NoRoom):
                 raise  # so that Tune ends the process, and what it holds is free
             except Unfit as error:
                 report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=str(error))
             except Exception as error:
-                if is_full(error) and self._place.kept_here:
+                if is_full(error) and (self._place.kept_here or not self._keeping.nonce):
                     raise NoRoom(f"{type(error).__name__}: {error}") from None
                 if is_full(error):
                     full = "the disk with its cache folder is full"
                     report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=full)
                 elif not self._halve(error):
-                    self._write(ERROR_FILE, traceback.format_exc())
+                    with contextlib.suppress(OSError):  # the report has the reason, too
+                        self._write(ERROR_FILE, traceback.format_exc())
                     reason = explain(error, self._trial)
                     report = Report(0, math.nan, time.perf_counter() - began, "FAIL", reason=reason)
         node = ray.get_runtime_context().get_node_id() if ray.is_initialized() else ""

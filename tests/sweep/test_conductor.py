@@ -75,14 +75,20 @@ def test_a_full_disk_costs_a_trial_nothing_and_no_other_starts_before_there_is_r
     free = 1_000_000
     monkeypatch.setattr(disk.Disk, "_free", lambda self: free)
     for _ in range(MOST_RETURNS + 1):
-        made.died(0, "ray.exceptions.RayTaskError(NoRoom): SafetensorError: No space left on device")
+        made.died(0, "ray.exceptions.RayTaskError(NoRoom)\nNoRoom: OSError: No space left on device\n")
     assert not study.named("tell")
     assert made.waits
-    (told,) = (line for (line,) in display.named("say") if "is full" in line)
-    assert "1.0 MB are left; no trial starts before 67 MB are free" in told
+    (told,) = (line for (line,) in display.named("say") if "no room for the files of a trial" in line)
+    assert "(NoRoom: OSError: No space left on device); 1.0 MB are left" in told
     free = 10**12
+    assert made.waits  # for a moment: whatever was full may not be this disk
+    monkeypatch.setattr(disk, "PAUSE_SECONDS", 0.0)
     assert not made.waits
-    assert display.named("say")[-1] == ("there is room again; the sweep goes on",)
+    made.disk.had_room()
+    made.disk.had_room()
+    assert [line for (line,) in display.named("say") if "room again" in line] == [
+        "there is room again; the sweep goes on"
+    ]
     assert not made.waits
 
 
@@ -90,9 +96,8 @@ def test_where_nobody_makes_room_the_sweep_ends(tmp_path, monkeypatch):
     ended = []
     full = disk.Disk(tmp_path, lambda line: None)
     full.give_up = lambda: ended.append(True)
-    monkeypatch.setattr(disk.Disk, "_free", lambda self: 5_000_000_000)
-    full.was_full()
-    assert full.lacks_room  # twice of what was too little is needed
+    full.was_full("why")
+    assert full.lacks_room
     assert not ended
     monkeypatch.setattr(disk, "WAIT_SECONDS", -1.0)
     assert full.lacks_room

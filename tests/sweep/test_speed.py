@@ -30,7 +30,7 @@ def test_all_kinds_of_work_are_timed_and_no_longer_than_asked_for(tiny_config):
 def test_a_machine_of_the_cluster_is_timed(tiny_config, cluster, tmp_path):
     config = tiny_config("condense.iterations=1000", "sweep.cpus_per_trial=1")
     began = time.monotonic()
-    found = speed_there(config, Keeping(str(tmp_path)), None)
+    found = speed_there(config, Keeping(str(tmp_path)), None, str)
     assert isinstance(found, Speed)
     assert 0 < found.real < time.monotonic() - began
 
@@ -38,7 +38,13 @@ def test_a_machine_of_the_cluster_is_timed(tiny_config, cluster, tmp_path):
 @pytest.mark.ray
 def test_why_nothing_is_known_is_told(tiny_config, cluster, tmp_path):
     config = tiny_config("dataset.name=folder", "dataset.root=/nowhere", "dataset.image_size=8")
-    assert "/nowhere" in speed_there(config, Keeping(str(tmp_path)), None)
+    assert "/nowhere" in speed_there(config, Keeping(str(tmp_path)), None, str)
+
+
+@pytest.mark.ray
+def test_it_ends_with_the_sweep(tiny_config, cluster, tmp_path):
+    config = tiny_config("condense.iterations=1000", "sweep.cpus_per_trial=1")
+    assert speed_there(config, Keeping(str(tmp_path)), None, lambda: "SIGINT") == "SIGINT"
 
 
 @pytest.mark.parametrize(
@@ -48,6 +54,7 @@ def test_why_nothing_is_known_is_told(tiny_config, cluster, tmp_path):
         (["sweep.real_workers=2"], True),
         (["sweep.real_workers=2", "sweep.shards=1"], False),
         (["condense.method=dc", "search={}"], False),
+        (["condense.iterations=0"], False),
     ],
 )
 def test_nothing_is_timed_where_nothing_is_to_be_decided(tiny_config, settings, worth):

@@ -16,6 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from idm_ray.data.digests import sha256
 from idm_ray.runtime.files import whole_file
+from idm_ray.sweep.disk import NoRoom, is_full
 from idm_ray.sweep.keeping.depot import checked
 
 PIECE = 8 << 20
@@ -234,10 +235,12 @@ def _fetch(name: str, target: Path, described: tuple[int, str] | None, read: Any
 
 
 def _await(call: Any) -> Any:
-    """The answer of the archive; what failed there is raised as it was."""
+    """The answer of the archive; what failed there is raised as it was, and `NoRoom` where its disk is full."""
     try:
         return ray.get(call)
     except ray.exceptions.RayTaskError as error:
+        if is_full(error.cause):
+            raise NoRoom(f"on the driver's machine: {error.cause}") from None
         raise (error.cause if isinstance(error.cause, OSError) else error) from None
 
 

@@ -66,7 +66,9 @@ class Books:
     def _work(self) -> None:
         while True:
             if not self._changed.wait(LOOK_SECONDS):
-                with contextlib.suppress(OSError):  # is told by the depot; trials that hang there say nothing
+                with contextlib.suppress(
+                    Exception
+                ):  # is told by the depot; trials that hang there say nothing
                     self._depot.changed_at(EDITION)
                 continue
             self._changed.clear()

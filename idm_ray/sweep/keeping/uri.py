@@ -126,6 +126,7 @@ class UriDepot:
                 try:
                     found = work()
                 except (FileNotFoundError, PermissionError):
+                    silence.over()
                     raise
                 except OSError as error:
                     pause = PAUSES[min(attempt, len(PAUSES) - 1)]
@@ -161,6 +162,7 @@ class _Silence:
         with self._lock:
             if self._said:
                 self._told(f"{self._name} answers again")
+            self._said = True  # a timer that waits here has nothing to say any more
 
     def close(self) -> None:
         self._timer.cancel()

@@ -30,11 +30,13 @@ from idm_ray.sweep.nodes.probe import code_digest
 ANSWER_SECONDS = 120.0
 """In which a node must have said how it decodes."""
 LOOK_SECONDS = 1.0
-AHEAD = 2
-"""Chunks that a processor has been given: one is on its way while it decodes another."""
+MOST_UNDER_WAY = 256
+"""Chunks that have been sent and not come back."""
+MOST_LOSSES = 3
+"""Chunks that a node may lose."""
 READERS = 16
 """Files that are read at a time; where they lie on another machine, each takes a while to answer."""
-LIBRARIES = ("jpg", "libjpeg_turbo", "zlib", "zlib_ng", "libtiff", "webp")
+LIBRARIES = ("jpg", "libjpeg_turbo", "jpg_2000", "zlib", "zlib_ng", "libtiff", "webp", "avif")
 """Of Pillow, that pixels come from."""
 
 
@@ -59,10 +61,11 @@ class _Node:
     name: str
     cpus: int
     busy: dict[Any, Chunk] = field(default_factory=dict)
+    losses: int = 0
 
     @property
     def free(self) -> int:
-        return AHEAD * self.cpus - len(self.busy)
+        return self.cpus - len(self.busy)
 
 
 class NodesDecode:
@@ -105,12 +108,7 @@ class NodesDecode:
         how, again = ray.put(decode), list[Chunk]()
         with ThreadPoolExecutor(READERS) as readers:
             while True:
-                while node := max(self._nodes, key=lambda each: each.free, default=None):
-                    if not node.free or (chunk := again.pop() if again else next(chunks, None)) is None:
-                        break
-                    carried = replace(chunk, items=tuple(readers.map(at_hand, chunk.items)))
-                    task = on_node(node.name, _decode, num_cpus=1, max_retries=0)
-                    node.busy[task.remote(carried, how)] = chunk
+                sent = self._give(chunks, again, how, readers)
                 busy = {task: node for node in self._nodes for task in node.busy}
                 if not busy and not again:
                     return
@@ -118,13 +116,32 @@ class NodesDecode:
                     raise Unfinished(
                         "no node that decodes images is left; start again: what was decoded is kept"
                     )
-                for task in ray.wait(list(busy), num_returns=1)[0]:
-                    chunk = busy[task].busy.pop(task)
+                for task in ray.wait(list(busy), num_returns=1, timeout=0 if sent else None)[0]:
+                    node = busy[task]
+                    chunk = node.busy.pop(task)
                     try:
                         yield _answer(task)
                     except RayError:  # the node, or its process, is gone
-                        again += [chunk, *busy[task].busy.values()]
-                        self._nodes.remove(busy[task])
+                        again.append(chunk)
+                        node.losses += 1
+                        if node.losses == MOST_LOSSES:
+                            again += node.busy.values()
+                            self._nodes.remove(node)
+
+    def _give(
+        self, chunks: Iterator[Chunk], again: list[Chunk], how: Any, readers: ThreadPoolExecutor
+    ) -> bool:
+        """Give a chunk to the node that has most processors free; False where none has, or there is none."""
+        node = max(self._nodes, key=lambda each: each.free, default=None)
+        if node is None or node.free <= 0 or sum(len(each.busy) for each in self._nodes) >= MOST_UNDER_WAY:
+            return False
+        chunk = again.pop() if again else next(chunks, None)
+        if chunk is None:
+            return False
+        carried = replace(chunk, items=tuple(readers.map(at_hand, chunk.items)))
+        # Without processors of their own in Ray's books: they would wait for those that other sweeps hold.
+        node.busy[on_node(node.name, _decode, max_retries=0).remote(carried, how)] = chunk
+        return True
 
 
 def _answer(task: Any) -> Decoded:

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -50,6 +51,8 @@ def ray_at(config: Config) -> Iterator[None]:
         if address is not None and address != "auto" and not _is_node(address):
             stack.enter_context(_guest(address))
         stack.callback(ray.shutdown)
+        if threading.current_thread() is threading.main_thread():  # Ray puts a handler of its own there
+            stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         _init(address)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
         yield

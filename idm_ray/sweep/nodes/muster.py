@@ -195,16 +195,16 @@ def _computes(node: _Node) -> bool:
     return bool(node.resources.get("CPU") or node.resources.get("GPU"))
 
 
-def on_node(node: str, task: Callable[..., Any], num_cpus: float = 0, max_retries: int = 1) -> Any:
-    """A task to be run on one node and no other, by default however busy that is.
+def on_node(node: str, task: Callable[..., Any], max_retries: int = 1) -> Any:
+    """A task to be run on one node and no other, however busy that is.
 
     Args:
         node: its id.
         task: a function.
-        num_cpus, max_retries: of Ray.
+        max_retries: of Ray.
     """
     place = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(num_cpus=num_cpus, max_retries=max_retries, scheduling_strategy=place)(task)
+    return ray.remote(num_cpus=0, max_retries=max_retries, scheduling_strategy=place)(task)
 
 
 def _cause(error: RayError) -> str:
