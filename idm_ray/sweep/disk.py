@@ -17,7 +17,7 @@ IN_WORDS = ("No space left on device", "Disk quota exceeded")
 """What libraries in other languages say instead."""
 
 
-class NoRoom(Exception):
+class NoRoom(OSError):
     """The files of a trial do not fit where they are kept."""
 
 

@@ -113,6 +113,9 @@ def test_a_full_disk_is_known_in_the_words_of_all_libraries():
     outer = ValueError("outer")
     outer.__cause__ = OSError(errno.EDQUOT, "quota")
     assert disk.is_full(outer)
+    assert isinstance(
+        disk.NoRoom("on the driver's machine"), OSError
+    )  # a real side goes on without a snapshot
 
 
 def test_a_lost_node_costs_a_trial_nothing_however_often(conductor):

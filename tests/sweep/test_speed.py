@@ -1,7 +1,6 @@
 import time
 
 import pytest
-import ray
 import torch
 
 from idm_ray.data import load_data
@@ -9,14 +8,6 @@ from idm_ray.runtime.compute import choose_compute
 from idm_ray.settings.layers import with_point
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.speed import Speed, measure_speed, speed_there, worth_measuring
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    ray.shutdown()
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 def test_all_kinds_of_work_are_timed_and_no_longer_than_asked_for(tiny_config):

@@ -116,17 +116,8 @@ class NodesDecode:
                     raise Unfinished(
                         "no node that decodes images is left; start again: what was decoded is kept"
                     )
-                for task in ray.wait(list(busy), num_returns=1, timeout=0 if sent else None)[0]:
-                    node = busy[task]
-                    chunk = node.busy.pop(task)
-                    try:
-                        yield _answer(task)
-                    except RayError:  # the node, or its process, is gone
-                        again.append(chunk)
-                        node.losses += 1
-                        if node.losses == MOST_LOSSES:
-                            again += node.busy.values()
-                            self._nodes.remove(node)
+                done, _ = ray.wait(list(busy), num_returns=1, timeout=0 if sent else None)
+                yield from (each for task in done for each in self._taken(task, busy[task], again))
 
     def _give(
         self, chunks: Iterator[Chunk], again: list[Chunk], how: Any, readers: ThreadPoolExecutor
@@ -142,6 +133,19 @@ class NodesDecode:
         # Without processors of their own in Ray's books: they would wait for those that other sweeps hold.
         node.busy[on_node(node.name, _decode, max_retries=0).remote(carried, how)] = chunk
         return True
+
+    def _taken(self, task: Any, node: _Node, again: list[Chunk]) -> list[Decoded]:
+        """What came of a chunk; nothing where it was lost, and is to be given again."""
+        chunk = node.busy.pop(task)
+        try:
+            return [_answer(task)]
+        except RayError:  # the node, or its process, is gone
+            again.append(chunk)
+        node.losses += 1
+        if node.losses == MOST_LOSSES:
+            again += node.busy.values()
+            self._nodes.remove(node)
+        return []
 
 
 def _answer(task: Any) -> Decoded:

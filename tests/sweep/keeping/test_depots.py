@@ -55,14 +55,6 @@ def store():
             os.environ[name] = value
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    ray.shutdown()
-    ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 @pytest.fixture(params=["ray", "s3", "file"])
 def depot(request, tmp_path):
     """Each kind, empty."""
