@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from idm_ray.artifacts.manifest import MANIFEST, read_manifest
+from idm_ray.artifacts.manifest import FORMAT, MANIFEST, of_the_set, read_manifest
 from idm_ray.condensation import check_partition, expand
 from idm_ray.data import Data
 from idm_ray.errors import UserError
@@ -25,7 +25,6 @@ from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 
-FORMAT = 1
 TENSORS, TABLE = "images.safetensors", "images.parquet"
 PIXELS_OF = 64
 """Images that are turned into pixels at a time."""
@@ -88,7 +87,7 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
         data.class_names,
         data.mean,
         data.std,
-        config.to_raw(),
+        of_the_set(config.to_raw()),
         data.checksum,
         iteration,
         data.class_ids,
@@ -147,7 +146,7 @@ def load_condensed(folder: str | Path) -> CondensedSet:
     try:
         tensors = load_file(tensor_path)
         images, labels = tensors["images"], tensors["labels"]
-        expected = manifest.sha256[TENSORS], manifest.shape
+        expected = manifest.sha256[TENSORS], list(manifest.shape)
     except OSError as error:
         raise UserError(f"{folder} is not a condensed set: {tensor_path}: {error.strerror}") from None
     except (KeyError, TypeError, SafetensorError) as error:
@@ -164,13 +163,27 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         manifest.class_ids,
         manifest.left_out,
     )
+    if images.dtype != torch.float32 or labels.dtype != torch.int64 or labels.ndim != 1:
+        raise UserError(
+            f"{tensor_path} must hold images as float32 and labels as int64, one each; got {images.dtype}, "
+            f"and {labels.dtype} of shape {list(labels.shape)}"
+        )
     if (_sha256(tensor_path), list(images.shape)) != expected or len(labels) != len(images):
         raise UserError(
             f"manifest.json and images.safetensors in {folder} disagree: the manifest describes "
-            f"{manifest.shape}, the tensors are {list(images.shape)} with {len(labels)} labels, or their "
+            f"{list(manifest.shape)}, the tensors are {list(images.shape)} with {len(labels)} labels, or their "
             "checksum differs; copy the folder again"
         )
-    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(condensed.class_names):
+    if not images.isfinite().all():
+        raise UserError(
+            f"{tensor_path} has pixels that are no numbers or without end; nothing can be learnt from it"
+        )
+    table = folder / TABLE
+    if table.exists() and _sha256(table) != manifest.sha256.get(TABLE):
+        raise UserError(
+            f"{table} is not what manifest.json describes: its checksum differs; copy the folder again"
+        )
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(condensed.class_names):
         raise UserError(
             f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json"
         )

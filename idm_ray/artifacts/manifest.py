@@ -1,41 +1,67 @@
 """What stands beside the tensors of a condensed set."""
 
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from idm_ray.errors import UserError
+from idm_ray.settings.reading import small_text
 
-MANIFEST = "manifest.json"
+MANIFEST, FORMAT = "manifest.json", 1
+MOST_BYTES = 64 * 2**20
+"""Of a manifest; one of a million classes has less."""
+Count = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
-class Manifest:
+class Manifest(BaseModel):
     """Of a condensed set.
 
     Attributes:
+        format: of this file; another one is of another version of this package.
         shape: of its images, [N, channels, H, W].
         class_names: of each label.
         mean, std: per channel, in 0..1; pixel = image * std + mean.
         iteration: steps that S has taken.
         checksum: of the data set it was condensed from.
-        config: settings that made it, as plain data.
+        config: settings that made it, as plain data; none of a sweep around it.
         sha256: of the files, by name.
         class_ids: WordNet id of each label; empty where the data set has none.
         left_out: broken images of the data set that were left out of it.
     """
 
-    shape: list[int]
-    class_names: tuple[str, ...]
+    model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
+
+    format: Literal[1]
+    shape: tuple[Count, Count, Count, Count]
+    class_names: Annotated[tuple[str, ...], Field(min_length=1)]
     mean: tuple[float, ...]
-    std: tuple[float, ...]
-    iteration: int
-    checksum: str
+    std: tuple[Annotated[float, Field(gt=0)], ...]
+    iteration: Annotated[int, Field(ge=0)]
+    checksum: str = Field(alias="data_checksum")
     config: dict[str, Any]
     sha256: dict[str, str]
     class_ids: tuple[str, ...] = ()
-    left_out: int = 0
+    left_out: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Manifest":
+        channels, names = self.shape[1], len(self.class_names)
+        if not len(self.mean) == len(self.std) == channels:
+            raise ValueError(f"mean and std must have {channels} values each, one for each channel")
+        if len(self.class_ids) not in (0, names):
+            raise ValueError(f"class_ids must be {names}, as class_names are")
+        return self
+
+    @field_validator("config")
+    @classmethod
+    def _of_the_set(cls, config: dict[str, Any]) -> dict[str, Any]:
+        return of_the_set(config)
+
+
+def of_the_set(config: dict[str, Any]) -> dict[str, Any]:
+    """The settings that made a set: nothing of the sweep that its condensation was a trial of, nothing searched."""
+    return {**{key: value for key, value in config.items() if key != "sweep"}, "search": {}}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -46,23 +72,15 @@ def read_manifest(folder: Path) -> Manifest:
     """
     file = folder / MANIFEST
     try:
-        raw = json.loads(file.read_text(encoding="utf-8"))
-        return Manifest(
-            raw["shape"],
-            tuple(raw["class_names"]),
-            tuple(raw["mean"]),
-            tuple(raw["std"]),
-            raw["iteration"],
-            raw["data_checksum"],
-            raw["config"],
-            raw["sha256"],
-            tuple(raw.get("class_ids", ())),
-            raw.get("left_out", 0),
-        )
+        return Manifest.model_validate_json(small_text(file, MOST_BYTES))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "it"
+        raise UserError(f"{file} is no manifest of a condensed set: {where}: {first['msg']}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file} is no manifest of a condensed set: it is no text") from None
     except OSError as error:
         near = [*folder.glob(f"condensed/{MANIFEST}"), *folder.parent.glob(MANIFEST)]
         near += sorted(folder.glob(f"trials/*/condensed/{MANIFEST}"))
         hint = f"; {near[0].parent} is one" if near else ""
         raise UserError(f"{folder} is not a condensed set: {file}: {error.strerror}{hint}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{folder} is not a readable condensed set: {type(error).__name__} {error}") from None

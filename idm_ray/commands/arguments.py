@@ -26,6 +26,7 @@ SWEEP_FLAGS: dict[str, tuple[type, str]] = {
     "cpus_per_trial": (float, "CPUs, and torch threads, of a trial"),
     "time_budget": (float, "seconds after which the sweep stops; it can be resumed"),
     "address": (str, "of a Ray cluster, host:port"),
+    "insecure": (bool, "join a cluster without a token, where whoever reaches its ports runs code"),
     "output_dir": (str, "folder of all sweeps (default runs), or a URI such as s3://bucket/runs"),
     "tracking_uri": (str, "of MLflow (default: sqlite in the output folder)"),
 }
@@ -57,7 +58,7 @@ def sweep_flags(*without: str) -> Callable[[Command], Command]:
 
     def add(command: Command) -> Command:
         options = [
-            click.option(f"--{flag.replace('_', '-')}", flag, type=kind, help=text)
+            click.option(f"--{flag.replace('_', '-')}", flag, help=text, default=None, **_kind(kind))
             for flag, (kind, text) in SWEEP_FLAGS.items()
             if flag not in without
         ]
@@ -66,16 +67,27 @@ def sweep_flags(*without: str) -> Callable[[Command], Command]:
     return add
 
 
+def _kind(kind: type) -> dict[str, Any]:
+    return {"is_flag": True} if kind is bool else {"type": kind}
+
+
 def split(given: Sequence[str]) -> tuple[str | None, list[str]]:
     """The config among positional words, if there is one, and the ``key=value`` words.
 
     Raises:
         UserError: two words are no ``key=value``.
     """
-    configs = [word for word in given if "=" not in word or Path(word).exists()]
+    configs = [word for word in given if "=" not in word or _is_there(word)]
     if len(configs) > 1:
         raise UserError(f"one config is enough; got {' and '.join(configs)} (a setting reads key=value)")
     return configs[0] if configs else None, [word for word in given if word not in configs]
+
+
+def _is_there(word: str) -> bool:
+    try:
+        return Path(word).exists()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def one_run(given: Sequence[str]) -> Config:

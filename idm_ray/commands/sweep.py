@@ -27,6 +27,9 @@ from idm_ray.sweep.preflight import check_name, check_processors, check_settings
 DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
 """Without CONFIG: for the images that ship with the packages, and for any others."""
 
+STEM_LETTERS = 80
+"""Of a config's name in that of its sweep."""
+
 OTHER_OPTIONS = {"name", "resume", "seed", "as_json", "verbose", "quiet"}
 """Those that set nothing in the section ``sweep``."""
 
@@ -62,8 +65,8 @@ class SweepName(click.ParamType[str]):
 @click.option_panel("Look first", options=["--dry-run", "--calibrate"])
 @click.option_panel(
     "Where it runs and what it leaves",
-    options=["--max-concurrent", "--gpus-per-trial", "--cpus-per-trial", "--address", "--output-dir",
-             "--tracking-uri"],
+    options=["--max-concurrent", "--gpus-per-trial", "--cpus-per-trial", "--address", "--insecure",
+             "--output-dir", "--tracking-uri"],
 )  # fmt: skip
 @click.option_panel("Output", options=["--json", "--verbose", "--quiet", "--help"])
 def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any) -> int:
@@ -110,11 +113,13 @@ def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, 
     config, overrides = split(words)
     flags = {name: options.get(name) for name in options if name not in OTHER_OPTIONS}
     layer = command_line_layer(overrides, flags, options.get("seed"))
-    if options.get("resume"):
+    if options.get("resume") is not None:
         return _resumed(options, config, layer)
     file, raw = config_layer(config or _default_config(layer))
     resolved = resolve((file, raw), ("command line", layer))
-    name = options.get("name") or f"{Path(file).stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    name = options.get("name")
+    if name is None:
+        name = f"{Path(file).stem[:STEM_LETTERS]}-{time.strftime('%Y%m%d-%H%M%S')}"
     check_name(name)
     output = resolved.config.sweep.output_dir
     folder = output_here(output) / name
@@ -163,7 +168,7 @@ def _default_config(layer: Raw) -> str:
 
 
 def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tuple[Resolved, Path]:
-    if config or options.get("name"):
+    if config or options.get("name") is not None:
         raise UserError("--resume takes its settings from the sweep; leave out CONFIG and --name")
     moving = {"search" if section == ENTRIES else section for section in layer} - {"sweep", "compute"}
     if isinstance(layer.get("dataset"), Mapping) and set(layer["dataset"]) <= {"root"}:

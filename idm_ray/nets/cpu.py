@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from idm_ray.runtime.files import default_cache
+from idm_ray.runtime.files import default_cache, whole_file
 
 SOURCE = Path(__file__).with_name("cpu.cpp")
 FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math",
@@ -65,11 +65,25 @@ def _library() -> ctypes.CDLL | None:
     if compiler is None:
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        file = default_cache() / "kernels" / f"{_identity(compiler)}.so"
-        if not file.exists():
-            _compile(compiler, file)
-        return ctypes.CDLL(str(file))
+        file = default_cache() / f"kernels-{os.getuid()}" / f"{_identity(compiler)}.so"
+        return _loaded(file) or _compiled(compiler, file)
     return None
+
+
+def _loaded(file: Path) -> ctypes.CDLL | None:
+    """The library in a file that nobody but this user and root can have written."""
+    try:
+        handle = os.open(file, os.O_RDONLY | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    with os.fdopen(handle):
+        own = _is_own(os.fstat(handle)) and _is_own(file.parent.stat())
+        by_handle = Path(f"/proc/self/fd/{handle}")  # what was looked at, should somebody exchange it now
+        return ctypes.CDLL(str(by_handle if by_handle.exists() else file)) if own else None
+
+
+def _is_own(found: os.stat_result) -> bool:
+    return found.st_uid in (0, os.getuid()) and not found.st_mode & 0o022
 
 
 def _identity(compiler: str) -> str:
@@ -83,12 +97,15 @@ def _identity(compiler: str) -> str:
     return hashlib.sha256(content).hexdigest()[:16]
 
 
-def _compile(compiler: str, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    handle, draft = tempfile.mkstemp(dir=file.parent, suffix=".so")
-    os.close(handle)
-    try:
-        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", draft], capture_output=True, check=True)
-        Path(draft).replace(file)
-    finally:
-        Path(draft).unlink(missing_ok=True)
+def _compiled(compiler: str, file: Path) -> ctypes.CDLL | None:
+    """A new library, kept in a file where only this user can write there."""
+    with tempfile.TemporaryDirectory() as folder:
+        draft = Path(folder) / file.name
+        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(draft)], capture_output=True, check=True)
+        draft.chmod(0o700)
+        with contextlib.suppress(OSError):
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_own(file.parent.lstat()):
+                with whole_file(file) as kept:
+                    kept.write_bytes(draft.read_bytes())
+        return _loaded(draft)

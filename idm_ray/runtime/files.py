@@ -20,6 +20,13 @@ def _umask() -> int:
 
 
 UMASK = _umask()
+DRAFT = ".draft"
+"""Ending of the names of files and folders that are being written."""
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a file or folder is one that was being written, in the end under another name."""
+    return path.name.startswith(".") and path.name.endswith(DRAFT)
 
 
 def default_cache() -> Path:
@@ -40,7 +47,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 def whole_file(path: Path) -> Iterator[Path]:
     """A file to fill that takes the place of `path` when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=DRAFT)
     os.close(handle)
     draft = Path(name)
     try:
@@ -86,12 +93,12 @@ def write_json(path: Path, content: Any) -> None:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A folder to fill that takes the place of `path` when the block ends well, and vanishes otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+    draft = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=DRAFT))
     draft.chmod(0o777 & ~UMASK)
     try:
         yield draft
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
+            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=DRAFT))
             path.replace(old / "old")
             draft.replace(path)
             shutil.rmtree(old)

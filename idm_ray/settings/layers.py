@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from idm_ray.errors import UserError
+from idm_ray.errors import UserError, brief
 from idm_ray.settings.keys import all_keys, nearest, searchable_keys, setting_keys
 from idm_ray.settings.presets import (
     DIGIT_SETS,
@@ -267,7 +267,7 @@ def _check_searched(config: Config, key: str, domain: Domain) -> None:
         try:
             with_point(config, point)
         except UserError as error:
-            raise UserError(f"search.{key} may suggest {value!r}, which is refused: {error}") from None
+            raise UserError(f"search.{key} may suggest {brief(value)}, which is refused: {error}") from None
 
 
 def _leaf_keys(raw: Any, prefix: str = "") -> Iterable[str]:
@@ -294,7 +294,5 @@ def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
     if (
         location[0] != "search" and len(location) == 3 and isinstance(first["loc"][2], str)
     ):  # of several kinds, one
-        return (
-            f"{name}: {location[0]}.{location[1]} must be a {kind_of(*location[:2])}; got {first['input']!r}"
-        )
-    return f"{name}: {key}: {message[0].lower()}{message[1:]}; got {first['input']!r}"
+        return f"{name}: {location[0]}.{location[1]} must be a {kind_of(*location[:2])}; got {brief(first['input'])}"
+    return f"{name}: {key}: {message[0].lower()}{message[1:]}; got {brief(first['input'])}"

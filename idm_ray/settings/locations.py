@@ -6,16 +6,24 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import BeforeValidator
 
+from idm_ray.errors import brief
+
 QUERY = ("region", "scheme", "endpoint_override", "allow_bucket_creation", "tls_ca_file_path", "retry_limit_seconds",
          "user", "replication", "buffer_size", "default_block_size", "blob_storage_authority",
          "dfs_storage_authority")  # fmt: skip
 """What a URI's query may hold; everything else might be a secret."""
+LONGEST = 255
+"""Bytes of a file's name."""
+SECRET = ("pass", "pwd", "secret", "token", "key", "auth")
+"""In the name of what stands in a URI's query and is nobody's business."""
 
 
 def located(value: Any) -> Any:
     """A path, or a URI as text; one with credentials is refused, since settings are written to files and to MLflow."""
     if not isinstance(value, str):
         return value
+    if not value or "\0" in value or any(len(part.encode()) > LONGEST for part in value.split("/")):
+        raise ValueError(f"must be a path whose parts have 1 to {LONGEST} bytes; got {brief(value)}")
     if not is_uri(value):
         return Path(value)
     parts = urlsplit(value)
@@ -30,6 +38,25 @@ def located(value: Any) -> Any:
     return value
 
 
+def without_secret(value: Any) -> Any:
+    """The URI of a service as text; one with a password is refused, since settings are written to files."""
+    if isinstance(value, str) and is_uri(value):
+        parts = urlsplit(value)
+        names = parse_qs(parts.query, keep_blank_values=True)
+        if ":" in parts.netloc.rpartition("@")[0] or any(word in name for name in names for word in SECRET):
+            raise ValueError(
+                "must hold no password, since it is written to files and to MLflow; set MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD for a server, or what your database reads, such as PGPASSWORD"
+            )
+    return value
+
+
+def without_password(text: str, uri: str) -> str:
+    """A text with three stars for the password of a URI."""
+    password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
+    return text.replace(password, "***") if password else text
+
+
 def is_uri(location: Path | str | None) -> TypeGuard[str]:
     """Whether a location is behind a URI."""
     return isinstance(location, str) and "://" in location
@@ -37,3 +64,5 @@ def is_uri(location: Path | str | None) -> TypeGuard[str]:
 
 Location = Annotated[Path | str, BeforeValidator(located)]
 """A path, or a URI such as s3://bucket/folder."""
+Address = Annotated[str, BeforeValidator(without_secret)]
+"""The URI of a service, such as http://host:5000."""

@@ -4,21 +4,42 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
-from idm_ray.settings.locations import Location
+from idm_ray.errors import brief
+from idm_ray.settings.locations import Address, Location
 from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
 from idm_ray.settings.subsets import check_subset
 
 OPERATIONS = tuple(DSA.split("_"))
 IMAGENET_SIZE = 224
 Raw = dict[str, Any]
+MOST, MOST_SEARCHED = 2**63 - 1, 2**53
+"""Of a whole number; and of one that is searched, which the study keeps as a double."""
+LEAST_SHARE = 0.01
+"""Of a GPU, or of a CPU: Ray counts no less than a ten-thousandth, and nothing so small is a machine to run on."""
 
 
 class Section(BaseModel):
     """A frozen group of settings that refuses unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _bounded(cls, given: Any) -> Any:
+        for key, value in given.items() if isinstance(given, Mapping) else ():
+            if isinstance(value, int) and abs(value) > MOST:
+                raise ValueError(f"{key} must be within 64 bits, at most {MOST}; got {brief(value)}")
+        return given
 
 
 class DatasetConfig(Section):
@@ -95,7 +116,7 @@ class NetConfig(Section):
 
     name: Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"] = "convnet"
     """The architecture; docs/networks.md describes each."""
-    width: int | None = Field(None, ge=1)
+    width: int | None = Field(None, ge=1, le=4096)
     """Channels of the first layer (convnet, mlp: of every layer), the others in proportion; null: as published
     (128 for convnet, alexnet and mlp, 64 for vgg11 and resnet18, 6 for lenet)."""
     depth: int | None = Field(None, ge=1)
@@ -121,7 +142,9 @@ class NetConfig(Section):
 
 def _check_augment(value: str) -> str:
     if value != "none" and not set(value.split("_")) <= set(OPERATIONS):
-        raise ValueError(f"must be none or operations joined by _, of {', '.join(OPERATIONS)}; got {value!r}")
+        raise ValueError(
+            f"must be none or operations joined by _, of {', '.join(OPERATIONS)}; got {brief(value)}"
+        )
     return value
 
 
@@ -307,6 +330,12 @@ class ComputeConfig(Section):
     time rewards, decided before a run begins and kept when it is resumed."""
 
 
+def _share(share: float) -> float:
+    if 0 < share < LEAST_SHARE:
+        raise ValueError(f"must be 0, or at least {LEAST_SHARE}; got {share:g}")
+    return share
+
+
 class SweepConfig(Section):
     """How many trials, where, and who chooses them."""
 
@@ -314,13 +343,13 @@ class SweepConfig(Section):
     """How many settings are tried."""
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; null: as many as the resources hold."""
-    gpus_per_trial: Annotated[float, Field(ge=0)] | Literal["auto"] = 0.0
+    gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_share)] | Literal["auto"] = 0.0
     """0.25 packs four trials on a GPU, each kept to a quarter of its memory; auto: as many as the forecast of their
     memory allows, decided before a sweep begins."""
     mps: Literal["auto", "off"] = "auto"
     """auto: where trials share a GPU of this machine and `nvidia-cuda-mps-control` is there, it is started for the
     sweep, so that they compute side by side; off: they take turns on the GPU."""
-    cpus_per_trial: float = Field(1.0, gt=0)
+    cpus_per_trial: float = Field(1.0, ge=LEAST_SHARE)
     """Also the number of torch threads of a trial (at least one)."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """Who suggests: Optuna's tree-structured Parzen estimator, chance, or all points of a finite space in order."""
@@ -350,12 +379,14 @@ class SweepConfig(Section):
     time_budget: float | None = Field(None, gt=0)
     """Seconds after which the sweep stops; it can be resumed."""
     address: str | None = None
-    """Address of a Ray cluster (host:port); null starts Ray on this machine."""
+    """Address of a Ray cluster (host:port); null starts Ray on this machine, where nobody else can reach it."""
+    insecure: bool = False
+    """Join a cluster that asks for no token, in which whoever reaches its ports runs code."""
     output_dir: Location = Path("runs")
     """Folder of all sweeps on this machine, whatever node trials run on; or a URI that pyarrow opens, such as
     s3://bucket/runs, with endpoint and credentials in the environment of every node."""
-    tracking_uri: str | None = None
-    """MLflow tracking URI; null: sqlite in the output folder."""
+    tracking_uri: Address | None = None
+    """MLflow tracking URI, without a password; null: sqlite in the output folder."""
 
     @property
     def gpu_share(self) -> float:
@@ -427,7 +458,7 @@ class Config(Section):
     def _parse_search(cls, search: Any) -> Any:
         if not isinstance(search, Mapping):
             raise ValueError(
-                f"must map settings to domains, such as {{condense.lr: {{uniform: [0.1, 1]}}}}; got {search!r}"
+                f"must map settings to domains, such as {{condense.lr: {{uniform: [0.1, 1]}}}}; got {brief(search)}"
             )
         return {key: _domain(key, value) for key, value in search.items() if value is not None}
 
@@ -485,7 +516,7 @@ def _domain(key: str, value: Any) -> Domain:
         return value  # type: ignore[return-value]
     if not isinstance(value, Mapping) or len(value) != 1 or next(iter(value)) not in DOMAINS:
         raise ValueError(
-            f"search.{key} must be one of {', '.join(f'{{{name}: [...]}}' for name in DOMAINS)}; got {value!r}"
+            f"search.{key} must be one of {', '.join(f'{{{name}: [...]}}' for name in DOMAINS)}; got {brief(value)}"
         )
     name = next(iter(value))
     try:
@@ -493,11 +524,15 @@ def _domain(key: str, value: Any) -> Domain:
     except ValidationError as error:
         problem = error.errors()[0]
         raise ValueError(
-            f"search.{key}: {name}: {problem['msg'].lower()}; got {problem['input']!r}"
+            f"search.{key}: {name}: {problem['msg'].lower()}; got {brief(problem['input'])}"
         ) from None
     bounds = getattr(domain, name)
     if name == "choice":
         return domain  # type: ignore[return-value]
+    if name == "int" and max(map(abs, bounds)) > MOST_SEARCHED:
+        raise ValueError(
+            f"search.{key}: whole numbers that are searched end at 2^53; got {brief(list(bounds))}"
+        )
     if bounds[0] >= bounds[1]:
         raise ValueError(f"search.{key}: the lower bound must be below the upper one; got {list(bounds)}")
     if name == "loguniform" and bounds[0] <= 0:

@@ -1,10 +1,11 @@
 """The configs that come with the package, by name."""
 
+import contextlib
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
-from idm_ray.errors import UserError
+from idm_ray.errors import UserError, brief
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import Config
@@ -39,15 +40,17 @@ def find_config(name: str) -> Path:
         UserError: there is neither.
     """
     path = Path(name)
-    if path.is_file():
-        return path
+    with contextlib.suppress(OSError, ValueError):  # no name that a file can have
+        if path.exists() and not path.is_dir():
+            return path
     plain = name.removeprefix("tune_configs/").removesuffix(".yaml")
     if plain in config_names():
         return CONFIGS / f"{plain}.yaml"
     close = difflib.get_close_matches(plain, config_names(), 1)
     hint = f"; did you mean {close[0]}?" if close else ""
     raise UserError(
-        f"the config {name} is neither a file nor one that comes with the package (idm-ray configs lists them){hint}"
+        f"the config {brief(name)} is neither a file nor one that comes with the package (idm-ray configs lists "
+        f"them){hint}"
     )
 
 

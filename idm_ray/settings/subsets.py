@@ -3,6 +3,8 @@
 import difflib
 from pathlib import Path
 
+from idm_ray.errors import brief
+
 SUBSETS = (
     "all",
     "imagenet100-idm",
@@ -41,4 +43,6 @@ def check_subset(subset: str) -> str:
         return str(path.absolute())
     close = difflib.get_close_matches(subset.lower().replace("_", "-"), SUBSETS, 1)
     hint = f"; did you mean {close[0]}?" if close else ""
-    raise ValueError(f"must be one of {', '.join(SUBSETS)} or a file of WordNet ids; got {subset!r}{hint}")
+    raise ValueError(
+        f"must be one of {', '.join(SUBSETS)} or a file of WordNet ids; got {brief(subset)}{hint}"
+    )

@@ -4,7 +4,6 @@ import os
 
 # Ray and MLflow read these when they are imported, hence before any module of this package.
 for _name, _value in {
-    "RAY_AUTH_MODE": "token",  # with an address Ray sends no token unless told to
     "RAY_gcs_rpc_server_reconnect_timeout_s": "120",  # else a driver is killed before it has ended in order
     "RAY_worker_niceness": "0",  # else 15, with which trials hardly move beside other programs
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",  # else `uv run` sends the current folder to all nodes
@@ -22,3 +21,4 @@ for _name, _value in {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }.items():
     os.environ.setdefault(_name, _value)
+os.environ["RAY_AUTH_MODE"] = "token"  # whatever the shell says, see `nodes.guard`

@@ -82,18 +82,19 @@ class Closing:
             self._books.changed()
         return summary
 
-    def close(self, state: str, reason: str) -> Outcome:
+    def close(self, state: str, reason: str, patience: float = CLOSE_SECONDS) -> Outcome:
         """Write the last summary and the report, and end the sweep's run.
 
         Args:
             state: of the sweep.
             reason: why it ended early; empty when it did not.
+            patience: seconds for what MLflow has not got yet.
         """
         summary = self.write_summary(state)
         self._study.set_attribute("seconds", summary.seconds)
         problems = self._report()
         self._log(summary)
-        left = self._tracker.close(CLOSE_SECONDS)
+        left = self._tracker.close(patience)
         problems += [f"mlflow: {problem}" for problem in self._tracker.problems]
         problems += [f"mlflow: {left} records wait for the next start"] if left else []
         if state == "done" and not problems:

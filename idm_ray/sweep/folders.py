@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from idm_ray.errors import UserError
+from idm_ray.errors import UserError, brief
 from idm_ray.runtime.files import default_cache, write_bytes
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.locations import is_uri
@@ -14,6 +14,8 @@ DAMAGED = ".damaged"
 """Ending of files that were found damaged and set aside."""
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"
 LOCK, UID, NONCE = ".lock", ".uid", ".nonce"
+SCRATCH = ".tune"
+"""What Ray Tune writes while a sweep runs, and nobody reads."""
 LATEST = "latest"
 URI_FILE = ".uri"
 ENDED = ".ended.json"
@@ -67,9 +69,17 @@ def find_sweep(name: str, output: Path) -> Path:
             raise UserError(f"there is no sweep in {output} yet; {command_line('sweep')} starts one")
         return databases[-1].parent
     own = Path(name) if Path(name).name not in ("", "..") else Path(name).resolve()
-    if (own / DATABASE).exists() and not (output / name / DATABASE).exists():
+    there = _is_sweep(output / name)
+    if not there and _is_sweep(own):
         return own
-    if not (output / name / DATABASE).exists():
+    if not there:
         known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
-        raise UserError(f"there is no sweep {name} in {output}; known are {known}")
+        raise UserError(f"there is no sweep {brief(name)} in {output}; known are {known}")
     return output / name
+
+
+def _is_sweep(folder: Path) -> bool:
+    try:
+        return (folder / DATABASE).exists()
+    except (OSError, ValueError):  # no name that a folder can have
+        return False

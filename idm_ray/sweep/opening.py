@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +13,10 @@ import yaml
 
 from idm_ray.data import Data
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.files import is_draft, write_bytes
 from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SETTINGS_FILE, UID
+from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SCRATCH, SETTINGS_FILE, UID
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
@@ -34,7 +35,18 @@ def claimed(folder: Path) -> Iterator[None]:
             raise UserError(
                 f"the sweep {folder.name} is running in another process; wait, or stop that one"
             ) from None
+        _clear(folder)
         yield
+
+
+def _clear(folder: Path) -> None:
+    """Remove what processes that were killed have left half written."""
+    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
+    for path in folder.rglob(".*"):
+        if is_draft(path) and path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif is_draft(path):
+            path.unlink(missing_ok=True)
 
 
 def open_study(config: Config, folder: Path, data: Data) -> SweepStudy:

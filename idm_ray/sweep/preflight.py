@@ -7,7 +7,7 @@ import socket
 import tempfile
 from pathlib import Path
 
-from idm_ray.errors import UserError
+from idm_ray.errors import UserError, brief
 from idm_ray.runtime.files import check_root
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
@@ -15,6 +15,14 @@ from idm_ray.sweep.folders import LATEST
 from idm_ray.sweep.search import space
 
 FREE_BYTES = 64 * 2**20
+MOST_LETTERS = 100
+"""Of a sweep's name, which is a folder's and part of others' names."""
+ANSWER_SECONDS, SETTINGS_FRAME = 5.0, 4
+"""For whoever is at an address to say anything; and the kind of frame that HTTP/2 begins with (RFC 9113, 3.4)."""
+MOST_POINTS = 1_000_000
+"""Of a grid: each is looked at to find the next."""
+TOKEN, TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+"""Ray's names of its token in the environment, and of the file that has it."""
 
 
 def check_settings(config: Config, folder: Path) -> None:
@@ -35,7 +43,13 @@ def check_settings(config: Config, folder: Path) -> None:
 
         check_writable(config.sweep.output_dir)
     if config.sweep.address is not None:
+        if not config.sweep.insecure:
+            _check_token()
         _check_address(config.sweep.address)
+    elif config.sweep.insecure:
+        raise UserError(
+            "--insecure joins a cluster that has no token; give it with --address, or leave it out"
+        )
 
 
 def check_processors(config: Config) -> None:
@@ -56,7 +70,11 @@ def check_name(name: str) -> None:
         UserError: it is not.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name):
-        raise UserError(f"a sweep name must be letters, digits, '.', '_' and '-'; got {name!r}")
+        raise UserError(f"a sweep name must be letters, digits, '.', '_' and '-'; got {brief(name)}")
+    if len(name) > MOST_LETTERS:
+        raise UserError(
+            f"a sweep name must have at most {MOST_LETTERS} letters; got {len(name)}, {brief(name)}"
+        )
     if name == LATEST:
         raise UserError(f"--name {name} would be the newest sweep for --resume; choose another name")
 
@@ -72,6 +90,12 @@ def check_search(config: Config) -> None:
         raise UserError(
             f"sweep.sampler grid needs choice or int domains; {', '.join(continuous)} is continuous: "
             "list its values with choice, or use sampler tpe or random"
+        )
+    points = space.size(config.search) or 0
+    if config.sweep.sampler == "grid" and points > MOST_POINTS:
+        raise UserError(
+            f"sweep.sampler grid runs through all points, at most {MOST_POINTS} of them; this search has {points}: "
+            "list fewer values, or use sampler tpe or random"
         )
     if config.dataset.validation == 0 or "dataset.validation" in config.search:
         raise UserError(
@@ -105,7 +129,6 @@ def check_output(folder: Path) -> None:
 def _check_address(address: str) -> None:
     host, _, port = address.rpartition(":")
     if address == "auto":
-        _check_token()
         return
     if address.startswith("ray://"):
         raise UserError(
@@ -114,26 +137,44 @@ def _check_address(address: str) -> None:
         )
     if not host or not port.isdigit():
         raise UserError(f"--address must be host:port of a Ray head node, or auto; got {address!r}")
-    _check_token()
     try:
-        socket.create_connection((host, int(port)), timeout=5).close()
-    except OSError as error:
+        with socket.create_connection((host, int(port)), ANSWER_SECONDS) as connection:
+            speaks = "RAY_USE_TLS" in os.environ or _speaks_grpc(connection)
+    except (OSError, ValueError, OverflowError) as error:
         raise UserError(
-            f"nobody answers at --address {address} ({error.strerror or error}); "
+            f"nobody answers at --address {address} ({getattr(error, 'strerror', None) or error}); "
             "is the head node up, and is this its `ray start --head` port?"
         ) from None
+    if not speaks:
+        raise UserError(
+            f"what answers at --address {address} is no head node of Ray; its port is that of `ray start --head`, by "
+            "default 6379"
+        )
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    """Whether the other side answers HTTP/2's first words with its settings, as a head node of Ray does."""
+    connection.settimeout(ANSWER_SECONDS)
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, SETTINGS_FRAME, 0, 0, 0, 0, 0)))
+    try:
+        head = connection.recv(9)
+    except OSError:
+        return False
+    return len(head) > 3 and head[3] == SETTINGS_FRAME
 
 
 def _check_token() -> None:
-    """Refuse to go on without a token where one is wanted: Ray would end this process."""
-    named = os.environ.get("RAY_AUTH_TOKEN_PATH")
-    file = Path(named) if named else Path.home() / ".ray" / "auth_token"
-    if (
-        os.environ.get("RAY_AUTH_MODE") == "token"
-        and not os.environ.get("RAY_AUTH_TOKEN")
-        and not file.is_file()
-    ):
+    """Refuse to go on without a token: Ray would end this process."""
+    file = token_file()
+    if not os.environ.get(TOKEN) and not file.is_file():
         raise UserError(
             f"--address needs the cluster's token, and there is none in {file}; copy ~/.ray/auth_token from the "
-            "head node (`ray get-auth-token` prints it), or set RAY_AUTH_MODE=disabled for a cluster without"
+            "head node (`ray get-auth-token` prints it); for a cluster without one give --insecure, and know that "
+            "whoever reaches its ports runs code in it"
         )
+
+
+def token_file() -> Path:
+    """Where Ray looks for its token."""
+    named = os.environ.get(TOKEN_PATH)
+    return Path(named) if named else Path.home() / ".ray" / "auth_token"

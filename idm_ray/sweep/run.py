@@ -25,13 +25,14 @@ from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
-from idm_ray.sweep.folders import RAY_LOG, remember_output
-from idm_ray.sweep.keeping.books import LAST_SECONDS, Books
+from idm_ray.sweep.folders import RAY_LOG, SCRATCH, remember_output
+from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Site, fitting, gathered, resources_of
+from idm_ray.sweep.nodes.guard import end_ray_here
 from idm_ray.sweep.nodes.joining import ray_at, ray_messages_into
 from idm_ray.sweep.nodes.muster import Muster
 from idm_ray.sweep.nodes.watch import cluster_watched
@@ -46,8 +47,9 @@ from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.sharing.spread import work_of
 from idm_ray.sweep.speed import speed_there, worth_measuring
 from idm_ray.sweep.stopping import Stop, StopAll
-from idm_ray.sweep.tracking.store import reach
+from idm_ray.sweep.tracking.store import make_store, reach
 from idm_ray.sweep.tracking.tracker import Tracker
+from idm_ray.sweep.tracking.ui import tracking_uri
 from idm_ray.sweep.trial import CondensationTrial
 from idm_ray.sweep.view.board import Board
 from idm_ray.sweep.view.live import Display
@@ -82,6 +84,7 @@ def run_sweep(
     stop = Stop(config.sweep.time_budget)
     if config.sweep.tracking_uri:
         reach(config.sweep.tracking_uri)
+    make_store(tracking_uri(config))
     display = Display(
         Board(), config.sweep.trials, lambda point: run_length(with_point(config, point)), console, verbosity
     )
@@ -107,6 +110,7 @@ def run_sweep(
             closing = Closing(config, folder, data, study, tracker, began, books)
             site = replace(site, memory=room.peak if site.muster else 0)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, site)
+            stop.at_once = run.end_at_once
             with cluster_watched(stop, display.say, run.abandon):
                 return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
 
@@ -155,8 +159,8 @@ def _plan(
     return timed if timed.shared == plan.shared else plan
 
 
-ABANDON_SECONDS = CLOSE_SECONDS + LAST_SECONDS
-"""In which whoever ends the books must be done."""
+HURRIED_SECONDS, REPORT_SECONDS, LAST_WORDS_SECONDS = 2.0, 4.0, 2.0
+"""For what MLflow has not got yet, where a second signal has come; for all else in the books; and for what is said."""
 
 
 class _Run:
@@ -179,7 +183,7 @@ class _Run:
         self._closing, self._display, self._site = closing, display, site
         self._told, self._shards, self._blind = "", 1, False
         self._conductor: Conductor | None = None
-        self._ending, self._closed = threading.Lock(), False
+        self._ending, self._closed, self._abandoned = threading.Lock(), False, False
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
@@ -224,7 +228,7 @@ class _Run:
                 self._display.say(f"the sweep's files cannot be kept now ({away}); it ends, to be resumed")
             elif not self._stop.cluster_is_gone:
                 raise
-            state, reason = "interrupted", CLUSTER
+            state, reason = "interrupted", self._stop.reason or CLUSTER
         finally:
             with self._ending:
                 self._closed = True
@@ -234,13 +238,16 @@ class _Run:
                 outcome = self._closing.close(state, reason)
         return outcome
 
-    def abandon(self) -> bool:
+    def abandon(self, patience: float = CLOSE_SECONDS) -> bool:
         """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread.
+
+        Args:
+            patience: seconds for what MLflow has not got yet.
 
         Returns:
             False where `go` ends them, or hangs in that.
         """
-        if not self._ending.acquire(timeout=ABANDON_SECONDS):
+        if not self._ending.acquire(timeout=patience + REPORT_SECONDS):
             return False
         try:
             if self._closed:
@@ -248,12 +255,24 @@ class _Run:
             self._closed = True
             if self._conductor:
                 self._conductor.release()
-            outcome = self._closing.close("interrupted", CLUSTER)
+            self._abandoned = True
+            outcome = self._closing.close("interrupted", self._stop.reason, patience)
             for line in lines(outcome.summary, self._folder, outcome.tracking_uri):
                 self._display.say(line)
+            shutil.rmtree(self._folder / SCRATCH, ignore_errors=True)
+            end_ray_here()
             return True
         finally:
             self._ending.release()
+
+    def end_at_once(self) -> None:
+        """Whoever asks twice is not to wait for Ray: end the books and what runs here; from another thread."""
+        ending = threading.Thread(target=self.abandon, args=(HURRIED_SECONDS,), daemon=True)
+        ending.start()
+        ending.join(HURRIED_SECONDS + 2 * REPORT_SECONDS)
+        if not self._abandoned:  # it ends in order just now
+            time.sleep(LAST_WORDS_SECONDS)
+        end_ray_here()
 
     def _hear(self, beats: Mapping[str, int]) -> None:
         """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
@@ -261,7 +280,7 @@ class _Run:
             self._look(self._site.muster)
         if self._stop.reason != self._told:
             self._told = self._stop.reason
-            again = "" if self._told == BUDGET else "; a second signal ends it at once"
+            again = "" if self._told == BUDGET else "; a second signal ends it within seconds"
             self._display.say(f"{self._told}: stopping in order{again}")
         self._display.heard(beats)
 
@@ -288,7 +307,7 @@ class _Run:
 
     def _tune(self, conductor: Conductor, plan: Plan) -> None:
         pruned, deaths = set[int](), dict[int, str]()
-        scratch = self._folder / ".tune"
+        scratch = self._folder / SCRATCH
         tuner = tune.Tuner(
             tune.with_resources(CondensationTrial, self._place_of_a_trial()),
             tune_config=tune.TuneConfig(

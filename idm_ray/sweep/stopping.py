@@ -1,10 +1,12 @@
 """Ending a sweep early, in order."""
 
 import contextlib
+import os
 import signal
+import socket
+import threading
 import time
-from collections.abc import Iterator
-from types import FrameType
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ray import tune
@@ -13,52 +15,78 @@ from idm_ray.sweep.endings import BUDGET, CLUSTER
 
 
 class Stop:
-    """Why the sweep should end early: a signal, its time is spent, its cluster is gone, or its disk is full."""
+    """Why the sweep should end early: a signal, its time is spent, its cluster is gone, or its disk is full.
+
+    Args:
+        budget: seconds that it may take; None: as many as it takes.
+
+    Attributes:
+        at_once: called with a second signal, from another thread, to end what can be ended; the process ends then.
+    """
 
     def __init__(self, budget: float | None):
         self._deadline = None if budget is None else time.monotonic() + budget
-        self._signal = ""
+        self._reason, self._lost, self._signals = "", False, 0
+        self.at_once: Callable[[], object] = lambda: None
         self._before: dict[signal.Signals, Any] = {}
 
     @property
     def reason(self) -> str:
         """SIGINT, SIGTERM, budget, cluster, full disk, or empty."""
-        if not self._signal and self._deadline is not None and time.monotonic() > self._deadline:
-            self._signal = BUDGET
-        return self._signal
+        if not self._reason and self._deadline is not None and time.monotonic() > self._deadline:
+            self._reason = BUDGET
+        return self._reason
 
     @property
     def cluster_is_gone(self) -> bool:
         """Whether nothing may be asked of Ray any more."""
-        return self._signal == CLUSTER
+        return self._lost
 
     def give_reason(self, reason: str) -> None:
         """End the sweep for another reason than a signal."""
-        self._signal = reason
+        self._reason = reason
+
+    def lose_cluster(self) -> None:
+        """End the sweep without Ray, if for no other reason, since that is gone."""
+        self._lost = True
+        self._reason = self._reason or CLUSTER
 
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end the sweep in order; a second one ends it at once."""
+        """SIGINT and SIGTERM end the sweep in order; with a second one only its books are ended.
+
+        They are heard in a thread: this one may hang in Ray, where no handler of Python's is called.
+        """
         self._before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        ear, mouth = socket.socketpair()
+        mouth.setblocking(False)
+        before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._hear, args=(ear,), name="signals", daemon=True).start()
         self.listen()
         try:
             yield
         finally:
-            self._restore()
+            signal.set_wakeup_fd(before)
+            mouth.close()
+            for number, handler in self._before.items():
+                signal.signal(number, handler)
 
     def listen(self) -> None:
         """Take the signals (again: ray.init puts its own handler for SIGTERM, which aborts)."""
         for number in self._before:
-            signal.signal(number, self._note)
+            signal.signal(number, lambda number, frame: None)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        if not self.cluster_is_gone:
-            self._signal = signal.Signals(number).name
-        self._restore()
-
-    def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+    def _hear(self, ear: socket.socket) -> None:
+        while heard := ear.recv(1):
+            number = heard[0]
+            if number not in self._before:
+                continue
+            self._signals += 1
+            if not self._lost:
+                self._reason = signal.Signals(number).name
+            if self._signals > 1:
+                self.at_once()
+                os._exit(128 + number)
 
 
 class StopAll(tune.Stopper):  # type: ignore[misc]
@@ -70,6 +98,10 @@ class StopAll(tune.Stopper):  # type: ignore[misc]
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         """No trial is stopped alone."""
         return False
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune pickles it for a restore that we never ask for."""
+        return {}
 
     def stop_all(self) -> bool:
         """Asked at every step of Tune's loop."""

@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
@@ -97,9 +98,46 @@ def other_manifest(folder, **changes):
     (folder / "manifest.json").write_text(json.dumps({**manifest, **changes}))
 
 
+def tensors(folder, **changes):
+    """Exchange tensors, with a manifest that agrees."""
+    path = folder / "images.safetensors"
+    save_file({**load_file(path), **changes}, path)
+    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
+    sha256 = json.loads((folder / "manifest.json").read_text())["sha256"]
+    other_manifest(folder, sha256={**sha256, path.name: checksum})
+
+
+def infinite(folder):
+    images = load_file(folder / "images.safetensors")["images"]
+    images[0, 0, 0, 0] = float("inf")
+    tensors(folder, images=images)
+
+
+def a_pipe(folder):
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
 @pytest.mark.parametrize(
     "damage",
     [
+        infinite,
+        a_pipe,
+        lambda folder: tensors(folder, images=torch.zeros(6, 3, 8, 8, dtype=torch.int32)),
+        lambda folder: tensors(folder, labels=torch.zeros(6)),
+        lambda folder: tensors(folder, labels=torch.zeros(6, 1, dtype=torch.int64)),
+        lambda folder: (folder / "images.parquet").write_bytes(b"PAR1 something else PAR1"),
+        lambda folder: (folder / "manifest.json").write_text("[" * 100_000),
+        lambda folder: (folder / "manifest.json").write_text('{"a":' * 100_000),
+        lambda folder: (folder / "manifest.json").write_text('"' + "a" * 2**27 + '"'),
+        lambda folder: other_manifest(folder, format=99),
+        lambda folder: other_manifest(folder, std=[0.25, 0.0, 0.25]),
+        lambda folder: other_manifest(folder, std=[0.25, 0.25]),
+        lambda folder: other_manifest(folder, mean=["a", "b", "c"]),
+        lambda folder: other_manifest(folder, mean=[float("nan")] * 3),
+        lambda folder: other_manifest(folder, iteration=-1),
+        lambda folder: other_manifest(folder, config=[]),
+        lambda folder: other_manifest(folder, class_ids=["n1"]),
         flip_a_byte,
         other_tensors,
         labels_outside,
@@ -119,6 +157,25 @@ def test_a_set_whose_parts_disagree_is_refused_in_one_line(saved, damage):
         load_condensed(folder)
     assert "\n" not in str(caught.value)
     assert str(folder) in str(caught.value)
+
+
+def test_a_set_keeps_nothing_of_the_sweep_around_it(small_config, small_data, tmp_path):
+    config = small_config(
+        "sweep.tracking_uri=http://tracking.example:5000", "search.condense.lr={uniform: [0.1, 1]}"
+    )
+    save_condensed(tmp_path / "set", some_set(config, small_data))
+    text = (tmp_path / "set" / "manifest.json").read_text()
+    assert "tracking" not in text
+    kept = json.loads(text)["config"]
+    assert "sweep" not in kept
+    assert kept["search"] == {}
+    assert load_condensed(tmp_path / "set").settings.condense == config.condense
+
+
+def some_set(config, small_data):
+    data = small_data()
+    labels = torch.arange(3).repeat_interleave(2)
+    return condensed_set(torch.zeros(6, 3, 8, 8), labels, config, data, 5)
 
 
 def test_an_interrupted_save_leaves_the_old_set(saved):

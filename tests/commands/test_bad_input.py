@@ -115,7 +115,7 @@ def test_what_this_machine_lacks_is_told_in_one_line_and_may_be_looked_at(line, 
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--resume", "never"], ["no sweep never", "known are none"]),
+        (["--resume", "never"], ["no sweep 'never'", "known are none"]),
         (["--resume", "latest"], ["no sweep in runs yet"]),
         (["--resume", "never", "config.yaml"], ["leave out CONFIG"]),
         (["--calibrate"], ["together with --dry-run"]),

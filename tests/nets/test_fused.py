@@ -128,3 +128,21 @@ def test_it_is_compiled_once(monkeypatch, tmp_path):
     cpu._library.cache_clear()
     assert cpu.available()
     assert built.stat().st_mtime_ns == first
+
+
+@pytest.mark.parametrize("open_to", ["file", "folder"])
+def test_a_library_that_others_could_have_written_is_not_loaded(monkeypatch, tmp_path, open_to):
+    """It would be whoever writes into a cache that several users share who decides what runs."""
+    monkeypatch.setenv("IDM_RAY_CACHE", str(tmp_path))
+    monkeypatch.setattr(cpu, "_library", functools.cache(cpu._library.__wrapped__))
+    assert cpu.available()
+    (file,) = tmp_path.glob("kernels-*/*.so")
+    assert (file.parent.stat().st_mode & 0o777, file.stat().st_mode & 0o022) == (0o700, 0)
+    file.write_bytes(b"planted")
+    if open_to == "file":
+        file.chmod(0o666)
+    else:
+        file.parent.chmod(0o777)
+    cpu._library.cache_clear()
+    assert cpu.available()  # compiled again, and kept only where nobody else can write
+    assert (file.read_bytes() == b"planted") == (open_to == "folder")

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import psutil
@@ -168,19 +169,63 @@ def test_killed_stopped_and_resumed_it_finds_what_an_uninterrupted_sweep_finds(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("how", "code"), [("SIGTERM", 143), ("budget", 5)])
-def test_a_sweep_stopped_early_can_be_extended(start, tmp_path, states, how, code):
+def test_a_sweep_that_spent_its_time_can_be_extended(start, tmp_path, states):
     folder = tmp_path / "runs" / "early"
-    if how == "budget":
-        sweep = start("--name", "early", *LONG, "condense.iterations=3000", "--time-budget", "25")
-        assert sweep.finish() == code, sweep.output
-    else:
-        sweep = start("--name", "early", *LONG, "condense.iterations=3000")
-        sweep.wait_for(lambda: has_checkpoint(folder, 0))
-        sweep.process.terminate()
-        assert sweep.finish() == code, sweep.output
+    sweep = start("--name", "early", *LONG, "condense.iterations=3000", "--time-budget", "25")
+    assert sweep.finish() == 5, sweep.output
     assert set(states(folder)) <= {"WAITING"}
     assert summary_of(folder)["n_complete"] == 0
+
+
+def to_all(sweep):
+    """As systemd and Slurm end what runs."""
+    for process in (psutil.Process(sweep.process.pid), *psutil.Process(sweep.process.pid).children(True)):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+
+
+def to_group(sweep):
+    """As `docker stop` and terminals do."""
+    os.killpg(sweep.process.pid, signal.SIGTERM)
+
+
+def twice(sweep):
+    sweep.process.terminate()
+    time.sleep(0.3)
+    sweep.process.terminate()
+
+
+def to_raylet(sweep):
+    child(sweep, "raylet").kill()
+
+
+def to_gcs(sweep):
+    child(sweep, "gcs_server").kill()
+
+
+def child(sweep, name):
+    return next(each for each in psutil.Process(sweep.process.pid).children() if each.name() == name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kill", "code"), [(to_all, 143), (to_group, 143), (twice, 143), (to_raylet, 6), (to_gcs, 6)]
+)
+def test_whatever_is_killed_the_books_are_in_order_and_nothing_runs_on(start, tmp_path, states, kill, code):
+    folder = tmp_path / "runs" / "early"
+    sweep = start("--name", "early", *LONG, "condense.iterations=3000")
+    sweep.wait_for(lambda: has_checkpoint(folder, 0))
+    ours = psutil.Process(sweep.process.pid).children(recursive=True)
+    kill(sweep)
+    assert sweep.finish() == code, sweep.output
+    assert sweep.output.rstrip().splitlines()[-1].endswith("sweep --resume early")
+    assert set(states(folder)) <= {"WAITING"}
+    assert summary_of(folder)["state"] == "interrupted"
+    _, parent, children = runs_of(folder)
+    assert {run.info.status for run in (parent, *children.values())} == {"KILLED"}
+    assert not (folder / ".tune").exists()
+    _, alive = psutil.wait_procs(ours, timeout=30)
+    assert [process for process in alive if process.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def images(folder):

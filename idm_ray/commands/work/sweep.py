@@ -12,6 +12,8 @@ from idm_ray.sweep.tracking.ui import tracking_uri
 from idm_ray.sweep.view import summary
 from idm_ray.sweep.view.summary import Summary
 
+OPEN = "whoever reaches its ports runs code in it, and reads and changes what this sweep sends and gets"
+
 
 def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
     """Run or resume; returns the exit code.
@@ -20,6 +22,12 @@ def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
         UserError: whatever can be known to be wrong, when nothing was started or written; or see `run_sweep`.
     """
     console = Console(stderr=as_json)
+    if resolved.config.sweep.insecure:
+        say(
+            console,
+            f"the cluster at {resolved.config.sweep.address} is joined without a token: {OPEN}",
+            "red",
+        )
     check_resources(resolved.config)
     with shown(console, quiet=verbosity < 0) as progress:
         data = check_data(resolved.config, progress)

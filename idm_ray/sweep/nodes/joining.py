@@ -24,6 +24,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.nodes.guard import apart, guard, own_folder
 
 JOIN_SECONDS, END_SECONDS = 60.0, 40.0
 ANSWER_SECONDS = 10
@@ -38,16 +39,17 @@ PASSED_ON = ("RAY_CHDIR_TO_TRIAL_DIR", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO")
 def ray_at(config: Config) -> Iterator[None]:
     """Join the cluster at the sweep's address, or start Ray here, and leave it afterwards.
 
-    Without an address Ray is always started: told nothing, it would join any cluster that it finds on this
-    machine or in `RAY_ADDRESS`, or wait for minutes for one that is gone. A machine that is no node of the cluster
-    becomes one for the time, on which no trial runs. Other nodes get this package from here, and need Python, Ray and
-    the packages that it uses.
+    Without an address Ray is always started, for this machine alone: told nothing, it would join any cluster that it
+    finds on this machine or in `RAY_ADDRESS`, or wait for minutes for one that is gone. A machine that is no node of
+    the cluster becomes one for the time, on which no trial runs. Other nodes get this package from here, and need
+    Python, Ray and the packages that it uses.
 
     Raises:
         UserError: the cluster does not answer, or Ray does not start.
     """
     address = config.sweep.address
     with contextlib.ExitStack() as stack:
+        guard(config)
         if address is not None and address != "auto" and not _is_node(address):
             stack.enter_context(_guest(address))
         stack.callback(ray.shutdown)
@@ -62,15 +64,18 @@ def _init(address: str | None) -> None:
     """Ray, which needs a second try where the machine is so busy that its processes do not start in time."""
     for last in (False, True):
         try:
-            with _elsewhere():
+            with _elsewhere(), apart(alone=address is None):
                 ray.init(
                     address=address or "local",
                     include_dashboard=False if address is None else None,
+                    _temp_dir=str(own_folder()) if address is None else None,
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     runtime_env=None if address is None else what_travels(),
                 )
             return
+        except UserError:
+            raise
         except Exception as error:  # of a start that takes too long Ray raises nothing more special
             ray.shutdown()
             if last or address is not None:

@@ -10,15 +10,16 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
-from idm_ray.sweep.endings import CLUSTER, EXIT_CLUSTER
+from idm_ray.sweep.endings import STOPPED
 from idm_ray.sweep.nodes.joining import ALIVE
 from idm_ray.sweep.stopping import Stop
 
-LOOK_SECONDS, ANSWER_SECONDS = 2.0, 5.0
+LOOK_SECONDS, ANSWER_SECONDS = 1.0, 5.0
 SILENT_SECONDS = 30.0
 """Without an answer of the head, after which it is taken to be gone."""
-ORDER_SECONDS = 8.0
-"""For the sweep to end in order; what hangs in Ray then never ends, and no signal reaches it."""
+ORDER_SECONDS, LOCAL_SECONDS = 8.0, 1.0
+"""For the sweep to end in order; what hangs in Ray then never ends, and no signal reaches it. Less where this process
+has started Ray: what asks that for anything has no answer any more."""
 
 
 @contextlib.contextmanager
@@ -38,11 +39,17 @@ def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[]
         state = _until_lost(gcs, own, ended)
         if ended.is_set():
             return
-        what = "this machine's node" if state is False else f"the head at {gcs}"
-        say(f"{what} is gone, and with it the cluster; the sweep ends, to be resumed")
-        stop.give_reason(CLUSTER)
-        if not ended.wait(ORDER_SECONDS) and (abandon() or not ended.wait(ORDER_SECONDS)):
-            os._exit(EXIT_CLUSTER)
+        if _own_processes_died():
+            say(
+                "processes of Ray have died on this machine, and it is gone with them; the sweep ends, to be resumed"
+            )
+        else:
+            what = "this machine's node" if state is False else f"the head at {gcs}"
+            say(f"{what} is gone, and with it the cluster; the sweep ends, to be resumed")
+        stop.lose_cluster()
+        patience = LOCAL_SECONDS if _own_processes_died() else ORDER_SECONDS
+        if not ended.wait(patience) and (abandon() or not ended.wait(ORDER_SECONDS)):
+            os._exit(STOPPED[stop.reason])
 
     threading.Thread(target=watch, name="cluster watch", daemon=True).start()
     try:
@@ -55,12 +62,20 @@ def _until_lost(gcs: str, own: str, ended: threading.Event) -> bool | None:
     """Wait until the cluster is gone, or `ended`; returns what `_own_state` said last."""
     heard, state = time.monotonic(), None
     while not ended.wait(LOOK_SECONDS):
+        if _own_processes_died():
+            break
         state = _own_state(gcs, own)
         if state is not None:
             heard = time.monotonic()
         if state is False or time.monotonic() - heard > SILENT_SECONDS:
             break
     return state
+
+
+def _own_processes_died() -> bool:
+    """Whether any of those is gone that Ray needs and this process has started; it has none at an address."""
+    node = ray._private.worker._global_node
+    return node is not None and bool(node.dead_processes())
 
 
 def _own_state(gcs: str, own: str) -> bool | None:

@@ -9,10 +9,16 @@ from pathlib import Path
 import mlflow.store.db.utils as database
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from PIL import UnidentifiedImageError
 from requests import HTTPError
 
+from idm_ray.data.locks import locked
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import DRAFT, UMASK
+from idm_ray.runtime.words import first_line
+from idm_ray.settings.locations import without_password
+from idm_ray.sweep.tracking.ui import SQLITE
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -33,6 +39,31 @@ def reach(uri: str) -> None:
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
 
 
+def make_store(uri: str) -> None:
+    """Make a missing sqlite store, its tables aside, so that nobody ever meets one that is half made.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    file = Path(uri.removeprefix(SQLITE))
+    if not uri.startswith(SQLITE) or file.exists():
+        return
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with locked(file.parent / f".{file.name}.lock"):
+            if file.exists():
+                return
+            for left in file.parent.glob(f".{file.name}.*{DRAFT}*"):  # by one that was killed
+                left.unlink()
+            draft = file.parent / f".{file.name}.{os.getpid()}{DRAFT}"
+            with one_attempt(uri):
+                SqlAlchemyStore(f"{SQLITE}{draft}", str(file.parent)).engine.dispose()
+            draft.chmod(0o666 & ~UMASK)
+            draft.replace(file)
+    except OSError as error:
+        raise UserError(f"MLflow's database {file} cannot be made: {error.strerror}") from None
+
+
 @contextlib.contextmanager
 def one_attempt(uri: str) -> Iterator[None]:
     """Ask once and briefly, where MLflow would go on for minutes; what fails is a `UserError`."""
@@ -45,10 +76,15 @@ def one_attempt(uri: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # requests, sqlalchemy and mlflow each raise their own
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        text = without_password(first_line(error), uri)
+        if uri.startswith(SQLITE):
+            file = uri.removeprefix(SQLITE)
+            raise UserError(
+                f"MLflow's database {file} cannot be used ({text}); if it is damaged move it away, and another is made"
+            ) from None
         raise UserError(
-            f"the MLflow tracking URI {uri} cannot be reached ({text}); start the server, or leave "
-            "--tracking-uri out for sqlite in the output folder"
+            f"the MLflow tracking URI {without_password(uri, uri)} cannot be reached ({text}); start the server, or "
+            "leave --tracking-uri out for sqlite in the output folder"
         ) from None
     finally:
         os.environ.update(before)

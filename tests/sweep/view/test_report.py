@@ -204,6 +204,6 @@ def test_a_sweep_is_found_by_name_by_folder_and_as_the_latest(call, refused, swe
             Path(call("report", name, "--output-dir", output).output.strip()).resolve()
             == folder / "report.html"
         )
-    assert "there is no sweep other in runs; known are made" in refused(
+    assert "there is no sweep 'other' in runs; known are made" in refused(
         "report", "other", "--output-dir", output
     )

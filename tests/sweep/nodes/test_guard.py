@@ -1,0 +1,116 @@
+"""Nobody in: asked of the operating system, and tried."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from idm_ray.errors import UserError
+from idm_ray.sweep.nodes.guard import own_folder, own_token
+
+LONG = ("condense.iterations=3000", "--trials", "1")
+KNOCK = """
+import sys, ray
+from ray._raylet import GcsClient
+GcsClient(address=sys.argv[1]).get_all_node_info(timeout=5)
+print("IN")
+"""
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """An empty one, and a shell that knows nothing of tokens."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def family(pid):
+    """A process and all that it has started."""
+    own = psutil.Process(pid)
+    return [own, *own.children(recursive=True)]
+
+
+def knock(address, folder, **env):
+    """Try to talk with a Ray; whether it answered."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")}
+    done = subprocess.run(
+        [sys.executable, "-c", KNOCK, address],
+        env={**clean, "HOME": str(folder), **env},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return "IN" in done.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_sweep_listens_on_this_machine_only_and_to_nobody_without_its_token(
+    start, home, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # of a shell that has joined an open cluster before
+    sweep = start("--name", "shut", *LONG)
+    steps = tmp_path / "runs" / "shut" / "trials" / "0000" / "steps"
+    sweep.wait_for(lambda: len(list(steps.glob("*"))) >= 1)
+    listening = [
+        (process.name(), each.laddr)
+        for process in family(sweep.process.pid)
+        for each in process.net_connections(kind="inet")
+        if each.status == psutil.CONN_LISTEN
+    ]
+    assert len(listening) > 3
+    assert {laddr.ip for _, laddr in listening} <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+    token = tmp_path / ".ray" / "auth_token"
+    assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    assert own_folder().parent.stat().st_mode & 0o777 == 0o700
+    gcs = next(laddr.port for name, laddr in listening if name == "gcs_server")
+    address, stranger = f"127.0.0.1:{gcs}", tmp_path / "stranger"
+    stranger.mkdir()
+    assert not knock(address, stranger, RAY_AUTH_MODE="disabled")
+    assert not knock(address, stranger, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN="0" * 64)
+    assert knock(address, stranger, RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=token.read_text())
+    if os.getuid() == 0:
+        as_nobody = subprocess.run(["cat", token], user=65534, group=65534, extra_groups=[], check=False)
+        assert as_nobody.returncode != 0
+        session = subprocess.run(["ls", own_folder()], user=65534, group=65534, extra_groups=[], check=False)
+        assert session.returncode != 0
+    assert sweep.interrupt() == 130
+
+
+def test_a_token_that_others_could_read_is_closed_to_them(home):
+    (home / ".ray").mkdir(mode=0o755)
+    token = home / ".ray" / "auth_token"
+    token.write_text("known")
+    token.chmod(0o644)
+    own_token()
+    assert token.read_text() == "known"
+    assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
+@pytest.mark.parametrize("made", ["link", "file", "other"])
+def test_a_folder_that_somebody_else_has_made_is_not_used(monkeypatch, tmp_path, made):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    folder = tmp_path / f"idm_ray-{os.getuid()}"
+    if made == "link":
+        (tmp_path / "elsewhere").mkdir()
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif made == "file":
+        folder.write_text("")
+    elif os.getuid() == 0:
+        folder.mkdir()
+        os.chown(folder, 65534, 65534)
+    else:
+        pytest.skip("only root can give a folder away")
+    with pytest.raises(UserError, match="RAY_TMPDIR"):
+        own_folder()
+
+
+def test_the_folder_is_made_for_this_user_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    assert own_folder() == Path(tmp_path / f"idm_ray-{os.getuid()}" / "ray")
+    assert own_folder().parent.stat().st_mode & 0o777 == 0o700
