@@ -30,7 +30,9 @@ DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
 STEM_LETTERS = 80
 """Of a config's name in that of its sweep."""
 
-OTHER_OPTIONS = {"name", "resume", "seed", "as_json", "verbose", "quiet"}
+OTHER_OPTIONS = {
+    "name", "resume", "retry_failed", "allow_version_change", "seed", "as_json", "verbose", "quiet",
+}  # fmt: skip
 """Those that set nothing in the section ``sweep``."""
 
 
@@ -54,6 +56,12 @@ class SweepName(click.ParamType[str]):
 @click.option(
     "--resume", type=SweepName(), metavar="NAME", help="go on with a sweep, 'latest', or a sweep's folder"
 )
+@click.option("--retry-failed", is_flag=True, help="with --resume: run trials that failed again")
+@click.option(
+    "--allow-version-change",
+    is_flag=True,
+    help="with --resume: though the last bits may differ between trials",
+)
 @sweep_flags()
 @click.option("--seed", type=int, help="root of all randomness")
 @click.option("--dry-run", is_flag=True, help="look at settings, data and resources, and start nothing")
@@ -61,7 +69,8 @@ class SweepName(click.ParamType[str]):
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON on standard output")
 @click.option("-v", "--verbose", is_flag=True, help="a line per report; of a dry run all settings, too")
 @click.option("-q", "--quiet", is_flag=True, help="errors and the summary only")
-@click.option_panel("The sweep", options=["--name", "--resume", "--trials", "--seed", "--time-budget"])
+@click.option_panel("The sweep", options=["--name", "--trials", "--seed", "--time-budget"])
+@click.option_panel("Go on", options=["--resume", "--retry-failed", "--allow-version-change"])
 @click.option_panel("Look first", options=["--dry-run", "--calibrate"])
 @click.option_panel(
     "Where it runs and what it leaves",
@@ -69,7 +78,7 @@ class SweepName(click.ParamType[str]):
              "--output-dir", "--tracking-uri"],
 )  # fmt: skip
 @click.option_panel("Output", options=["--json", "--verbose", "--quiet", "--help"])
-def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any) -> int:
+def command(words: Sequence[str], dry_run: bool, calibrate: bool, retry_failed: bool, **options: Any) -> int:
     """Search the settings of a condensation.
 
     CONFIG is a YAML file or the name of one that comes with the package (idm-ray configs); key=value sets anything in
@@ -87,8 +96,12 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any
         raise UserError("--calibrate predicts and starts nothing; give it together with --dry-run")
     if dry_run and options["as_json"]:
         raise UserError("--json is the summary of a sweep, and a dry run has none; leave one of the two out")
+    if options["resume"] is None and (retry_failed or options["allow_version_change"]):
+        raise UserError(
+            "--retry-failed and --allow-version-change are for a sweep that is gone on with by --resume"
+        )
     resolved, folder = settle(words, options)
-    if (folder / ENDED).exists():
+    if (folder / ENDED).exists() and not retry_failed:
         from idm_ray.commands.work.sweep import told
 
         code = told(resolved, folder, options["as_json"])
@@ -101,7 +114,8 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, **options: Any
 
     if dry_run:
         return work.preview(resolved, folder, calibrate, options["verbose"])
-    return work.run(resolved, folder, options["as_json"], -1 if options["quiet"] else int(options["verbose"]))
+    verbosity = -1 if options["quiet"] else int(options["verbose"])
+    return work.run(resolved, folder, options["as_json"], verbosity, retry_failed)
 
 
 def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, Path]:
@@ -182,10 +196,14 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
     layer.setdefault("sweep", {})["output_dir"] = str(output)
     from idm_ray.sweep.search.study import stored_sweep
 
-    stored, trials = stored_sweep(folder / DATABASE)
+    stored = stored_sweep(folder / DATABASE)
     asked = options.get("trials")
-    if asked is not None and asked < trials:
+    if asked is not None and asked < stored.trials:
         raise UserError(
-            f"{folder.name} has {trials} trials already; --trials must be at least that, got {asked}"
+            f"{folder.name} has {stored.trials} trials already; --trials must be at least that, got {asked}"
         )
-    return resolve((str(folder / DATABASE), stored), ("command line", layer)), folder
+    resolved = resolve((str(folder / DATABASE), stored.config), ("command line", layer))
+    from idm_ray.sweep.resuming import changes
+
+    told = changes(folder, stored, resolved.config, bool(options.get("allow_version_change")))
+    return Resolved(resolved.config, (*resolved.notes, *told)), folder

@@ -1,7 +1,6 @@
 """From an experiment and the command line to the config of each of its sweeps."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -187,15 +186,3 @@ def _shortened(config: Config, keys: tuple[str, ...], scale: float) -> Raw:
             section, name = key.split(".")
             layer.setdefault(section, {})[name] = max(1, math.floor(value * scale + 1e-9))
     return layer
-
-
-def settings_changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The dotted keys in which two nested settings differ."""
-    changed = []
-    for key in sorted({*before, *after}):
-        old, new = before.get(key), after.get(key)
-        if isinstance(old, Mapping) and isinstance(new, Mapping) and prefix + key != "search":
-            changed += settings_changed(old, new, f"{prefix}{key}.")
-        elif old != new:
-            changed.append(prefix + key)
-    return changed

@@ -11,9 +11,8 @@ from rich.console import Console
 
 from idm_ray.errors import UserError
 from idm_ray.evaluation import Evaluation
-from idm_ray.paper.request import settings_changed
 from idm_ray.runtime.progress import Progress
-from idm_ray.settings.layers import build_config
+from idm_ray.settings.layers import build_config, settings_changed
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.final import from_plain

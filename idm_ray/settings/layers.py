@@ -278,6 +278,18 @@ def _leaf_keys(raw: Any, prefix: str = "") -> Iterable[str]:
             yield from _leaf_keys(value, f"{name}.")
 
 
+def settings_changed(before: Mapping[str, Any], after: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The dotted keys in which two nested settings differ."""
+    changed = []
+    for key in sorted({*before, *after}):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping) and prefix + key != "search":
+            changed += settings_changed(old, new, f"{prefix}{key}.")
+        elif old != new:
+            changed.append(prefix + key)
+    return changed
+
+
 def _one_line(error: ValidationError, origin: dict[str, str]) -> str:
     first = error.errors()[0]
     location = [str(part) for part in first["loc"]]

@@ -362,7 +362,10 @@ class SweepConfig(Section):
     prune_startup: int = Field(4, ge=0)
     """Trials that must have ended before the median is trusted."""
     max_failures: int = Field(2, ge=0)
-    """Times that a trial is started again, from its checkpoint, after its process died."""
+    """Times in a row that a trial is started again, from its checkpoint, after its process died and got no further."""
+    stall_timeout: float | None = Field(None, gt=0)
+    """Seconds without an iteration, and without a look that ends, after which a trial's process is killed, to go on in
+    another; null: it is told of only."""
     best: int = Field(1, ge=0)
     """Trials that are evaluated on test at the end."""
     share: Literal["auto", "off"] = "auto"

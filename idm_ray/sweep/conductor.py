@@ -99,7 +99,8 @@ class Conductor:
         self.on_end: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
-        self._deaths, self._returns = dict[int, int](), dict[int, int]()
+        self._deaths, self._returns = dict[int, tuple[int, int]](), dict[int, int]()
+        self._reached: dict[int, int] = {}
         self._waited, self._shards = False, shards
         self._site = site or Site(Keeping(str(folder.resolve())))
         self._place = self._site.keeping.of_the_driver(display.say)
@@ -135,7 +136,9 @@ class Conductor:
             return True
         now = self._sides is not None and self._sides.without_room
         if now and not self._waited:
-            self._display.say("no trial starts until a real side runs, which waits for a processor or a card")
+            self._display.say(
+                "no trial starts until a real side runs, which waits for a processor or a card, or hangs"
+            )
         self._waited = now
         return now
 
@@ -147,6 +150,7 @@ class Conductor:
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""
         self.disk.had_room()
+        self._reached[number] = report.iteration
         prune = self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
@@ -215,10 +219,12 @@ class Conductor:
                     self.disk.was_full(_last_line(how))
                 self.returned(number, reason)
                 return
-        self._deaths[number] = self._deaths.get(number, 0) + 1
+        reached, (deaths, before) = self._reached.get(number, 0), self._deaths.get(number, (0, -1))
+        deaths = deaths + 1 if reached == before else 1  # further than at the last death: it is not stuck
+        self._deaths[number] = deaths, reached
         most = self._config.sweep.max_failures
-        if self._deaths[number] <= most:
-            self.returned(number, f"its process died ({self._deaths[number]} of {most} times that it may)")
+        if deaths <= most:
+            self.returned(number, f"its process died ({deaths} of {most} times that it may in a row)")
             return
         cause = _last_line(how)
         again = ", also when started again from its checkpoint" if most else ""

@@ -1,6 +1,7 @@
 """Opening a sweep's books: its folder, its study, its run in MLflow."""
 
 import contextlib
+import errno
 import fcntl
 import shutil
 import uuid
@@ -17,7 +18,8 @@ from idm_ray.runtime.files import is_draft, write_bytes
 from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SCRATCH, SETTINGS_FILE, UID
-from idm_ray.sweep.search.study import SweepStudy
+from idm_ray.sweep.resuming import DEVICE, VERSIONS
+from idm_ray.sweep.search.study import SweepStudy, put_back_failed
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
 
@@ -31,7 +33,12 @@ def claimed(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise UserError(
+                    f"{folder} is on a file system without locks ({error.strerror}), where two drivers could run one "
+                    "sweep; choose another with --output-dir"
+                ) from None
             raise UserError(
                 f"the sweep {folder.name} is running in another process; wait, or stop that one"
             ) from None
@@ -49,8 +56,14 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def open_study(config: Config, folder: Path, data: Data) -> SweepStudy:
+def open_study(config: Config, folder: Path, data: Data, retry_failed: bool = False) -> SweepStudy:
     """The study in a folder, with the settings that the sweep has now.
+
+    Args:
+        config: of the sweep.
+        folder: of the sweep.
+        data: of the sweep.
+        retry_failed: put trials that failed back in line.
 
     Raises:
         UserError: its trials have seen other images.
@@ -62,8 +75,12 @@ def open_study(config: Config, folder: Path, data: Data) -> SweepStudy:
             f"the images in {config.dataset.root or config.dataset.name} are not those that {folder.name} began with "
             f"(checksum {data.checksum[:12]}, then {before[:12]}); bring them back, or start another sweep"
         )
+    if retry_failed:
+        put_back_failed(folder / DATABASE)
     (folder / ENDED).unlink(missing_ok=True)
     study.set_attribute(CHECKSUM, data.checksum)
+    study.set_attribute(VERSIONS, versions())
+    study.set_attribute(DEVICE, config.trial_compute.device)
     study.set_attribute("config", config.to_raw())
     write_bytes(folder / SETTINGS_FILE, yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
     return study

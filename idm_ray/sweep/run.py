@@ -37,7 +37,7 @@ from idm_ray.sweep.nodes.joining import ray_at, ray_messages_into
 from idm_ray.sweep.nodes.muster import Muster
 from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
-from idm_ray.sweep.pulse import Pulse
+from idm_ray.sweep.pulse import Beat, Pulse
 from idm_ray.sweep.room import Host, Room, make_room, this_host
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
@@ -46,6 +46,7 @@ from idm_ray.sweep.sharing.plan import Plan, count_sides, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.sharing.spread import work_of
 from idm_ray.sweep.speed import speed_there, worth_measuring
+from idm_ray.sweep.stalls import Stalls, kill
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.tracking.store import make_store, reach
 from idm_ray.sweep.tracking.tracker import Tracker
@@ -64,6 +65,7 @@ def run_sweep(
     verbosity: int,
     notes: Sequence[str] = (),
     room: Room | None = None,
+    retry_failed: bool = False,
 ) -> Outcome:
     """Run or resume the sweep in `folder`.
 
@@ -76,6 +78,7 @@ def run_sweep(
         verbosity: -1, 0 or 1.
         notes: said before the first trial.
         room: of this machine, by which `config` is settled; None looks at the machines of the cluster.
+        retry_failed: run trials that failed in earlier runs again.
 
     Raises:
         UserError: MLflow's store cannot be used, Ray does not start, or the sweep runs elsewhere or had other images.
@@ -103,7 +106,7 @@ def run_sweep(
             config = room.config
             plan = _plan(config, data, hosts, room.trials, site, display.say, stop)
             tracker = open_tracker(config, folder)
-            study = open_study(config, folder, data)
+            study = open_study(config, folder, data, retry_failed)
             books = (
                 None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS, display.say))
             )
@@ -182,16 +185,19 @@ class _Run:
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._site = closing, display, site
         self._told, self._shards, self._blind = "", 1, False
+        self._stalls = Stalls(config.sweep.stall_timeout, display.say)
         self._conductor: Conductor | None = None
+        self._sides: RealSides | None = None
+        self._ended = set[Beat]()
         self._ending, self._closed, self._abandoned = threading.Lock(), False, False
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
         tags, site = tags_of(self._config, self._data), self._site
-        sides = None
+        sides, pulse = None, Pulse(self._folder.name)
         if plan.shared:
-            sides = RealSides(self._config, self._folder, self._data, plan, self._tracker, site)
-        pulse = Pulse(self._folder.name)
+            sides = RealSides(self._config, self._folder, self._data, plan, self._tracker, site, pulse.name)
+        self._sides = sides
         conductor = Conductor(
             self._config,
             self._folder,
@@ -274,7 +280,7 @@ class _Run:
             time.sleep(LAST_WORDS_SECONDS)
         end_ray_here()
 
-    def _hear(self, beats: Mapping[str, int]) -> None:
+    def _hear(self, beats: Mapping[str, Beat]) -> None:
         """From another thread, every few seconds: how far all work is, whether it is to end, and who is there."""
         if self._site.muster and not self._stop.cluster_is_gone:
             self._look(self._site.muster)
@@ -282,7 +288,24 @@ class _Run:
             self._told = self._stop.reason
             again = "" if self._told == BUDGET else "; a second signal ends it within seconds"
             self._display.say(f"{self._told}: stopping in order{again}")
-        self._display.heard(beats)
+        if not self._stop.reason:
+            running = [f"trial {row.number}" for row in self._display.board.running()]
+            for stuck in self._stalls.hear(beats, running):
+                kill(stuck)
+            self._restart_silent_sides(beats)
+        self._display.heard({work: beat.done for work, beat in beats.items()})
+
+    def _restart_silent_sides(self, beats: Mapping[str, Beat]) -> None:
+        timeout = self._config.sweep.stall_timeout
+        if self._sides is None or timeout is None:
+            return
+        for work in self._sides.silent(timeout):
+            if (beat := beats.get(work)) is not None and beat not in self._ended:
+                self._display.say(
+                    f"a real side has not answered for {duration(timeout)}; its process is ended"
+                )
+                self._ended.add(beat)
+                kill(beat)
 
     def _look(self, muster: Muster) -> None:
         try:

@@ -89,7 +89,7 @@ class TrialRun:
         config: of this trial, nothing left to search.
         folder: the trial's own; checkpoint and results go there. What it holds already is gone on with.
         shared: its number and the name of the real side that it shares; None for one of its own.
-        on_iteration: told the iterations that are done, after each.
+        on_iteration: told the iterations that are done, after each, and after each epoch of a look.
         place: that the folder is in; None: nothing has to move from or to it.
         ref: of the image store; None: `dataset.root` is looked at.
         hire: gives it other workers, by the shape of an image and the number of classes; None: it has none.
@@ -219,8 +219,12 @@ class TrialRun:
             own, others = self._mates.judge(images, labels, protocol.repeats)
             protocol = replace(protocol, repeats=own)
         with self._turnstile.turn():
-            mine = evaluate(images, labels, partition, protocol, lambda *_: self._turnstile.step_aside())
+            mine = evaluate(images, labels, partition, protocol, self._on_epoch)
         return join([mine, *others()])
+
+    def _on_epoch(self, *_: int) -> None:
+        self._on_iteration(self._run.iteration)  # still there
+        self._turnstile.step_aside()
 
     @property
     def _waited(self) -> float:

@@ -4,7 +4,8 @@ import pytest
 
 from idm_ray.errors import UserError
 from idm_ray.paper.experiments import EXPERIMENTS, experiment_named
-from idm_ray.paper.request import MAIN, Request, settings_changed
+from idm_ray.paper.request import MAIN, Request
+from idm_ray.settings.layers import settings_changed
 
 
 def test_the_papers_own_place_takes_the_file_as_it_is(request_for):

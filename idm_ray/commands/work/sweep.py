@@ -15,7 +15,7 @@ from idm_ray.sweep.view.summary import Summary
 OPEN = "whoever reaches its ports runs code in it, and reads and changes what this sweep sends and gets"
 
 
-def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
+def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int, retry_failed: bool = False) -> int:
     """Run or resume; returns the exit code.
 
     Raises:
@@ -37,7 +37,7 @@ def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int) -> int:
     config = resolved.config
     room = None if config.sweep.address else make_room(config, data.outline, [this_host()])
     settled = config if room is None else room.config
-    outcome = run_sweep(settled, folder, data, console, verbosity, resolved.notes, room)
+    outcome = run_sweep(settled, folder, data, console, verbosity, resolved.notes, room, retry_failed)
     for problem in outcome.problems:
         say(console, problem, "yellow")
     _sum_up(console, outcome.summary, folder, outcome.tracking_uri, as_json)

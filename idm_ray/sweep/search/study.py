@@ -1,7 +1,9 @@
 """The one truth about a sweep: an Optuna study in the sweep's own database."""
 
+import contextlib
 import hashlib
 import random
+import sqlite3
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import duration
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
@@ -24,6 +27,7 @@ STUDY = "idm_ray"
 ATTEMPTS = 20
 LOCKED_SECONDS = 120.0
 """In which a database that somebody else has locked must be free again."""
+LOCKED = "database is locked"
 REASON, REPORT = "reason", "report"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
@@ -192,23 +196,50 @@ def why_unfinished(trial: FrozenTrial) -> str:
     return str(trial.user_attrs.get(REASON, "it failed"))
 
 
-def stored_sweep(database: Path) -> tuple[Raw, int]:
-    """The settings that a sweep was started with, and how many trials it has.
+@dataclass(frozen=True)
+class Stored:
+    """What a study remembers of its sweep.
+
+    Attributes:
+        config: the settings that it was started with, or resumed last.
+        trials: how many it has.
+        facts: all that `set_attribute` was given, by key.
+    """
+
+    config: Raw
+    trials: int
+    facts: dict[str, Any]
+
+
+def stored_sweep(database: Path) -> Stored:
+    """What is in a study's file.
 
     Raises:
-        UserError: the file holds no sweep.
+        UserError: the file holds no sweep, or somebody else has locked it for long.
     """
     try:
         study = optuna.load_study(study_name=STUDY, storage=_storage(database))
-        config, trials = dict(study.user_attrs["config"]), len(study.trials)
+        facts = dict(study.user_attrs)
+        return Stored(dict(facts["config"]), len(study.trials), facts)
     except Exception as error:  # sqlalchemy, sqlite and optuna raise a dozen types for a damaged file
+        if LOCKED in str(error.__cause__ or error):
+            raise UserError(
+                f"{database} has been locked by another program for {duration(LOCKED_SECONDS)}; end that first"
+            ) from None
         raise UserError(f"{database} holds no sweep that can be resumed: {type(error).__name__}") from None
-    return config, trials
+
+
+def put_back_failed(database: Path) -> int:
+    """Put the trials of a study that failed back in line, which Optuna has no way for; returns how many."""
+    with contextlib.closing(sqlite3.connect(database, timeout=LOCKED_SECONDS)) as connection, connection:
+        return connection.execute(
+            "update trials set state = 'WAITING', datetime_complete = null where state = 'FAIL'"
+        ).rowcount
 
 
 def stored_config(database: Path) -> Raw:
     """The settings alone, see `stored_sweep`."""
-    return stored_sweep(database)[0]
+    return stored_sweep(database).config
 
 
 def _point(trial: FrozenTrial) -> Point:

@@ -36,6 +36,7 @@ class RealSides:
         plan: how many trials and real sides there may be at a time.
         tracker: gets the cost of each as a run of its own.
         site: which nodes may be used, and where snapshots are kept.
+        pulse: name of what processes tell where they are.
     """
 
     def __init__(
@@ -46,9 +47,11 @@ class RealSides:
         plan: Plan,
         tracker: Tracker,
         site: Site,
+        pulse: str = "",
     ):
         self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
-        self._site = site
+        self._site, self._pulse = site, pulse
+        self._fingerprints: dict[str, str] = {}
         self._threads_for_trials = plan.concurrent + (MANY_THREADS if site.muster else SPARE_THREADS)
         self._workers = plan.workers
         self._budget = int(config.sweep.share_gb * GIGABYTE / (plan.sides or 1))
@@ -61,6 +64,7 @@ class RealSides:
         fingerprint = real_fingerprint(config, self._data)
         name = f"{self._folder.name}-real-{fingerprint[:8]}"
         if name not in self._actors:
+            self._fingerprints[name] = fingerprint
             self._actors[name] = self._start(name, fingerprint, config)
             self._tracker.start_real(name)
         self._attached[number] = name
@@ -85,6 +89,15 @@ class RealSides:
                 ping = None
             self._pings[name] = limit, ping or actor.ping.remote()
         return any(now > limit for limit, _ in self._pings.values())
+
+    def silent(self, seconds: float) -> list[str]:
+        """Of real sides that have not answered for so long what their processes are called in the pulse."""
+        late = time.monotonic() - seconds + SILENT_SECONDS
+        return [
+            f"real {self._fingerprints[name]}"
+            for name, (limit, ping) in list(self._pings.items())
+            if ping is not None and late > limit
+        ]
 
     def detach(self, number: int, last: bool) -> None:
         """A trial has ended; with `last` no other one will start."""
@@ -124,6 +137,7 @@ class RealSides:
             share,
             workers,
             self._site.selector,
+            self._pulse,
         )
 
     def _end(self, name: str) -> None:

@@ -22,6 +22,7 @@ from idm_ray.runtime.compute import choose_compute, ready_process
 from idm_ray.runtime.memory import forget_peak, keep_to_share, peak_bytes, pixel_room
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.keeping.workplace import Keeping
+from idm_ray.sweep.pulse import Beats
 from idm_ray.sweep.sharing.cost import FILE, read_cost, write_cost
 from idm_ray.sweep.sharing.hands import start_hands
 from idm_ray.sweep.sharing.shelf import Demand, Shelf
@@ -58,6 +59,7 @@ class RealServer:
         gpu_share: of a GPU's memory; 0 for none.
         workers: that do its work, see `SplitRealSide`; with one it does all itself.
         selector: Ray's, of the nodes that these may be on; None: all.
+        pulse: name of what is told where its process is; empty: nobody is.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class RealServer:
         gpu_share: float,
         workers: int = 1,
         selector: dict[str, str] | None = None,
+        pulse: str = "",
     ):
+        Beats(pulse, f"real {fingerprint}")(0)
         torch.set_num_threads(threads)
         keep_to_share(gpu_share if workers == 1 else 0.0)
         forget_peak()  # of what the process was used for before

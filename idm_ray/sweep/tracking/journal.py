@@ -12,6 +12,8 @@ from idm_ray.runtime.files import write_bytes
 
 Operation = dict[str, Any]
 FIRST_WAIT, LONGEST_WAIT = 0.5, 10.0
+MOST_SENT = 10_000
+"""Operations that were sent and are kept in the file, while there are others."""
 
 
 class Refused(Exception):
@@ -34,13 +36,15 @@ class Journal:
     def __init__(self, file: Path, send: Callable[[Operation], None]):
         self._file, self._send = file, send
         self._offset_file = file.with_suffix(".offset")
+        self.problems: list[str] = []
         lines = _lines(file)
-        self._sent = min(_offset(self._offset_file), len(lines))
-        self._pending = deque(lines[self._sent :])
+        self._pending = deque(lines[min(_offset(self._offset_file), len(lines)) :])
+        self._sent = 0
+        self._note_sent()  # first: should this process be killed now, all are sent once more
+        write_bytes(self._file, "".join(f"{line}\n" for line in self._pending).encode())
         self._changed = threading.Condition()
         self._hurried = self._closing = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
-        self.problems: list[str] = []
 
     def start(self) -> None:
         """Begin to send, first what an earlier process left."""
@@ -87,9 +91,14 @@ class Journal:
     def _deliver(self, line: str) -> bool:
         """False when the operation should be tried again."""
         try:
-            self._send(json.loads(line))
-        except json.JSONDecodeError:
+            operation = json.loads(line)
+            if not isinstance(operation, dict) or not operation.keys() >= {"op", "trial", "at"}:
+                raise ValueError("no operation")
+        except (ValueError, RecursionError):
             self.problems.append(f"a damaged line in {self._file.name}: {line[:80]}")
+            return True
+        try:
+            self._send(operation)
         except Refused as error:
             self.problems.append(str(error))
         except Exception:
@@ -108,11 +117,19 @@ class Journal:
         with self._changed:
             self._sent += 1
             self._pending.popleft()
-            try:
-                write_bytes(self._offset_file, str(self._sent).encode())
-            except OSError as error:
-                self.problems.append(f"{self._offset_file.name}: {error}")
+            full = self._sent >= MOST_SENT and not self._pending
+            if full:
+                self._sent = 0
+            self._note_sent()
+            if full:
+                self._file.open("w").close()
             self._changed.notify_all()
+
+    def _note_sent(self) -> None:
+        try:
+            write_bytes(self._offset_file, str(self._sent).encode())
+        except OSError as error:
+            self.problems.append(f"{self._offset_file.name}: {error}")
 
 
 def _offset(file: Path) -> int:
@@ -124,11 +141,6 @@ def _offset(file: Path) -> int:
 
 
 def _lines(file: Path) -> list[str]:
-    """Whole lines; a last one that a crash cut short is ended, so that the next one stands alone."""
-    if not file.exists():
-        return []
-    text = file.read_text(encoding="utf-8", errors="replace")
-    if text and not text.endswith("\n"):
-        with file.open("a") as handle:
-            handle.write("\n")
+    """Of an earlier process; the last one may have been cut short by a crash."""
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
     return text.removesuffix("\n").split("\n") if text else []

@@ -278,7 +278,9 @@ class Tracker:
         log(run_id, str(path), name)
 
     def _send_end(self, run_id: str, operation: Operation) -> None:
-        self._log_metrics(run_id, operation["metrics"], operation["at"])
+        known = self._client.get_run(run_id).data.metrics
+        new = [metric for metric in operation["metrics"] if known.get(metric[0]) != metric[1]]
+        self._log_metrics(run_id, new, operation["at"])
         tags = [RunTag(key, value) for key, value in operation["tags"].items()]
         self._client.log_batch(run_id, tags=tags)
         self._client.set_terminated(run_id, operation["status"], operation["at"])

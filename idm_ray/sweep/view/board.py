@@ -56,6 +56,10 @@ class Board:
             if row is not None and row.state == RUNNING and iteration > row.iteration:
                 self.rows[number] = replace(row, iteration=iteration)
 
+    def running(self) -> list[Row]:
+        """The trials that run."""
+        return [row for row in list(self.rows.values()) if row.state == RUNNING]
+
     def count(self, state: str) -> int:
         """Trials in a state."""
         return sum(row.state == state for row in list(self.rows.values()))
