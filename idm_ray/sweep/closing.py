@@ -6,6 +6,7 @@ from pathlib import Path
 
 from idm_ray.data import Data
 from idm_ray.evaluation import Evaluation
+from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_CLUSTER, STOPPED
 from idm_ray.sweep.final import from_plain
@@ -67,6 +68,13 @@ class Closing:
 
     def write_summary(self, state: str) -> Summary:
         """Bring `summary.json` up to date."""
+        summary = self._summary(state)
+        summary.write(self._folder)
+        if self._books:
+            self._books.changed()
+        return summary
+
+    def _summary(self, state: str) -> Summary:
         facts = {
             "name": self._folder.name,
             "seconds": round(self._earlier + time.monotonic() - self._began, 1),
@@ -76,11 +84,7 @@ class Closing:
             "data_checksum": self._data.checksum,
             "left_out": self._data.left_out,
         }
-        summary = summarise(self._study, self._known_test(), facts, state)
-        summary.write(self._folder)
-        if self._books:
-            self._books.changed()
-        return summary
+        return summarise(self._study, self._known_test(), facts, state)
 
     def close(self, state: str, reason: str, patience: float = CLOSE_SECONDS) -> Outcome:
         """Write the last summary and the report, and end the sweep's run.
@@ -90,9 +94,14 @@ class Closing:
             reason: why it ended early; empty when it did not.
             patience: seconds for what MLflow has not got yet.
         """
-        summary = self.write_summary(state)
-        self._study.set_attribute("seconds", summary.seconds)
-        problems = self._report()
+        problems = []
+        try:
+            summary = self.write_summary(state)
+            self._study.set_attribute("seconds", summary.seconds)
+        except OSError as error:
+            summary = self._summary(state)
+            problems.append(f"not all of the sweep's books could be written: {first_line(error)}")
+        problems += self._report()
         self._log(summary)
         left = self._tracker.close(patience)
         problems += [f"mlflow: {problem}" for problem in self._tracker.problems]
@@ -111,7 +120,8 @@ class Closing:
         best = [trial.number for trial in self._study.best(self._config.sweep.best)]
         if self.test is not None:
             plain = {name: asdict(evaluation) for name, evaluation in self.test.items()}
-            self._study.set_attribute("test", {"best": best, "evaluations": plain})
+            if self._study.attribute("test") != {"best": best, "evaluations": plain}:
+                self._study.set_attribute("test", {"best": best, "evaluations": plain})
             return self.test
         known = self._study.attribute("test", {})
         if not best or known.get("best") != best:

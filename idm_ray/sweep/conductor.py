@@ -11,9 +11,10 @@ from optuna.trial import FrozenTrial, TrialState
 
 from idm_ray.runtime.compute import resolve
 from idm_ray.runtime.files import write_bytes
+from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep.disk import Disk, NoRoom
+from idm_ray.sweep.disk import Disk, NoRoom, is_full
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
@@ -116,18 +117,30 @@ class Conductor:
         if asked is None:
             return None
         folder = self.trial_folder(asked.number)
-        self._place.fetch(folder / TRIAL_FILE)
-        config = as_before(folder, self.trial_config(asked.point))
+        try:
+            config = self._settled(folder, asked.point)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            self.disk.was_full(first_line(error))
+            self._study.release(asked.number)
+            return None
         raw = config.to_raw()
-        write_bytes(folder / TRIAL_FILE, yaml.safe_dump(raw, sort_keys=False).encode())
-        self._place.deliver(folder / TRIAL_FILE)
-        self._place.remove(folder / ERROR_FILE)
         tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         memory = self._site.memory
         return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse, self._shards, memory)
+
+    def _settled(self, folder: Path, point: dict[str, Any]) -> Config:
+        """The settings of a trial that is to run, kept in its folder."""
+        self._place.fetch(folder / TRIAL_FILE)
+        config = as_before(folder, self.trial_config(point))
+        write_bytes(folder / TRIAL_FILE, yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
+        self._place.deliver(folder / TRIAL_FILE)
+        self._place.remove(folder / ERROR_FILE)
+        return config
 
     @property
     def waits(self) -> bool:
@@ -279,7 +292,8 @@ class Conductor:
             self._sides.detach(row.number, last=self._study.exhausted)
         self._tracker.end_trial(row.number, row.state, row.reason, device)
         self._changed(row)
-        self.on_end()
+        with contextlib.suppress(OSError):  # a full disk: the study knows it all
+            self.on_end()
 
     def _remember(self, number: int, report: Report) -> None:
         facts = {

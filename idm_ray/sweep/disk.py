@@ -1,6 +1,8 @@
 """A full disk is no fault of a trial: the sweep waits for room, and ends in order to be resumed where none is made."""
 
+import contextlib
 import errno
+import os
 import shutil
 import time
 from collections.abc import Callable
@@ -13,8 +15,14 @@ from idm_ray.sweep.preflight import FREE_BYTES
 WAIT_SECONDS, PAUSE_SECONDS = 600.0, 20.0
 """In which a trial must have had room again, and before the next one tries."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
-IN_WORDS = ("No space left on device", "Disk quota exceeded")
+IN_WORDS = ("No space left on device", "Disk quota exceeded", "disk is full")
 """What libraries in other languages say instead."""
+
+
+RETRY_SECONDS, LAST_SECONDS = 2.0, 6.0
+"""Between two tries to use the study; and for them all where the sweep is to end anyway."""
+RESERVE, RESERVE_BYTES = ".reserve", 4 * 2**20
+"""A file that holds room for the last words of a sweep whose disk has become full."""
 
 
 class NoRoom(OSError):
@@ -39,12 +47,49 @@ class Disk:
 
     Attributes:
         give_up: called where nobody has made room in time.
+        ending: whether the sweep is to end anyway.
     """
 
     def __init__(self, folder: Path, say: Callable[[str], object]):
         self._folder, self._say = folder, say
-        self._since = self._last = 0.0
+        self._since = self._last = self._away = 0.0
         self.give_up: Callable[[], object] = lambda: None
+        self.ending: Callable[[], object] = lambda: False
+
+    def reserve(self) -> None:
+        """Hold some room, for `let_go`."""
+        with (
+            contextlib.suppress(OSError),
+            (self._folder / RESERVE).open("wb") as file,
+        ):  # else there is little anyway
+            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+
+    def let_go(self) -> None:
+        """Give the room that was held to whoever writes next."""
+        with contextlib.suppress(OSError):
+            (self._folder / RESERVE).unlink()
+
+    def bear(self, reason: str) -> bool:
+        """Wait a little where the study cannot be used, as it tells in words; False where that was too long."""
+        self.let_go()
+        now = time.monotonic()
+        if not self._away:
+            self._away = now
+            self._say(
+                f"the study in {self._folder} cannot be used ({reason}); {size_text(self._free())} are left on its "
+                f"disk. It is tried again; after {duration(WAIT_SECONDS)} in vain the sweep ends, to be resumed"
+            )
+        if now - self._away > (LAST_SECONDS if self.ending() else WAIT_SECONDS):
+            self.give_up()
+            return False
+        time.sleep(RETRY_SECONDS)
+        return True
+
+    def recovered(self) -> None:
+        """The study can be used again."""
+        self._say("the study can be used again; the sweep goes on")
+        self._away = 0.0
+        self.reserve()
 
     def was_full(self, why: str) -> None:
         """A trial had no room, as it tells in words."""

@@ -23,6 +23,7 @@ from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
+from idm_ray.sweep.disk import NoRoom, is_full
 from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import RAY_LOG, SCRATCH, remember_output
@@ -41,6 +42,7 @@ from idm_ray.sweep.pulse import Beat, Pulse
 from idm_ray.sweep.room import Host, Room, make_room, this_host
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
+from idm_ray.sweep.search.storage import StudyAway
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import Plan, count_sides, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
@@ -119,10 +121,11 @@ def run_sweep(
 
 
 def _away(error: BaseException | None) -> str:
-    """What is away, where an error comes of that, in words; else nothing."""
-    while error is not None and not isinstance(error, Away):
+    """What of the machine, or of a store, an error comes of, in words; else nothing."""
+    full = is_full(error)
+    while error is not None and not isinstance(error, Away | StudyAway | NoRoom):
         error = error.__cause__ or error.__context__
-    return "" if error is None else first_line(error)
+    return first_line(error) if error is not None else "the disk is full" if full else ""
 
 
 def kept_at(config: Config, folder: Path) -> str | None:
@@ -212,7 +215,10 @@ class _Run:
         )
         self._conductor, self._shards = conductor, plan.shards
         conductor.on_end = lambda: self._closing.write_summary("running")
-        conductor.disk.give_up = lambda: self._stop.give_reason(DISK)
+        disk = conductor.disk
+        disk.give_up, disk.ending = self._run_out_of_patience, lambda: self._stop.reason
+        self._study.be_patient(disk.bear, disk.recovered)
+        disk.reserve()
         self._tracker.start_sweep(
             parameters(self._config), tags, dataset_info(self._data), list(self._config.search)
         )
@@ -232,17 +238,31 @@ class _Run:
         except Exception as error:
             if away := _away(error):
                 self._display.say(f"the sweep's files cannot be kept now ({away}); it ends, to be resumed")
-            elif not self._stop.cluster_is_gone:
+                self._run_out_of_patience()
+            elif not self._stop.reason:
                 raise
+            elif not self._stop.cluster_is_gone:  # such as Tune's, which reads what it could not write
+                self._display.say(f"it ends with {type(error).__name__}: {first_line(error)}")
             state, reason = "interrupted", self._stop.reason or CLUSTER
         finally:
             with self._ending:
                 self._closed = True
-                conductor.release()
+                disk.let_go()
+                self._release(conductor)
                 if sides and not self._stop.cluster_is_gone:
                     sides.end()
                 outcome = self._closing.close(state, reason)
         return outcome
+
+    def _release(self, conductor: Conductor) -> None:
+        try:
+            conductor.release()
+        except OSError as error:  # the next start puts them back in line
+            self._display.say(f"trials that ran are still running in the study: {first_line(error)}")
+
+    def _run_out_of_patience(self) -> None:
+        if not self._stop.reason:
+            self._stop.give_reason(DISK)
 
     def abandon(self, patience: float = CLOSE_SECONDS) -> bool:
         """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread.
@@ -260,7 +280,8 @@ class _Run:
                 return False
             self._closed = True
             if self._conductor:
-                self._conductor.release()
+                self._conductor.disk.let_go()
+                self._release(self._conductor)
             self._abandoned = True
             outcome = self._closing.close("interrupted", self._stop.reason, patience)
             for line in lines(outcome.summary, self._folder, outcome.tracking_uri):
@@ -334,7 +355,9 @@ class _Run:
         tuner = tune.Tuner(
             tune.with_resources(CondensationTrial, self._place_of_a_trial()),
             tune_config=tune.TuneConfig(
-                search_alg=StudySearcher(conductor, lambda: self._at_a_time(plan), pruned, deaths),
+                search_alg=StudySearcher(
+                    conductor, lambda: self._at_a_time(plan), pruned, deaths, lambda: bool(self._stop.reason)
+                ),
                 scheduler=StudyScheduler(conductor, pruned, deaths, self._place_of_a_trial),
                 num_samples=-1,
                 reuse_actors=True,

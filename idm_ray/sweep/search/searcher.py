@@ -22,24 +22,34 @@ class StudySearcher(Searcher):  # type: ignore[misc]
             makes a sweep repeatable.
         pruned: numbers of trials that the scheduler stopped.
         deaths: how the process of a trial died, by its number, as the scheduler was told.
+        stopped: whether the sweep is to end.
     """
 
     def __init__(
-        self, conductor: Conductor, most: Callable[[], int], pruned: set[int], deaths: dict[int, str]
+        self,
+        conductor: Conductor,
+        most: Callable[[], int],
+        pruned: set[int],
+        deaths: dict[int, str],
+        stopped: Callable[[], bool] = lambda: False,
     ):
         super().__init__(metric="val_accuracy", mode="max")
         self._conductor = conductor
-        self._most = most
+        self._most, self._stopped = most, stopped
         self._pruned, self._deaths = pruned, deaths
         self._numbers: dict[str, int] = {}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The settings of a new trial, None to wait, or FINISHED."""
-        if len(self._numbers) >= self._most():
+        if self._stopped() and not self._numbers:
+            return str(Searcher.FINISHED)  # Tune asks `StopAll` only while something runs
+        if self._stopped() or len(self._numbers) >= self._most():
             return None
         if self._conductor.waits:
             return None
         asked = self._conductor.next_trial()
+        if asked is None and self._conductor.disk.lacks_room:
+            return None
         if asked is None:
             # While one runs it may yet be put back in line, and Tune would not ask again.
             return None if self._numbers else str(Searcher.FINISHED)

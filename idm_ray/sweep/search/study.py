@@ -5,7 +5,7 @@ import hashlib
 import random
 import sqlite3
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from idm_ray.errors import UserError
@@ -22,11 +21,10 @@ from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
 from idm_ray.sweep.search.space import Point
+from idm_ray.sweep.search.storage import LOCKED_SECONDS, PatientStorage
 
 STUDY = "idm_ray"
 ATTEMPTS = 20
-LOCKED_SECONDS = 120.0
-"""In which a database that somebody else has locked must be free again."""
 LOCKED = "database is locked"
 REASON, REPORT = "reason", "report"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -58,13 +56,19 @@ class SweepStudy:
         self._distributions = distributions(config.search)
         self._size = space.size(config.search)
         self._open: dict[int, Trial] = {}
+        self._storage = None if database is None else PatientStorage(database)
         self._study = optuna.create_study(
             study_name=STUDY,
-            storage=None if database is None else _storage(database),
+            storage=self._storage,
             direction="maximize",
             pruner=_pruner(config),
             load_if_exists=True,
         )
+
+    def be_patient(self, bear: Callable[[str], bool], recovered: Callable[[], object]) -> None:
+        """What to do where the database cannot be used, see `PatientStorage`."""
+        if self._storage is not None:
+            self._storage.bear, self._storage.recovered = bear, recovered
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -181,12 +185,6 @@ class SweepStudy:
         return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
 
 
-def _storage(database: Path) -> RDBStorage:
-    """A database that others may lock for a while, such as a backup."""
-    patient = {"connect_args": {"timeout": LOCKED_SECONDS}}
-    return RDBStorage(f"sqlite:///{database.resolve()}", engine_kwargs=patient)
-
-
 def why_unfinished(trial: FrozenTrial) -> str:
     """Why a trial has no set that was condensed to the end; empty when it has."""
     if trial.state == TrialState.COMPLETE:
@@ -218,7 +216,7 @@ def stored_sweep(database: Path) -> Stored:
         UserError: the file holds no sweep, or somebody else has locked it for long.
     """
     try:
-        study = optuna.load_study(study_name=STUDY, storage=_storage(database))
+        study = optuna.load_study(study_name=STUDY, storage=PatientStorage(database))
         facts = dict(study.user_attrs)
         return Stored(dict(facts["config"]), len(study.trials), facts)
     except Exception as error:  # sqlalchemy, sqlite and optuna raise a dozen types for a damaged file

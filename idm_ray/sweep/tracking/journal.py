@@ -37,14 +37,20 @@ class Journal:
         self._file, self._send = file, send
         self._offset_file = file.with_suffix(".offset")
         self.problems: list[str] = []
+        self._unwritten = ""
         lines = _lines(file)
         self._pending = deque(lines[min(_offset(self._offset_file), len(lines)) :])
-        self._sent = 0
-        self._note_sent()  # first: should this process be killed now, all are sent once more
-        write_bytes(self._file, "".join(f"{line}\n" for line in self._pending).encode())
+        self._rewrite()
         self._changed = threading.Condition()
         self._hurried = self._closing = False
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+
+    def _rewrite(self) -> None:
+        """Keep on disk what is left to be sent, and nothing else."""
+        self._sent = 0
+        self._note_sent()  # first: should this process be killed now, all are sent once more
+        write_bytes(self._file, "".join(f"{line}\n" for line in self._pending).encode())
+        self._unwritten = ""
 
     def start(self) -> None:
         """Begin to send, first what an earlier process left."""
@@ -54,10 +60,16 @@ class Journal:
         """Write an operation down; returns before it is sent."""
         line = json.dumps(operation, ensure_ascii=False)
         with self._changed:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(line + "\n")
             self._pending.append(line)
             self._changed.notify_all()
+            try:
+                if self._unwritten:
+                    self._rewrite()
+                else:
+                    with self._file.open("a", encoding="utf-8") as file:
+                        file.write(line + "\n")
+            except OSError as error:  # a full disk: it is sent all the same, if this process lives on
+                self._unwritten = f"{self._file.name}: {error.strerror}"
 
     def close(self, timeout: float) -> int:
         """Send what is left for at most `timeout` seconds; returns how many operations remain on disk."""
@@ -71,6 +83,10 @@ class Journal:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._thread.join(max(0.0, deadline - time.monotonic()))
+        if self._pending and self._unwritten:
+            self.problems.append(
+                f"some records are lost, since they could not be written down: {self._unwritten}"
+            )
         return len(self._pending)
 
     def _work(self) -> None:
