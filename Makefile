@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: sweep test lint docs ui setup clean
+.PHONY: sweep test lint docs audit ui setup clean
 
 sweep: $(STAMP)
 	$(BIN)/python scripts/sweep.py $(ARGS)
@@ -22,6 +22,14 @@ lint: $(STAMP)
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict -f .mkdocs.yml $(ARGS)
 
+# What is installed, as a bill of materials, and what is known to be wrong with it.
+audit: $(STAMP)
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(BIN)/python -m pip inspect > bom.json
+	$(BIN)/python -m pip freeze --exclude-editable > $(VENV)-audit/installed.txt
+	$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement $(VENV)-audit/installed.txt $(ARGS)
+
 # MLflow's pages on the runs, on loopback only; prints the address to open.
 ui: $(STAMP)
 	$(BIN)/idm-ray ui $(ARGS)
@@ -36,4 +44,4 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .site *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-audit bom.json .site *.egg-info .pytest_cache .mypy_cache .ruff_cache

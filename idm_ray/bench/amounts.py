@@ -16,6 +16,7 @@ PARTS: dict[str, str] = {
     "k": "memory against classes and ipc, where images are large",
     "l": "what every method computes here, against the CPU in float64",
     "m": "how well a real side fills its workers, simulated",
+    "n": "sweeps to which something happens, against a quiet one",
 }
 """What can be measured."""
 
@@ -26,6 +27,7 @@ COUNTS = {
     "epochs": "of each net of an evaluation, at least 2",
     "repeats": "nets of an evaluation",
     "sweep_iterations": "of a trial in parts c, d and g",
+    "faults": "sweeps of part n; given alone, nothing else is measured",
 }
 WORK = {
     "batch_real": "real images per class in matching",
@@ -95,6 +97,7 @@ class Amounts:
         axes: what the scaling part varies, one at a time around the first values.
         matmul: side of the square matrices whose product gives the machine's limit.
         sweep_iterations: of every trial in parts that run whole sweeps.
+        faults: sweeps to which something happens.
         sweep_trials: trials of those sweeps, one sweep after another.
         pruning_iterations: of every trial in the sweeps with and without pruning.
         pruning_trials: trials of those.
@@ -124,6 +127,7 @@ class Amounts:
     axes: dict[str, tuple[int, ...]]
     matmul: int
     sweep_iterations: int
+    faults: int
     sweep_trials: tuple[int, ...]
     pruning_iterations: int
     pruning_trials: int
@@ -153,6 +157,7 @@ FULL = Amounts(
     axes={"classes": (10, 50, 100, 200), "ipc": (1, 10, 50), "size": (32, 64, 224)},
     matmul=4096,
     sweep_iterations=30,
+    faults=40,
     sweep_trials=(1, 2, 4, 8),
     pruning_iterations=200,
     pruning_trials=16,
@@ -209,6 +214,7 @@ QUICK = Amounts(
     axes={"classes": (3, 4), "ipc": (1, 2), "size": (8, 16)},
     matmul=128,
     sweep_iterations=2,
+    faults=1,
     sweep_trials=(2,),
     pruning_iterations=10,
     pruning_trials=2,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import torch
 
 
+USUAL_PARTS = "a,b,f"
+
+
 @dataclass(frozen=True)
 class Options:
     """What to measure, and where.
@@ -64,7 +67,8 @@ def resolve(asked: Mapping[str, Any]) -> Options:
     Raises:
         UserError: what it asks for is unknown, or cannot be had on this machine.
     """
-    parts = _listed("--parts", asked["parts"], tuple(PARTS))
+    usual = USUAL_PARTS if asked["faults"] is None else "n"
+    parts = _listed("--parts", usual if asked["parts"] is None else asked["parts"], tuple(PARTS))
     if asked["threads"] is not None and asked["threads"] < 1:
         raise UserError(f"--threads must be at least 1; got {asked['threads']}")
     precisions = asked["precisions"] and _listed("--precisions", asked["precisions"], PRECISIONS)

@@ -15,6 +15,7 @@ from idm_ray.bench import (
     building,
     correctness,
     evaluation,
+    faults,
     forecasts,
     iteration,
     large,
@@ -48,6 +49,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "k": large.measure,
     "l": correctness.measure,
     "m": splitting.measure,
+    "n": faults.measure,
 }
 """How each of `PARTS` is measured."""
 

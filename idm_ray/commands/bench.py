@@ -7,7 +7,7 @@ from typing import Any
 import rich_click as click
 
 from idm_ray.bench.amounts import COUNTS, MODES, PARTS, PRECISIONS, WORK
-from idm_ray.bench.options import resolve
+from idm_ray.bench.options import USUAL_PARTS, resolve
 
 
 def _numbers(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -25,7 +25,7 @@ def _flags(names: Sequence[str]) -> list[str]:
 @click.command(
     "bench", epilog="Parts: " + "; ".join(f"{name}: {title}" for name, title in PARTS.items()) + "."
 )
-@click.option("--parts", default="a,b,f", metavar="A,B", help="what to measure, see below (default a,b,f)")
+@click.option("--parts", metavar="A,B", help=f"what to measure, see below (default {USUAL_PARTS})")
 @click.option("--quick", is_flag=True, help="tiny nets and images, to see that it runs")
 @click.option("--device", default="auto", type=click.Choice(["cpu", "cuda", "auto"]), help="where nets run")
 @click.option("--threads", type=int, metavar="N", help="of torch on the CPU (default: as many as cores)")
@@ -59,6 +59,7 @@ def command(given: Sequence[str], /, **asked: Any) -> int:
     \b
     idm-ray bench --parts a,b --iterations 3
     idm-ray bench --parts c --sweep-trials 8
+    idm-ray bench --faults 40
     """
     options = resolve(asked)
     from idm_ray.bench.run import run

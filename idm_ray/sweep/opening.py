@@ -20,6 +20,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SCRATCH, SETTINGS_FILE, UID
 from idm_ray.sweep.resuming import DEVICE, VERSIONS
 from idm_ray.sweep.search.study import SweepStudy, put_back_failed
+from idm_ray.sweep.tracking.store import follow_artifacts
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
 
@@ -92,6 +93,8 @@ def open_tracker(config: Config, folder: Path) -> Tracker:
     uid = uid_file.read_text() if uid_file.exists() else uuid.uuid4().hex
     uri, artifacts = default_uri(config.sweep.output_dir)
     named = config.sweep.tracking_uri
+    if named is None:
+        follow_artifacts(uri, EXPERIMENT, artifacts)
     tracker = Tracker(folder, named or uri, EXPERIMENT, folder.name, uid, None if named else artifacts)
     uid_file.write_text(uid)
     return tracker

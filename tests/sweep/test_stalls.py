@@ -73,7 +73,7 @@ def test_the_process_is_named_after_the_timeout_and_the_next_one_has_its_own_tim
 def test_what_is_stopped_for_ever_is_started_again_and_nothing_is_lost(start, tmp_path, states):
     """A trial, and a real side: both stand still as on a file system that hangs."""
     sweep = start(
-        "--name", "stuck", "--trials", "2", "condense.iterations=3000", "evaluate.every=300", "sweep.share=auto",
+        "--name", "stuck", "--trials", "2", "condense.iterations=900", "evaluate.every=90", "sweep.share=auto",
         "search={condense.lr: {choice: [0.1, 0.2]}}", "sweep.sampler=grid", "sweep.stall_timeout=12",
         "sweep.cpus_per_trial=0.3", "--max-concurrent", "1",
     )  # fmt: skip

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import time
 from pathlib import Path
 
 import psutil
@@ -171,7 +170,7 @@ def test_killed_stopped_and_resumed_it_finds_what_an_uninterrupted_sweep_finds(
 @pytest.mark.slow
 def test_a_sweep_that_spent_its_time_can_be_extended(start, tmp_path, states):
     folder = tmp_path / "runs" / "early"
-    sweep = start("--name", "early", *LONG, "condense.iterations=3000", "--time-budget", "25")
+    sweep = start("--name", "early", *LONG, "condense.iterations=3000", "--time-budget", "12")
     assert sweep.finish() == 5, sweep.output
     assert set(states(folder)) <= {"WAITING"}
     assert summary_of(folder)["n_complete"] == 0
@@ -189,18 +188,8 @@ def to_group(sweep):
     os.killpg(sweep.process.pid, signal.SIGTERM)
 
 
-def twice(sweep):
-    sweep.process.terminate()
-    time.sleep(0.3)
-    sweep.process.terminate()
-
-
 def to_raylet(sweep):
     child(sweep, "raylet").kill()
-
-
-def to_gcs(sweep):
-    child(sweep, "gcs_server").kill()
 
 
 def child(sweep, name):
@@ -208,9 +197,7 @@ def child(sweep, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kill", "code"), [(to_all, 143), (to_group, 143), (twice, 143), (to_raylet, 6), (to_gcs, 6)]
-)
+@pytest.mark.parametrize(("kill", "code"), [(to_all, 143), (to_group, 143), (to_raylet, 6)])
 def test_whatever_is_killed_the_books_are_in_order_and_nothing_runs_on(start, tmp_path, states, kill, code):
     folder = tmp_path / "runs" / "early"
     sweep = start("--name", "early", *LONG, "condense.iterations=3000")

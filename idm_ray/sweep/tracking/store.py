@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -62,6 +63,35 @@ def make_store(uri: str) -> None:
             draft.replace(file)
     except OSError as error:
         raise UserError(f"MLflow's database {file} cannot be made: {error.strerror}") from None
+
+
+def follow_artifacts(uri: str, experiment: str, root: Path) -> None:
+    """Let a sqlite store that was moved or copied, with its artefacts, lead to those: it keeps whole paths.
+
+    Args:
+        uri: of the store.
+        experiment: name of the one to mend.
+        root: where its artefacts are now.
+    """
+    now = root.as_uri()
+    with (
+        contextlib.suppress(sqlite3.Error),  # what is wrong with it is told when it is used
+        contextlib.closing(sqlite3.connect(uri.removeprefix(SQLITE))) as store,
+        store,
+    ):
+        known = store.execute(
+            "select experiment_id, artifact_location from experiments where name = ?", (experiment,)
+        )
+        for number, before in known.fetchall():
+            if before != now:
+                store.execute(
+                    "update experiments set artifact_location = ? where experiment_id = ?", (now, number)
+                )
+                store.execute(
+                    "update runs set artifact_uri = ? || substr(artifact_uri, ?) "
+                    "where experiment_id = ? and substr(artifact_uri, 1, ?) = ?",
+                    (now, len(before) + 1, number, len(before) + 1, f"{before}/"),
+                )
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ class Display:
 
     def _table(self) -> RenderableType:
         """As much of every trial as there is room for."""
-        rows = list(self.board.rows.values())[-SHOWN:]
+        rows = shown(list(self.board.rows.values()))
         keys = sorted({key for row in rows for key in row.point})
         for seconds in (True, False):
             table = self._columns(rows, keys, seconds)
@@ -163,6 +163,14 @@ class Display:
         parts += [f"best validation accuracy {max(accuracies):.2f} %"] if accuracies else []
         parts += [f"{time.monotonic() - self._began:.0f} s", *filter(None, [self._far])]
         return "; ".join(parts)
+
+
+def shown(rows: Sequence[Row]) -> list[Row]:
+    """As many as the table has room for, by number: those that run, and the last of the others."""
+    running = [row for row in rows if row.state == RUNNING][:SHOWN]
+    others = [row for row in rows if row.state != RUNNING]
+    chosen = [*running, *others[max(0, len(others) + len(running) - SHOWN) :]]
+    return sorted(chosen, key=lambda row: row.number)
 
 
 def describe_point(point: Point) -> str:

@@ -12,6 +12,7 @@ from idm_ray.errors import UserError
 from idm_ray.sweep.nodes.guard import own_folder, own_token
 
 LONG = ("condense.iterations=3000", "--trials", "1")
+SECRET = "a-word-that-nobody-may-read"
 KNOCK = """
 import sys, ray
 from ray._raylet import GcsClient
@@ -53,6 +54,8 @@ def knock(address, folder, **env):
 def test_a_sweep_listens_on_this_machine_only_and_to_nobody_without_its_token(
     start, home, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # of a shell that has joined an open cluster before
     sweep = start("--name", "shut", *LONG)
     steps = tmp_path / "runs" / "shut" / "trials" / "0000" / "steps"
@@ -80,6 +83,11 @@ def test_a_sweep_listens_on_this_machine_only_and_to_nobody_without_its_token(
         session = subprocess.run(["ls", own_folder()], user=65534, group=65534, extra_groups=[], check=False)
         assert session.returncode != 0
     assert sweep.interrupt() == 130
+    files = [path for path in (tmp_path / "runs").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for secret in (SECRET, token.read_text()):
+        assert secret not in sweep.output
+        assert [path for path in files if secret.encode() in path.read_bytes()] == []
 
 
 def test_a_token_that_others_could_read_is_closed_to_them(home):

@@ -14,7 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.tracking.store import make_store, one_attempt
+from idm_ray.sweep.tracking.store import follow_artifacts, make_store, one_attempt
 
 MAKE = "import sys; from idm_ray.sweep.tracking.store import make_store; make_store(sys.argv[1])"
 
@@ -61,6 +61,23 @@ def _umask():
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def test_a_store_that_was_moved_leads_to_its_artefacts(tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    make_store(f"sqlite:///{here / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=f"sqlite:///{here / 'mlflow.db'}")
+    number = client.create_experiment("idm_ray", artifact_location=(here / "mlartifacts").as_uri())
+    run = client.create_run(number).info.run_id
+    client.log_text(run, "kept", "note.txt")
+    here.rename(there)
+    uri = f"sqlite:///{there / 'mlflow.db'}"
+    follow_artifacts(uri, "idm_ray", there / "mlartifacts")
+    moved = MlflowClient(tracking_uri=uri)
+    assert [item.path for item in moved.list_artifacts(run)] == ["note.txt"]
+    moved.log_text(moved.create_run(number).info.run_id, "more", "note.txt")
+    assert not here.exists()
+    assert len(list(there.rglob("note.txt"))) == 2
 
 
 def test_a_damaged_store_is_named_with_what_helps(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 from rich.console import Console
 
 from idm_ray.sweep.view.board import COMPLETE, RUNNING, Board, Row
-from idm_ray.sweep.view.live import Display
+from idm_ray.sweep.view.live import Display, shown
 
 POINT = {
     "condense.lambda_reg": 12.345678,
@@ -47,3 +47,11 @@ def test_a_narrow_terminal_shows_less_and_cuts_no_number(drawn, width, shown, hi
 
 def test_trials_are_counted_when_they_have_ended(drawn):
     assert "1 of 12 trials ended (1 running, 1 complete)" in drawn(120)[0]
+
+
+def test_what_runs_is_in_the_table_however_many_have_ended():
+    rows = [Row(number, {}, RUNNING if number in (1, 40) else COMPLETE) for number in range(60)]
+    numbers = [row.number for row in shown(rows)]
+    assert numbers == [1, 40, *range(42, 60)]
+    assert shown(rows[:5]) == rows[:5]
+    assert len(shown([Row(number, {}) for number in range(60)])) == 20

@@ -1,0 +1,24 @@
+"""One sweep of the harness for faults; `idm-ray bench --faults N` runs any number of all kinds."""
+
+import pytest
+
+from idm_ray.bench import faults
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    return faults.quiet_sweep(tmp_path_factory.mktemp("quiet") / "sweep")
+
+
+def test_a_sweep_to_which_something_happens_finds_what_the_quiet_one_finds(tmp_path, quiet):
+    found, seconds = quiet
+    kind = "bit of a checkpoint flipped"
+    case = faults.suffer(tmp_path / "sweep", kind, 0.6 * seconds, False, {**found, "nothing": None})
+    assert case.wrong == ["nothing differs"]
+    assert case.codes[1:] == [0]  # ended by the driver's death, and gone on with
+
+
+def test_every_kind_has_its_name():
+    assert len(faults.KINDS) == 20
