@@ -53,6 +53,7 @@ class Driven:
     """
 
     def __init__(self, folder: Path, words: Sequence[str], share: bool = False):
+        self.hits = 0
         self.folder, self.mark = folder, f"{folder}-{time.monotonic_ns()}"
         self.sweep = folder / "runs" / "faults"
         shared = ("sweep.share=auto" if share else "sweep.share=off",) if "--resume" not in words else ()
@@ -90,6 +91,13 @@ class Driven:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
+                self.hits += 1
+
+    def send_group(self, number: int) -> None:
+        """A signal to its process group, as a terminal sends it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, number)
+            self.hits += 1
 
     def finish(self) -> int | None:
         """Its exit code; None where it did not end in time, and was killed."""
@@ -139,8 +147,7 @@ def _term_twice(driven: Driven) -> None:
 
 
 def _term_group(driven: Driven) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(driven.process.pid, signal.SIGTERM)
+    driven.send_group(signal.SIGTERM)
 
 
 def _term_all(driven: Driven) -> None:
@@ -148,8 +155,7 @@ def _term_all(driven: Driven) -> None:
 
 
 def _interrupt_group(driven: Driven) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(driven.process.pid, signal.SIGINT)
+    driven.send_group(signal.SIGINT)
 
 
 def _interrupt_twice(driven: Driven) -> None:
@@ -167,11 +173,11 @@ def _stop_driver(driven: Driven) -> None:
 
 
 def _lock_study(driven: Driven) -> None:
-    _lock(driven.sweep / "study.db")
+    _lock(driven, driven.sweep / "study.db")
 
 
 def _lock_mlflow(driven: Driven) -> None:
-    _lock(driven.sweep.parent / "mlflow.db")
+    _lock(driven, driven.sweep.parent / "mlflow.db")
 
 
 def _cut_checkpoint(driven: Driven) -> None:
@@ -243,7 +249,7 @@ class Case:
         share: trials shared a real side.
         after: seconds from its start.
         codes: exit codes of its start and of each resume; None where one did not end.
-        late: it had ended before.
+        missed: there was nothing that it could happen to: not yet, or no longer.
         wrong: what is not as in the quiet sweep, or was not in order, in words.
     """
 
@@ -251,7 +257,7 @@ class Case:
     share: bool
     after: float
     codes: list[int | None] = field(default_factory=list)
-    late: bool = False
+    missed: bool = False
     wrong: list[str] = field(default_factory=list)
 
 
@@ -297,8 +303,8 @@ def suffer(folder: Path, kind: str, after: float, share: bool, quiet: dict[str, 
     end = time.monotonic() + after
     while time.monotonic() < end and driven.process.poll() is None:
         time.sleep(POLL_SECONDS)
-    case.late = driven.process.poll() is not None
     KINDS[kind](driven)
+    case.missed = not driven.hits
     _end(driven, case)
     while case.codes[-1] != EXIT_DONE and len(case.codes) <= RESUMES:
         begun = (driven.sweep / "study.db").exists()
@@ -388,9 +394,9 @@ def _table(cases: Sequence[Case]) -> Table:
         of_kind = [case for case in cases if kind in (case.kind, "all")]
         if of_kind:
             good = [case for case in of_kind if not case.wrong]
-            late = sum(case.late for case in good)
-            alone = sum(len(case.codes) == 1 and not case.late for case in good)
-            counts = len(of_kind), late, alone, len(good) - alone - late, len(of_kind) - len(good)
+            missed = sum(case.missed for case in good)
+            alone = sum(len(case.codes) == 1 and not case.missed for case in good)
+            counts = len(of_kind), missed, alone, len(good) - alone - missed, len(of_kind) - len(good)
             rows.append((kind, *map(str, counts)))
     notes = (
         "As in the quiet sweep: numbers, points, states, all values, SHA-256 of every set, figures on test; in MLflow "
@@ -399,7 +405,7 @@ def _table(cases: Sequence[Case]) -> Table:
     columns = (
         "what happened, at a random moment",
         "sweeps",
-        "had ended before",
+        "nothing to hit",
         "recovered alone",
         "by --resume",
         "not as it should be",
@@ -415,9 +421,10 @@ def _pause(driven: Driven, pids: Sequence[int]) -> None:
     driven.send(signal.SIGCONT, *pids)
 
 
-def _lock(database: Path) -> None:
-    if not database.exists():
+def _lock(driven: Driven, database: Path) -> None:
+    if not database.exists() or driven.process.poll() is not None:
         return
+    driven.hits += 1
     with contextlib.closing(sqlite3.connect(database, timeout=LOCKED_SECONDS, isolation_level=None)) as other:
         other.execute("begin exclusive")
         time.sleep(LOCKED_SECONDS)

@@ -108,4 +108,5 @@ def _compiled(compiler: str, file: Path) -> ctypes.CDLL | None:
             if _is_own(file.parent.lstat()):
                 with whole_file(file) as kept:
                     kept.write_bytes(draft.read_bytes())
+                file.chmod(0o700)  # whatever the umask lets others do
         return _loaded(draft)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from pydantic import BeforeValidator
 
@@ -28,8 +28,9 @@ def located(value: Any) -> Any:
         return Path(value)
     parts = urlsplit(value)
     user, at, _ = parts.netloc.rpartition("@")
-    named = bool(at) and (":" in user or parts.scheme == "s3")
-    if named or set(parse_qs(parts.query, keep_blank_values=True)) - set(QUERY):
+    named = bool(at) and (":" in unquote(user) or parts.scheme in ("s3", "gs", "gcs"))
+    odd = parts.fragment or any(sign in unquote(parts.query) for sign in ";@")
+    if named or odd or set(parse_qs(parts.query, keep_blank_values=True)) - set(QUERY):
         raise ValueError(
             f"must hold no credentials, and in its query nothing but {', '.join(QUERY)}, since it is written to files; "
             "set AWS_ACCESS_KEY_ID and "
@@ -43,7 +44,10 @@ def without_secret(value: Any) -> Any:
     if isinstance(value, str) and is_uri(value):
         parts = urlsplit(value)
         names = parse_qs(parts.query, keep_blank_values=True)
-        if ":" in parts.netloc.rpartition("@")[0] or any(word in name for name in names for word in SECRET):
+        user, at, _ = parts.netloc.rpartition("@")
+        named = bool(at) and (":" in unquote(user) or parts.scheme in ("http", "https"))
+        hidden = any(word in name.lower() for name in names for word in SECRET)
+        if named or hidden or parts.fragment or ";" in parts.query:
             raise ValueError(
                 "must hold no password, since it is written to files and to MLflow; set MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD for a server, or what your database reads, such as PGPASSWORD"

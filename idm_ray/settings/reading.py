@@ -16,7 +16,7 @@ from idm_ray.settings.sections import Raw
 
 MOST_BYTES, MOST_NODES = 2**20, 100_000
 """Of a file with settings, and values in it: whatever has more is none."""
-BAD_YAML = (yaml.YAMLError, ValueError, RecursionError)
+BAD_YAML = (yaml.YAMLError, ValueError, RecursionError, LookupError, AttributeError, TypeError)
 """A text that is no YAML, a number or character that is none, or a nesting that no reader can follow."""
 
 ENTRIES = "search entries"
@@ -37,6 +37,8 @@ def read_yaml(path: Path) -> Raw:
         where = getattr(error, "problem_mark", None)
         at = f" at line {where.line + 1}" if where else ""
         raise UserError(f"{path} is not valid YAML{at}: {_problem(error)}") from None
+    if isinstance(raw, dict) and ENTRIES in raw:
+        raise UserError(f"{path}: {ENTRIES!r} is not a setting; entries of a search stand under search")
     if raw is None:
         raise UserError(f"{path} holds no settings; {{}} in it would take the default of each")
     if not isinstance(raw, dict):

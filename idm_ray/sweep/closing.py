@@ -1,7 +1,7 @@
 """Summing up a sweep: `summary.json`, the report, the sweep's own run in MLflow."""
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from idm_ray.data import Data
@@ -65,10 +65,11 @@ class Closing:
         self._study, self._tracker, self._began, self._books = study, tracker, began, books
         self._earlier = float(study.attribute("seconds", 0.0))
         self.test: dict[str, Evaluation] | None = None
+        self._known: Summary | None = None
 
     def write_summary(self, state: str) -> Summary:
         """Bring `summary.json` up to date."""
-        summary = self._summary(state)
+        self._known = summary = self._summary(state)
         summary.write(self._folder)
         if self._books:
             self._books.changed()
@@ -99,7 +100,9 @@ class Closing:
             summary = self.write_summary(state)
             self._study.set_attribute("seconds", summary.seconds)
         except OSError as error:
-            summary = self._summary(state)
+            if self._known is None:
+                raise
+            summary = replace(self._known, state=state)
             problems.append(f"not all of the sweep's books could be written: {first_line(error)}")
         problems += self._report()
         self._log(summary)

@@ -81,6 +81,7 @@ class Conductor:
     Attributes:
         on_end: called after a trial has ended.
         disk: that trials may find full.
+        killed: trials whose processes hang and are being ended.
     """
 
     def __init__(
@@ -102,6 +103,7 @@ class Conductor:
         self._sides, self._pulse = sides, pulse
         self._deaths, self._returns = dict[int, tuple[int, int]](), dict[int, int]()
         self._reached: dict[int, int] = {}
+        self.killed: set[int] = set()
         self._waited, self._shards = False, shards
         self._site = site or Site(Keeping(str(folder.resolve())))
         self._place = self._site.keeping.of_the_driver(display.say)
@@ -232,6 +234,10 @@ class Conductor:
                     self.disk.was_full(_last_line(how))
                 self.returned(number, reason)
                 return
+        if number in self.killed:
+            self.killed.discard(number)
+            self.returned(number, "its process hung and was ended")
+            return
         reached, (deaths, before) = self._reached.get(number, 0), self._deaths.get(number, (0, -1))
         deaths = deaths + 1 if reached == before else 1  # further than at the last death: it is not stuck
         self._deaths[number] = deaths, reached

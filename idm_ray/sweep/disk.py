@@ -62,7 +62,7 @@ class Disk:
             contextlib.suppress(OSError),
             (self._folder / RESERVE).open("wb") as file,
         ):  # else there is little anyway
-            os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
+            file.write(os.urandom(RESERVE_BYTES))  # which no file system keeps in less
 
     def let_go(self) -> None:
         """Give the room that was held to whoever writes next."""

@@ -85,7 +85,8 @@ class Pulse:
                 Exception
             ):  # Ray may be on its way out, and what is shown is no reason to fail
                 beats = ray.get(self._actor.read.remote(), timeout=GET_SECONDS)
-            listener(beats)
+            with contextlib.suppress(Exception):  # who listens next is to hear, too
+                listener(beats)
 
 
 class Beats:

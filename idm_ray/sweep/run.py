@@ -93,6 +93,7 @@ def run_sweep(
     display = Display(
         Board(), config.sweep.trials, lambda point: run_length(with_point(config, point)), console, verbosity
     )
+    stop.at_once = end_ray_here
     with stop.on_signals(), side_by_side(config) as sharing, ray_at(config):
         stop.listen()
         uri = kept_at(config, folder)
@@ -310,8 +311,12 @@ class _Run:
             again = "" if self._told == BUDGET else "; a second signal ends it within seconds"
             self._display.say(f"{self._told}: stopping in order{again}")
         if not self._stop.reason:
-            running = [f"trial {row.number}" for row in self._display.board.running()]
+            running = {f"trial {row.number}": row.number for row in self._display.board.running()}
             for stuck in self._stalls.hear(beats, running):
+                if self._conductor:
+                    self._conductor.killed.add(
+                        next(running[work] for work in running if beats.get(work) == stuck)
+                    )
                 kill(stuck)
             self._restart_silent_sides(beats)
         self._display.heard({work: beat.done for work, beat in beats.items()})

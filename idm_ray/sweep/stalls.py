@@ -32,6 +32,7 @@ class Stalls:
         self._heard: dict[str, tuple[Beat, float]] = {}
         self._longest = 0.0
         self._told: set[str] = set()
+        self._past: dict[str, Beat] = {}
 
     def hear(
         self, beats: Mapping[str, Beat], running: Collection[str], now: float | None = None
@@ -48,8 +49,8 @@ class Stalls:
         for work in self._heard.keys() - running:
             self._forget(work)
         for work, beat in beats.items():
-            if work not in running:
-                continue
+            if work not in running or beat == self._past.get(work):
+                continue  # the last of a process that worked at it before
             before = self._heard.get(work)
             if before is None or before[0] != beat:
                 if before is not None and before[0].pid == beat.pid:
@@ -60,19 +61,32 @@ class Stalls:
                 self._heard[work] = beat, now
                 continue
             silent = now - before[1]
-            if self._timeout is not None and silent > self._timeout:
+            if self._works_at_another(work, beat):
+                self._forget(work)
+            elif self._timeout is not None and silent > self._timeout:
                 self._say(
                     f"{work} has got no further for {duration(silent)}; its process is ended, and it goes on anew"
                 )
-                self._heard[work] = beat, now
+                self._forget(work)
                 dead.append(beat)
             elif silent > max(LEAST_SECONDS, TIMES * self._longest) and work not in self._told:
                 self._told.add(work)
                 self._say(self._words(work, beat, silent))
         return dead
 
+    def _works_at_another(self, work: str, beat: Beat) -> bool:
+        """Whether a process has gone over to other work, as a trial that is put back in line leaves its own."""
+        since = self._heard[work][1]
+        return any(
+            when > since and (other.node, other.pid) == (beat.node, beat.pid)
+            for name, (other, when) in self._heard.items()
+            if name != work
+        )
+
     def _forget(self, work: str) -> None:
-        self._heard.pop(work, None)
+        heard = self._heard.pop(work, None)
+        if heard is not None:
+            self._past[work] = heard[0]
         self._told.discard(work)
 
     def _words(self, work: str, beat: Beat, silent: float) -> str:

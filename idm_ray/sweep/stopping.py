@@ -1,6 +1,7 @@
 """Ending a sweep early, in order."""
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -12,6 +13,9 @@ from typing import Any
 from ray import tune
 
 from idm_ray.sweep.endings import BUDGET, CLUSTER
+
+AGAIN_SECONDS = 0.2
+"""After a signal, in which another is the same one."""
 
 
 class Stop:
@@ -77,10 +81,12 @@ class Stop:
             signal.signal(number, lambda number, frame: None)
 
     def _hear(self, ear: socket.socket) -> None:
+        last = -math.inf
         while heard := ear.recv(1):
             number = heard[0]
-            if number not in self._before:
-                continue
+            if number not in self._before or time.monotonic() - last < AGAIN_SECONDS:
+                continue  # one that a program and a terminal have both passed on is one
+            last = time.monotonic()
             self._signals += 1
             if not self._lost:
                 self._reason = signal.Signals(number).name

@@ -259,6 +259,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         self._folder = self._place.trial(int(config["number"]))
         self._shared = None if config["real"] is None else (int(config["number"]), str(config["real"]))
         self._beats = Beats(config["pulse"], f"trial {config['number']}")
+        self._beats(0)  # here, even where it never comes to its first iteration
         self._trial: TrialRun | None = None
         self._mates: RayMates | None = None
         self._shards, self._memory = int(config["shards"]), int(config["memory"])

@@ -113,6 +113,14 @@ def test_every_option_with_choices_names_them(told, command, option):
         (["--tracking-uri", "postgresql://me:hidden@host/db"], ["tracking_uri", "no password"]),
         (["--tracking-uri", "http://host?password=hidden"], ["tracking_uri", "no password"]),
         (["--tracking-uri", "http://["], ["tracking_uri"]),
+        (["--tracking-uri", "http://hidden@host:5000"], ["tracking_uri", "no password"]),
+        (["--tracking-uri", "http://host/#token=hidden"], ["tracking_uri", "no password"]),
+        (["--tracking-uri", "http://host/?Password=hidden"], ["tracking_uri", "no password"]),
+        (["--output-dir", "gs://hidden@bucket/runs"], ["output_dir", "no credentials"]),
+        (["--output-dir", "s3://bucket/runs?region=a;secret_key=hidden"], ["output_dir", "no credentials"]),
+        (["condense.lr=!!bool maybe"], ["condense.lr", "not valid YAML"]),
+        (["condense.lr=!!timestamp foo"], ["condense.lr", "not valid YAML"]),
+        (["condense.lr=!!int ''"], ["condense.lr", "not valid YAML"]),
         (["--address", ""], ["host:port"]),
         (["--address", "host"], ["host:port"]),
         (["--address", "host:port"], ["host:port"]),
@@ -181,8 +189,9 @@ def test_what_no_sweep_can_be_made_of(told, arguments, words):
         ("a: !!python/name:os.system\n", ["tag"]),
         ("--- 1\n--- 2\n", ["config.yaml"]),
         ("a" * 2_000_000, ["bytes"]),
+        ("search entries: 3\n", ["is not a setting"]),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_what_is_no_config(told, tmp_path, text, words):
     (tmp_path / "config.yaml").write_text(text)

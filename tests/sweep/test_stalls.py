@@ -68,6 +68,26 @@ def test_the_process_is_named_after_the_timeout_and_the_next_one_has_its_own_tim
     assert heard(331.0, 1, pid=8) == [Beat(1, 0, "node", 8)]
 
 
+def test_a_process_that_has_gone_over_to_another_trial_is_left_alone():
+    said = []
+    stalls = Stalls(30.0, said.append)
+    both = ("trial 1", "trial 2")
+    first = {"trial 1": Beat(5, 5, "node", 7)}
+    stalls.hear(first, both, 0.0)
+    for now in range(10, 100, 10):
+        assert stalls.hear({**first, "trial 2": Beat(now, now, "node", 7)}, both, float(now)) == []
+    assert said == []
+
+
+def test_the_last_beat_of_an_earlier_process_is_no_sign_of_the_next(listen):
+    heard = listen(timeout=30)
+    heard(0.0, 5)
+    heard(10.0, 5, running=())
+    assert heard(20.0, 5) == []  # it waits in line again
+    assert heard(500.0, 5) == []
+    assert heard.said == []
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_what_is_stopped_for_ever_is_started_again_and_nothing_is_lost(start, tmp_path, states):

@@ -6,7 +6,9 @@ import yaml
 from rich.console import Console
 
 from idm_ray.commands.terminal import say, shown
+from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.layers import Resolved
+from idm_ray.sweep.endings import EXIT_CLUSTER
 from idm_ray.sweep.fit import check_data, check_resources
 from idm_ray.sweep.tracking.ui import tracking_uri
 from idm_ray.sweep.view import summary
@@ -37,7 +39,14 @@ def run(resolved: Resolved, folder: Path, as_json: bool, verbosity: int, retry_f
     config = resolved.config
     room = None if config.sweep.address else make_room(config, data.outline, [this_host()])
     settled = config if room is None else room.config
-    outcome = run_sweep(settled, folder, data, console, verbosity, resolved.notes, room, retry_failed)
+    from idm_ray.sweep.search.storage import StudyAway
+
+    try:
+        outcome = run_sweep(settled, folder, data, console, verbosity, resolved.notes, room, retry_failed)
+    except StudyAway as error:
+        say(console, f"{error}; nothing is lost: end what keeps it from being used, then resume", "red")
+        say(console, f"  resume:  {command_line('sweep', '--resume', folder)}")
+        return EXIT_CLUSTER
     for problem in outcome.problems:
         say(console, problem, "yellow")
     _sum_up(console, outcome.summary, folder, outcome.tracking_uri, as_json)

@@ -10,17 +10,21 @@ import stat
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import ray
 from ray._private import ray_constants, services
 from ray._raylet import Config as RaysConfig  # type: ignore[attr-defined]
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.preflight import TOKEN, TOKEN_PATH, token_file
 
 MODE = "RAY_AUTH_MODE"
 TOKEN_BYTES = 32
+GUESTS: list[subprocess.Popen[Any]] = []
+"""Nodes by which this machine takes part in a cluster for the time."""
 OTHERS = 0o077
 """Bits of a mode that let other users in."""
 
@@ -48,10 +52,8 @@ def own_token() -> None:
         if TOKEN_PATH not in os.environ:
             file.parent.mkdir(parents=True, exist_ok=True)
             _close_to_others(file.parent)
-        with contextlib.suppress(FileExistsError):
-            handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(handle, "w") as made:
-                made.write(secrets.token_hex(TOKEN_BYTES))
+        if not file.exists() or not file.stat().st_size:  # another may make one now: the last is everybody's
+            write_bytes(file, secrets.token_hex(TOKEN_BYTES).encode())
         _close_to_others(file)
     except OSError as error:
         raise UserError(
@@ -91,9 +93,8 @@ def end_ray_here() -> None:
     Left alone, agents and workers would find out within a minute that they have no use any more.
     """
     node = ray._private.worker._global_node
-    if node is None:
-        return
-    sessions = {info.process.pid for infos in node.all_processes.values() for info in infos}
+    started = [] if node is None else [info for infos in node.all_processes.values() for info in infos]
+    sessions = {info.process.pid for info in started} | {guest.pid for guest in GUESTS}
     for pid in [int(each.name) for each in Path("/proc").glob("[0-9]*")]:
         with contextlib.suppress(OSError):
             if os.getsid(pid) in sessions:

@@ -24,7 +24,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.nodes.guard import apart, guard, own_folder
+from idm_ray.sweep.nodes.guard import GUESTS, apart, guard, own_folder
 
 JOIN_SECONDS, END_SECONDS = 60.0, 40.0
 ANSWER_SECONDS = 10
@@ -151,6 +151,7 @@ def _guest(address: str) -> Iterator[None]:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
         )
+        GUESTS.append(process)
         try:
             ends = time.monotonic() + JOIN_SECONDS
             while not _is_node(address):
@@ -166,3 +167,4 @@ def _guest(address: str) -> Iterator[None]:
                 process.wait(END_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+            GUESTS.remove(process)

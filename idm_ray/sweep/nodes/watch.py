@@ -20,6 +20,8 @@ SILENT_SECONDS = 30.0
 ORDER_SECONDS, LOCAL_SECONDS = 8.0, 1.0
 """For the sweep to end in order; what hangs in Ray then never ends, and no signal reaches it. Less where this process
 has started Ray: what asks that for anything has no answer any more."""
+CLOSING_SECONDS = 150.0
+"""For books that are being ended: what MLflow and a URI have not got yet takes its time."""
 
 
 @contextlib.contextmanager
@@ -39,6 +41,7 @@ def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[]
         state = _until_lost(gcs, own, ended)
         if ended.is_set():
             return
+        stop.lose_cluster()
         if _own_processes_died():
             say(
                 "processes of Ray have died on this machine, and it is gone with them; the sweep ends, to be resumed"
@@ -46,9 +49,8 @@ def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[]
         else:
             what = "this machine's node" if state is False else f"the head at {gcs}"
             say(f"{what} is gone, and with it the cluster; the sweep ends, to be resumed")
-        stop.lose_cluster()
         patience = LOCAL_SECONDS if _own_processes_died() else ORDER_SECONDS
-        if not ended.wait(patience) and (abandon() or not ended.wait(ORDER_SECONDS)):
+        if not ended.wait(patience) and (abandon() or not ended.wait(CLOSING_SECONDS)):
             os._exit(STOPPED[stop.reason])
 
     threading.Thread(target=watch, name="cluster watch", daemon=True).start()

@@ -1,6 +1,7 @@
 """Optuna's storage for a study, which waits where the machine keeps it from its database."""
 
 import functools
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from sqlalchemy.exc import OperationalError
 
 from idm_ray.runtime.words import first_line
 
-LOCKED_SECONDS = 120.0
-"""In which a database that somebody else has locked must be free again."""
+LOCKED_SECONDS, ATTEMPT_SECONDS = 120.0, 15.0
+"""In which a database that somebody else has locked must be free again, where nothing else is said; and of one try."""
 CALLS = (
-    "create_new_trial", "get_all_trials", "get_study_user_attrs", "get_trial", "set_study_system_attr",
+    "_create_new_trial", "_get_trials", "_set_trial_param", "create_new_trial",
+    "get_all_trials", "get_study_user_attrs", "get_trial", "set_study_system_attr",
     "set_study_user_attr", "set_trial_intermediate_value", "set_trial_param", "set_trial_state_values",
     "set_trial_system_attr", "set_trial_user_attr",
 )  # fmt: skip
-"""What a sweep asks of it while it runs."""
+"""What a sweep asks of it while it runs; those with a line before the name are what Optuna's cache before it asks."""
+
+
+LOCKED = "database is locked"
 
 
 class StudyAway(OSError):
@@ -32,13 +37,15 @@ class PatientStorage(RDBStorage):
         database: the file.
 
     Attributes:
-        bear: asked, with the reason in words, whether a call that failed is to be tried again; it waits before.
+        bear: asked, with the reason in words, whether a call that failed is to be tried again; it waits before. At
+            first what is locked is, for a while.
         recovered: called when one that failed has not.
     """
 
     def __init__(self, database: Path):
-        patient = {"connect_args": {"timeout": LOCKED_SECONDS}}
-        self.bear: Callable[[str], bool] = lambda reason: False
+        patient = {"connect_args": {"timeout": ATTEMPT_SECONDS}}
+        end = time.monotonic() + LOCKED_SECONDS
+        self.bear: Callable[[str], bool] = lambda reason: LOCKED in reason and time.monotonic() < end
         self.recovered: Callable[[], object] = lambda: None
         super().__init__(f"sqlite:///{database.resolve()}", engine_kwargs=patient)
 

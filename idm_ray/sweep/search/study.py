@@ -21,11 +21,10 @@ from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
 from idm_ray.sweep.search.space import Point
-from idm_ray.sweep.search.storage import LOCKED_SECONDS, PatientStorage
+from idm_ray.sweep.search.storage import LOCKED, LOCKED_SECONDS, PatientStorage
 
 STUDY = "idm_ray"
 ATTEMPTS = 20
-LOCKED = "database is locked"
 REASON, REPORT = "reason", "report"
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 

@@ -96,7 +96,7 @@ class RealSides:
         return [
             f"real {self._fingerprints[name]}"
             for name, (limit, ping) in list(self._pings.items())
-            if ping is not None and late > limit
+            if ping is not None and late > limit and not ray.wait([ping], timeout=0)[0]
         ]
 
     def detach(self, number: int, last: bool) -> None:

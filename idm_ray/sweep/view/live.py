@@ -1,5 +1,6 @@
 """The sweep on a terminal: a live table of trials, or plain lines where there is no terminal."""
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -64,7 +65,8 @@ class Display:
         """A line that stays."""
         if self._verbosity >= 0:
             # As a Text: markup=False would hold for the table that is drawn with it, too.
-            self._console.print(Text(text), highlight=False, soft_wrap=True)
+            with contextlib.suppress(OSError):  # such as a file on a disk that is full
+                self._console.print(Text(text), highlight=False, soft_wrap=True)
 
     def expect(self, total: int) -> None:
         """From now on the beats are those of so many epochs on test."""

@@ -287,7 +287,8 @@ def test_nothing_raises_into_ray_tune(connect, tmp_path):
     assert len(tracker.problems) == 6
     assert tracker.close(30) == 0
     shutil.rmtree(tmp_path / "sweep")
-    tracker.end_trial(0, "COMPLETE")
+    tracker.end_trial(0, "COMPLETE")  # kept in memory, and sent if there is still time
+    assert tracker.close(0) == 1
     assert len(tracker.problems) == 7
 
 
