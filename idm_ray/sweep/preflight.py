@@ -43,9 +43,10 @@ def check_settings(config: Config, folder: Path) -> None:
 
         check_writable(config.sweep.output_dir)
     if config.sweep.address is not None:
+        _check_address(config.sweep.address)
         if not config.sweep.insecure:
             _check_token()
-        _check_address(config.sweep.address)
+        _check_answer(config.sweep.address)
     elif config.sweep.insecure:
         raise UserError(
             "--insecure joins a cluster that has no token; give it with --address, or leave it out"
@@ -137,6 +138,13 @@ def _check_address(address: str) -> None:
         )
     if not host or not port.isdigit():
         raise UserError(f"--address must be host:port of a Ray head node, or auto; got {address!r}")
+
+
+def _check_answer(address: str) -> None:
+    """Refuse an address at which no head node of Ray answers."""
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
     try:
         with socket.create_connection((host, int(port)), ANSWER_SECONDS) as connection:
             speaks = "RAY_USE_TLS" in os.environ or _speaks_grpc(connection)

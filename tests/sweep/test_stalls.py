@@ -1,5 +1,6 @@
 """Who is silent for long is told of; and ended, where that was asked for."""
 
+import contextlib
 import os
 import signal
 
@@ -91,24 +92,29 @@ def test_the_last_beat_of_an_earlier_process_is_no_sign_of_the_next(listen):
 @pytest.mark.ray
 @pytest.mark.slow
 def test_what_is_stopped_for_ever_is_started_again_and_nothing_is_lost(start, tmp_path, states):
-    """A trial, and a real side: both stand still as on a file system that hangs."""
+    """As on a file system that hangs."""
     sweep = start(
-        "--name", "stuck", "--trials", "2", "condense.iterations=900", "evaluate.every=90", "sweep.share=auto",
+        "--name", "stuck", "--trials", "2", "condense.iterations=2000", "evaluate.every=200", "sweep.share=auto",
         "search={condense.lr: {choice: [0.1, 0.2]}}", "sweep.sampler=grid", "sweep.stall_timeout=12",
         "sweep.cpus_per_trial=0.3", "--max-concurrent", "1",
     )  # fmt: skip
     folder = tmp_path / "runs" / "stuck"
     sweep.wait_for(lambda: len(list((folder / "trials" / "0000" / "steps").glob("*"))) >= 2)
-    named(sweep, "ray::CondensationTrial").send_signal(signal.SIGSTOP)
+    sweep.wait_for(lambda: stop_a_trial(sweep))
     sweep.wait_for(lambda: "its process is ended" in sweep.output)
     sweep.wait_for(lambda: len(list((folder / "trials" / "0001" / "steps").glob("*"))) >= 1)
     assert sweep.finish() == 0, sweep.output
     assert states(folder) == ["COMPLETE", "COMPLETE"]
 
 
-def named(sweep, name):
-    found = psutil.Process(sweep.process.pid).children(recursive=True)
-    return next(each for each in found if name in " ".join(each.cmdline()))
+def stop_a_trial(sweep):
+    """Once there is one: its title names it only while it computes."""
+    for each in psutil.Process(sweep.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if any(name in " ".join(each.cmdline()) for name in ("CondensationTrial", "Trainable")):
+                each.send_signal(signal.SIGSTOP)
+                return True
+    return False
 
 
 def test_this_test_leaves_no_stopped_process():
