@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from idm_ray.artifacts.manifest import FORMAT, MANIFEST, of_the_set, read_manifest
+from idm_ray.artifacts.manifest import FORMAT, MANIFEST, Manifest, of_the_set, read_manifest
 from idm_ray.condensation import check_partition, expand
 from idm_ray.data import Data
 from idm_ray.errors import UserError
@@ -143,10 +143,12 @@ def load_condensed(folder: str | Path) -> CondensedSet:
     """
     folder = Path(folder)
     manifest, tensor_path = read_manifest(folder), folder / TENSORS
+    for path in (tensor_path, folder / TABLE):
+        if path.exists() and not path.is_file():
+            raise UserError(f"{folder} is not a condensed set: {path} is no regular file")
     try:
         tensors = load_file(tensor_path)
         images, labels = tensors["images"], tensors["labels"]
-        expected = manifest.sha256[TENSORS], list(manifest.shape)
     except OSError as error:
         raise UserError(f"{folder} is not a condensed set: {tensor_path}: {error.strerror}") from None
     except (KeyError, TypeError, SafetensorError) as error:
@@ -163,6 +165,14 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         manifest.class_ids,
         manifest.left_out,
     )
+    _check(folder, condensed, manifest)
+    return condensed
+
+
+def _check(folder: Path, condensed: CondensedSet, manifest: Manifest) -> None:
+    """Refuse what does not agree, and what agrees and means nothing."""
+    images, labels, tensor_path = condensed.images, condensed.labels, folder / TENSORS
+    expected = manifest.sha256.get(TENSORS), list(manifest.shape)
     if images.dtype != torch.float32 or labels.dtype != torch.int64 or labels.ndim != 1:
         raise UserError(
             f"{tensor_path} must hold images as float32 and labels as int64, one each; got {images.dtype}, "
@@ -187,7 +197,6 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         raise UserError(
             f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json"
         )
-    return condensed
 
 
 def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Image:

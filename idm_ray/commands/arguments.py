@@ -12,6 +12,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import check_root
 from idm_ray.settings.keys import all_keys
 from idm_ray.settings.layers import build_config
+from idm_ray.settings.locations import is_there
 from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.settings.shipped import config_names, find_config
@@ -77,17 +78,10 @@ def split(given: Sequence[str]) -> tuple[str | None, list[str]]:
     Raises:
         UserError: two words are no ``key=value``.
     """
-    configs = [word for word in given if "=" not in word or _is_there(word)]
+    configs = [word for word in given if "=" not in word or is_there(word)]
     if len(configs) > 1:
         raise UserError(f"one config is enough; got {' and '.join(configs)} (a setting reads key=value)")
     return configs[0] if configs else None, [word for word in given if word not in configs]
-
-
-def _is_there(word: str) -> bool:
-    try:
-        return Path(word).exists()
-    except (OSError, ValueError):  # no name that a file can have
-        return False
 
 
 def one_run(given: Sequence[str]) -> Config:

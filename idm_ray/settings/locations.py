@@ -1,5 +1,6 @@
 """Where things lie: on a disk, or behind a URI."""
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, TypeGuard
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -59,6 +60,11 @@ def without_password(text: str, uri: str) -> str:
     """A text with three stars for the password of a URI."""
     password = urlsplit(uri).netloc.rpartition("@")[0].partition(":")[2]
     return text.replace(password, "***") if password else text
+
+
+def is_there(path: Path | str) -> bool:
+    """Whether there is a file or folder of a name, which may be one that none can have (too long, a null byte)."""
+    return os.path.exists(path)  # noqa: PTH110  (Path.exists raises there)
 
 
 def is_uri(location: Path | str | None) -> TypeGuard[str]:

@@ -1,12 +1,12 @@
 """The configs that come with the package, by name."""
 
-import contextlib
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
 from idm_ray.errors import UserError, brief
 from idm_ray.settings.layers import build_config
+from idm_ray.settings.locations import is_there
 from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import Config
 
@@ -40,9 +40,8 @@ def find_config(name: str) -> Path:
         UserError: there is neither.
     """
     path = Path(name)
-    with contextlib.suppress(OSError, ValueError):  # no name that a file can have
-        if path.exists() and not path.is_dir():
-            return path
+    if is_there(path) and not path.is_dir():
+        return path
     plain = name.removeprefix("tune_configs/").removesuffix(".yaml")
     if plain in config_names():
         return CONFIGS / f"{plain}.yaml"

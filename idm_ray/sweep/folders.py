@@ -6,7 +6,7 @@ from pathlib import Path
 from idm_ray.errors import UserError, brief
 from idm_ray.runtime.files import default_cache, write_bytes
 from idm_ray.runtime.invocation import command_line
-from idm_ray.settings.locations import is_uri
+from idm_ray.settings.locations import is_there, is_uri
 
 DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
 ERROR_FILE, RAY_LOG = "error.txt", "ray.log"
@@ -69,17 +69,10 @@ def find_sweep(name: str, output: Path) -> Path:
             raise UserError(f"there is no sweep in {output} yet; {command_line('sweep')} starts one")
         return databases[-1].parent
     own = Path(name) if Path(name).name not in ("", "..") else Path(name).resolve()
-    there = _is_sweep(output / name)
-    if not there and _is_sweep(own):
+    there = is_there(output / name / DATABASE)
+    if not there and is_there(own / DATABASE):
         return own
     if not there:
         known = ", ".join(sorted(path.parent.name for path in databases)) or "none"
         raise UserError(f"there is no sweep {brief(name)} in {output}; known are {known}")
     return output / name
-
-
-def _is_sweep(folder: Path) -> bool:
-    try:
-        return (folder / DATABASE).exists()
-    except (OSError, ValueError):  # no name that a folder can have
-        return False

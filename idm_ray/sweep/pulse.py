@@ -85,8 +85,7 @@ class Pulse:
                 Exception
             ):  # Ray may be on its way out, and what is shown is no reason to fail
                 beats = ray.get(self._actor.read.remote(), timeout=GET_SECONDS)
-            with contextlib.suppress(Exception):  # who listens next is to hear, too
-                listener(beats)
+            listener(beats)
 
 
 class Beats:

@@ -188,7 +188,7 @@ class _Run:
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._site = closing, display, site
-        self._told, self._shards, self._blind = "", 1, False
+        self._told, self._shards, self._blind, self._deaf = "", 1, False, False
         self._stalls = Stalls(config.sweep.stall_timeout, display.say)
         self._conductor: Conductor | None = None
         self._sides: RealSides | None = None
@@ -310,16 +310,24 @@ class _Run:
             self._told = self._stop.reason
             again = "" if self._told == BUDGET else "; a second signal ends it within seconds"
             self._display.say(f"{self._told}: stopping in order{again}")
-        if not self._stop.reason:
-            running = {f"trial {row.number}": row.number for row in self._display.board.running()}
-            for stuck in self._stalls.hear(beats, running):
-                if self._conductor:
-                    self._conductor.killed.add(
-                        next(running[work] for work in running if beats.get(work) == stuck)
-                    )
-                kill(stuck)
-            self._restart_silent_sides(beats)
-        self._display.heard({work: beat.done for work, beat in beats.items()})
+        try:
+            if not self._stop.reason:
+                self._end_what_hangs(beats)
+            self._display.heard({work: beat.done for work, beat in beats.items()})
+        except Exception as error:
+            if not self._deaf:
+                self._display.say(
+                    f"how far trials are, and whether one hangs, is not known: {first_line(error)}"
+                )
+            self._deaf = True
+
+    def _end_what_hangs(self, beats: Mapping[str, Beat]) -> None:
+        running = {f"trial {row.number}": row.number for row in self._display.board.running()}
+        for work in self._stalls.hear(beats, running):
+            if self._conductor:
+                self._conductor.killed.add(running[work])
+            kill(beats[work])
+        self._restart_silent_sides(beats)
 
     def _restart_silent_sides(self, beats: Mapping[str, Beat]) -> None:
         timeout = self._config.sweep.stall_timeout

@@ -36,8 +36,8 @@ class Stalls:
 
     def hear(
         self, beats: Mapping[str, Beat], running: Collection[str], now: float | None = None
-    ) -> list[Beat]:
-        """Take note of what is heard now; returns the processes that are to be killed.
+    ) -> list[str]:
+        """Take note of what is heard now; returns the work whose processes are to be killed.
 
         Args:
             beats: the last of each piece of work.
@@ -68,7 +68,7 @@ class Stalls:
                     f"{work} has got no further for {duration(silent)}; its process is ended, and it goes on anew"
                 )
                 self._forget(work)
-                dead.append(beat)
+                dead.append(work)
             elif silent > max(LEAST_SECONDS, TIMES * self._longest) and work not in self._told:
                 self._told.add(work)
                 self._say(self._words(work, beat, silent))

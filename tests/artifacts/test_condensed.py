@@ -113,9 +113,9 @@ def infinite(folder):
     tensors(folder, images=images)
 
 
-def a_pipe(folder):
-    (folder / "manifest.json").unlink()
-    os.mkfifo(folder / "manifest.json")
+def a_pipe(folder, name="manifest.json"):
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
 
 
 @pytest.mark.parametrize(
@@ -123,6 +123,8 @@ def a_pipe(folder):
     [
         infinite,
         a_pipe,
+        lambda folder: a_pipe(folder, "images.safetensors"),
+        lambda folder: a_pipe(folder, "images.parquet"),
         lambda folder: tensors(folder, images=torch.zeros(6, 3, 8, 8, dtype=torch.int32)),
         lambda folder: tensors(folder, labels=torch.zeros(6)),
         lambda folder: tensors(folder, labels=torch.zeros(6, 1, dtype=torch.int64)),

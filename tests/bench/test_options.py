@@ -53,6 +53,12 @@ def test_parts_come_in_their_own_order():
     assert options("--parts", "f,a").parts == ("a", "f")
 
 
+def test_faults_alone_are_all_that_is_measured():
+    assert options("--faults", "3").parts == ("n",)
+    assert options("--faults", "3", "--parts", "a").parts == ("a",)
+    assert options("--faults", "3").amounts.faults == 3
+
+
 def test_flags_override_the_amounts_of_all_parts():
     amounts = options("--batch-real", "7", "--iterations", "3").amounts
     assert (amounts.work.batch_real, amounts.scaling_work.batch_real, amounts.iterations) == (7, 7, 3)

@@ -8,6 +8,7 @@ import secrets
 import signal
 import stat
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,6 @@ from ray._private import ray_constants, services
 from ray._raylet import Config as RaysConfig  # type: ignore[attr-defined]
 
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import write_bytes
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.preflight import TOKEN, TOKEN_PATH, token_file
 
@@ -52,8 +52,15 @@ def own_token() -> None:
         if TOKEN_PATH not in os.environ:
             file.parent.mkdir(parents=True, exist_ok=True)
             _close_to_others(file.parent)
-        if not file.exists() or not file.stat().st_size:  # another may make one now: the last is everybody's
-            write_bytes(file, secrets.token_hex(TOKEN_BYTES).encode())
+        if file.exists() and not file.stat().st_size:  # of one that was killed while it made it
+            file.unlink()
+        with tempfile.NamedTemporaryFile("w", dir=file.parent, prefix=".token.") as draft:
+            draft.write(secrets.token_hex(TOKEN_BYTES))
+            draft.flush()
+            with contextlib.suppress(
+                FileExistsError
+            ):  # one that is there stays, also one that another makes now
+                os.link(draft.name, file)
         _close_to_others(file)
     except OSError as error:
         raise UserError(

@@ -10,6 +10,7 @@ import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayError
 
+from idm_ray.runtime.words import first_line
 from idm_ray.sweep.endings import STOPPED
 from idm_ray.sweep.nodes.joining import ALIVE
 from idm_ray.sweep.stopping import Stop
@@ -50,7 +51,14 @@ def cluster_watched(stop: Stop, say: Callable[[str], None], abandon: Callable[[]
             what = "this machine's node" if state is False else f"the head at {gcs}"
             say(f"{what} is gone, and with it the cluster; the sweep ends, to be resumed")
         patience = LOCAL_SECONDS if _own_processes_died() else ORDER_SECONDS
-        if not ended.wait(patience) and (abandon() or not ended.wait(CLOSING_SECONDS)):
+        if ended.wait(patience):
+            return
+        try:
+            abandoned = abandon()
+        except Exception as error:  # or this process would wait for ever
+            say(f"the books of the sweep could not be ended ({first_line(error)}); --resume does that")
+            abandoned = True
+        if abandoned or not ended.wait(CLOSING_SECONDS):
             os._exit(STOPPED[stop.reason])
 
     threading.Thread(target=watch, name="cluster watch", daemon=True).start()

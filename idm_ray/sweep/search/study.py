@@ -16,7 +16,6 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from idm_ray.errors import UserError
-from idm_ray.runtime.progress import duration
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
@@ -219,10 +218,8 @@ def stored_sweep(database: Path) -> Stored:
         facts = dict(study.user_attrs)
         return Stored(dict(facts["config"]), len(study.trials), facts)
     except Exception as error:  # sqlalchemy, sqlite and optuna raise a dozen types for a damaged file
-        if LOCKED in str(error.__cause__ or error):
-            raise UserError(
-                f"{database} has been locked by another program for {duration(LOCKED_SECONDS)}; end that first"
-            ) from None
+        if LOCKED in f"{error} {error.__cause__}":
+            raise UserError(f"{database} is locked by another program; end that first") from None
         raise UserError(f"{database} holds no sweep that can be resumed: {type(error).__name__}") from None
 
 

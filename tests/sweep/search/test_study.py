@@ -8,7 +8,7 @@ import pytest
 from optuna.trial import TrialState
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.search import space
+from idm_ray.sweep.search import space, storage
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config, why_unfinished
 
 FINITE = "search={condense.partition: {choice: [1, 2]}, queue.train_steps: {int: [1, 3]}}"
@@ -185,3 +185,42 @@ def test_a_trial_cut_off_while_it_is_asked_for_keeps_all_its_settings(tiny_confi
     again = SweepStudy(config, tmp_path / "study.db")
     assert again.release_running() == [0]
     assert again.ask().point == point
+
+
+@pytest.fixture
+def locked(tiny_config, tmp_path, monkeypatch):
+    """A study that somebody else has locked, and the lock; one try takes a moment."""
+    monkeypatch.setattr(storage, "ATTEMPT_SECONDS", 0.05)
+    study = SweepStudy(tiny_config(), tmp_path / "study.db")
+    study.set_attribute("config", {})
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db", isolation_level=None)) as other:
+        other.execute("begin exclusive")
+        yield study, other, tmp_path / "study.db"
+
+
+def test_whatever_is_asked_of_a_locked_study_waits_until_it_is_free(locked):
+    study, other, _ = locked
+    reasons, back = [], []
+
+    def bear(reason):
+        reasons.append(reason)
+        if len(reasons) == 2:
+            other.execute("rollback")
+        return True
+
+    study.be_patient(bear, lambda: back.append(True))
+    assert study.ask().number == 0
+    assert len(reasons) == 2
+    assert "locked" in reasons[0]
+    assert back == [True]
+
+
+def test_where_nobody_waits_any_longer_it_is_away_and_no_fault_of_the_trial(locked):
+    study, _, database = locked
+    study.be_patient(lambda reason: False, lambda: None)
+    with pytest.raises(storage.StudyAway, match="locked"):
+        study.ask()
+    with pytest.raises(storage.StudyAway, match="locked"):
+        study.release_running()
+    with pytest.raises(UserError, match="locked by another program"):
+        stored_config(database)
