@@ -29,7 +29,7 @@ def located(value: Any) -> Any:
         return Path(value)
     parts = urlsplit(value)
     user, at, _ = parts.netloc.rpartition("@")
-    named = bool(at) and (":" in unquote(user) or parts.scheme in ("s3", "gs", "gcs"))
+    named = bool(at) and user != "anonymous" and (":" in unquote(user) or parts.scheme in ("s3", "gs", "gcs"))
     odd = parts.fragment or any(sign in unquote(parts.query) for sign in ";@")
     if named or odd or set(parse_qs(parts.query, keep_blank_values=True)) - set(QUERY):
         raise ValueError(
