@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from idm_ray.bench.injections import KINDS, NAME, Driven
+from idm_ray.bench.injections import KINDS, NAME, SIGNALLED, Driven
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table
 from idm_ray.runtime.files import DRAFT
@@ -44,7 +44,8 @@ OF_MLFLOW = {
                "where r.name like 'trial %' and m.key in ('val_accuracy', 'total') order by 1, 2, 3",
 }  # fmt: skip
 """What must be in the two databases, and does not depend on what happened."""
-DOCUMENTED = {EXIT_DONE, EXIT_CLUSTER, EXIT_SIGINT, EXIT_SIGTERM, -signal.SIGKILL}
+KILLED = SIGNALLED + signal.SIGKILL
+DOCUMENTED = {EXIT_DONE, EXIT_CLUSTER, EXIT_SIGINT, EXIT_SIGTERM, KILLED}
 RESUMES = 5
 """Times that a sweep is gone on with until it counts as lost."""
 AGENT_SECONDS = 90.0
@@ -147,7 +148,7 @@ def _end(driven: Driven, case: Case) -> None:
     if "Traceback" in driven.output:
         case.wrong.append("a traceback")
     started = (driven.sweep / "study.db").exists()
-    if code not in (EXIT_DONE, -signal.SIGKILL) and started and f"--resume {NAME}" not in _last(driven):
+    if code not in (EXIT_DONE, KILLED) and started and f"--resume {NAME}" not in _last(driven):
         case.wrong.append(f"last words: {_last(driven)}")
     end = time.monotonic() + AGENT_SECONDS
     while (left := driven.processes()) and time.monotonic() < end:

@@ -16,6 +16,10 @@ LOCKED_SECONDS, STOPPED_SECONDS, LIMIT_SECONDS = 20.0, 10.0, 900.0
 """How long a database is locked, and processes are stopped; and in which a sweep must end."""
 
 
+SIGNALLED = 128
+"""A shell adds it to the number of the signal that ended a process."""
+
+
 class Driven:
     """A sweep in processes of its own.
 
@@ -83,9 +87,10 @@ class Driven:
             self.hits += 1
 
     def finish(self) -> int | None:
-        """Its exit code; None where it did not end in time, and was killed."""
+        """Its exit code as a shell has it, 137 after SIGKILL; None where it did not end in time, and was killed."""
         try:
-            return self.process.wait(LIMIT_SECONDS)
+            code = self.process.wait(LIMIT_SECONDS)
+            return code if code >= 0 else SIGNALLED - code
         except subprocess.TimeoutExpired:
             self.send(signal.SIGKILL, self.process.pid, *self.processes())
             self.process.wait()
