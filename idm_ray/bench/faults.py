@@ -48,7 +48,7 @@ KILLED = SIGNALLED + signal.SIGKILL
 DOCUMENTED = {EXIT_DONE, EXIT_CLUSTER, EXIT_SIGINT, EXIT_SIGTERM, KILLED}
 RESUMES = 5
 """Times that a sweep is gone on with until it counts as lost."""
-AGENT_SECONDS = 90.0
+AGENT_SECONDS = 150.0
 """In which agents of Ray must have ended whose driver was killed."""
 POLL_SECONDS = 0.1
 HALF_WRITTEN = (DRAFT, SCRATCH, RESERVE)

@@ -53,6 +53,7 @@ class Disk:
     def __init__(self, folder: Path, say: Callable[[str], object]):
         self._folder, self._say = folder, say
         self._since = self._last = self._away = 0.0
+        self._closed = False
         self.give_up: Callable[[], object] = lambda: None
         self.ending: Callable[[], object] = lambda: False
 
@@ -68,6 +69,11 @@ class Disk:
         """Give the room that was held to whoever writes next."""
         with contextlib.suppress(OSError):
             (self._folder / RESERVE).unlink()
+
+    def close(self) -> None:
+        """Give it for good: the last words are being written."""
+        self._closed = True
+        self.let_go()
 
     def bear(self, reason: str) -> bool:
         """Wait a little where the study cannot be used, as it tells in words; False where that was too long."""
@@ -89,7 +95,8 @@ class Disk:
         """The study can be used again."""
         self._say("the study can be used again; the sweep goes on")
         self._away = 0.0
-        self.reserve()
+        if not self._closed:
+            self.reserve()
 
     def was_full(self, why: str) -> None:
         """A trial had no room, as it tells in words."""

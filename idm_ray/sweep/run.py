@@ -248,7 +248,7 @@ class _Run:
         finally:
             with self._ending:
                 self._closed = True
-                disk.let_go()
+                disk.close()
                 self._release(conductor)
                 if sides and not self._stop.cluster_is_gone:
                     sides.end()
@@ -281,7 +281,7 @@ class _Run:
                 return False
             self._closed = True
             if self._conductor:
-                self._conductor.disk.let_go()
+                self._conductor.disk.close()
                 self._release(self._conductor)
             self._abandoned = True
             outcome = self._closing.close("interrupted", self._stop.reason, patience)

@@ -104,6 +104,18 @@ def test_where_nobody_makes_room_the_sweep_ends(tmp_path, monkeypatch):
     assert ended
 
 
+def test_room_is_held_while_a_sweep_runs_and_given_for_its_last_words(tmp_path):
+    held = disk.Disk(tmp_path, lambda line: None)
+    held.reserve()
+    assert (tmp_path / disk.RESERVE).stat().st_size == disk.RESERVE_BYTES
+    held.let_go()
+    held.recovered()
+    assert (tmp_path / disk.RESERVE).exists()
+    held.close()
+    held.recovered()  # of a study that was locked while the last words were written
+    assert not (tmp_path / disk.RESERVE).exists()
+
+
 def test_a_full_disk_is_known_in_the_words_of_all_libraries():
     assert disk.is_full(OSError(errno.ENOSPC, "full"))
     assert disk.is_full(

@@ -97,7 +97,7 @@ def apart(alone: bool) -> Iterator[None]:
 def end_ray_here() -> None:
     """Kill what this process has started of Ray, with all that came of it, where it cannot be ended in order.
 
-    Left alone, agents and workers would find out within a minute that they have no use any more.
+    Left alone, agents and workers would find out within two minutes that they have no use any more.
     """
     node = ray._private.worker._global_node
     started = [] if node is None else [info for infos in node.all_processes.values() for info in infos]
