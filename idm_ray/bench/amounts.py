@@ -17,6 +17,7 @@ PARTS: dict[str, str] = {
     "l": "what every method computes here, against the CPU in float64",
     "m": "how well a real side fills its workers, simulated",
     "n": "sweeps to which something happens, against a quiet one",
+    "o": "one sweep of many tiny trials, and what grows with them",
 }
 """What can be measured."""
 
@@ -28,13 +29,16 @@ COUNTS = {
     "repeats": "nets of an evaluation",
     "sweep_iterations": "of a trial in parts c, d and g",
     "faults": "sweeps of part n; given alone, nothing else is measured",
+    "load": "trials of part o; given alone, nothing else is measured",
 }
 WORK = {
     "batch_real": "real images per class in matching",
     "queue_batch": "real images in a step of a queued net",
     "train_steps": "K, steps of each trained net",
 }
-LEAST = {"epochs": 2, "train_steps": 0}
+ALONE = {"faults": "n", "load": "o"}
+"""Counts that name their part."""
+LEAST = {"epochs": 2, "train_steps": 0, "load": 4}
 """Of the numbers in `COUNTS` and `WORK`; 1 of the others."""
 
 MOST_TRIALS = 16
@@ -98,6 +102,7 @@ class Amounts:
         matmul: side of the square matrices whose product gives the machine's limit.
         sweep_iterations: of every trial in parts that run whole sweeps.
         faults: sweeps to which something happens.
+        load: trials of the one sweep that has many.
         sweep_trials: trials of those sweeps, one sweep after another.
         pruning_iterations: of every trial in the sweeps with and without pruning.
         pruning_trials: trials of those.
@@ -128,6 +133,7 @@ class Amounts:
     matmul: int
     sweep_iterations: int
     faults: int
+    load: int
     sweep_trials: tuple[int, ...]
     pruning_iterations: int
     pruning_trials: int
@@ -158,6 +164,7 @@ FULL = Amounts(
     matmul=4096,
     sweep_iterations=30,
     faults=40,
+    load=1000,
     sweep_trials=(1, 2, 4, 8),
     pruning_iterations=200,
     pruning_trials=16,
@@ -215,6 +222,7 @@ QUICK = Amounts(
     matmul=128,
     sweep_iterations=2,
     faults=1,
+    load=6,
     sweep_trials=(2,),
     pruning_iterations=10,
     pruning_trials=2,

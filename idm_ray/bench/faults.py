@@ -13,9 +13,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from idm_ray.bench.injections import KINDS, NAME, SIGNALLED, Driven
+from idm_ray.bench.driven import NAME, SIGNALLED, Driven
+from idm_ray.bench.injections import KINDS
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table
+from idm_ray.bench.surroundings import NotHere, Surroundings
 from idm_ray.runtime.files import DRAFT
 from idm_ray.sweep.disk import RESERVE
 from idm_ray.sweep.endings import EXIT_CLUSTER, EXIT_DONE, EXIT_SIGINT, EXIT_SIGTERM
@@ -51,6 +53,8 @@ RESUMES = 5
 AGENT_SECONDS = 150.0
 """In which agents of Ray must have ended whose driver was killed."""
 POLL_SECONDS = 0.1
+WAIT = "wait for the next start"
+"""Says a sweep that ends while MLflow lacks something."""
 HALF_WRITTEN = (DRAFT, SCRATCH, RESERVE)
 
 
@@ -84,9 +88,13 @@ def measure(options: Options, say: Say) -> Result:
         quiet, seconds = quiet_sweep(Path(base) / "quiet")
         say(f"n: the quiet sweep took {seconds:.0f} s")
         for number, kind in enumerate(kinds):
-            share = kind == "SIGKILL of the real side" or chance.random() < 0.5
+            share = chance.random() < 0.5 if KINDS[kind].share is None else bool(KINDS[kind].share)
             after = chance.uniform(0.0, 0.9 * seconds)
-            case = suffer(Path(base) / f"{number}", kind, after, share, quiet)
+            try:
+                case = suffer(Path(base) / f"{number}", kind, after, share, quiet)
+            except NotHere as reason:
+                say(f"n: {number + 1} of {len(kinds)}: {kind}: not on this machine: {reason}")
+                continue
             wrong = "; ".join(case.wrong) or "as the quiet one"
             say(f"n: {number + 1} of {len(kinds)}: {kind} after {after:.1f} s: {case.codes}, {wrong}")
             cases.append(case)
@@ -111,33 +119,38 @@ def suffer(folder: Path, kind: str, after: float, share: bool, quiet: dict[str, 
         after: seconds from its start.
         share: trials share a real side.
         quiet: what `found_by` should find.
+
+    Raises:
+        NotHere: it cannot happen on this machine.
     """
     folder.mkdir(parents=True)
-    case, driven = Case(kind, share, round(after, 1)), Driven(folder, SWEEP, share)
+    case = Case(kind, share, round(after, 1))
+    with KINDS[kind].around(folder) as around:
+        _suffer(folder, case, around, after, quiet)
+    return case
+
+
+def _suffer(folder: Path, case: Case, around: Surroundings, after: float, quiet: dict[str, Any]) -> None:
+    sweep = *SWEEP, *around.words, f"sweep.share={'auto' if case.share else 'off'}"
+    driven = Driven(folder, sweep, around.env)
     end = time.monotonic() + after
     while time.monotonic() < end and driven.process.poll() is None:
         driven.look()
         time.sleep(POLL_SECONDS)
-    KINDS[kind](driven)
+    around.happen(driven)
     case.missed = not driven.hits
     _end(driven, case)
-    while case.codes[-1] != EXIT_DONE and len(case.codes) <= RESUMES:
+    while (case.codes[-1] != EXIT_DONE or WAIT in driven.output) and len(case.codes) <= RESUMES:
         begun = (driven.sweep / "study.db").exists()
-        again = ("--resume", NAME) if begun else SWEEP
-        driven = Driven(folder, again, share)
+        driven = Driven(folder, ("--resume", NAME) if begun else sweep, around.env)
         _end(driven, case)
     if case.codes[-1] != EXIT_DONE:
         case.wrong.append(f"not done after {RESUMES} resumes: {_last(driven)}")
-        return case
+        return
     found = found_by(driven.sweep)
     case.wrong += [f"{name} differs" for name in quiet if found.get(name, ()) != quiet[name]]
-    left = [
-        str(path)
-        for path in driven.sweep.parent.rglob(".*")
-        if path.name.endswith((".draft", ".tune", ".reserve"))
-    ]
+    left = [str(path) for path in driven.sweep.parent.rglob(".*") if path.name.endswith(HALF_WRITTEN)]
     case.wrong += [f"left: {path}" for path in left]
-    return case
 
 
 def _end(driven: Driven, case: Case) -> None:

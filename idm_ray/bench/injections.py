@@ -1,103 +1,44 @@
-"""A sweep in processes of its own, and what can happen to it."""
+"""What can happen to a sweep."""
 
 import contextlib
-import os
+import resource
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
-NAME = "faults"
-"""Of the sweep."""
-LOCKED_SECONDS, STOPPED_SECONDS, LIMIT_SECONDS = 20.0, 10.0, 900.0
-"""How long a database is locked, and processes are stopped; and in which a sweep must end."""
+from idm_ray.bench import surroundings
+from idm_ray.bench.driven import Driven
+from idm_ray.bench.surroundings import Surroundings
+
+LOCKED_SECONDS, STOPPED_SECONDS, GONE_SECONDS, SHORT_SECONDS = 20.0, 10.0, 15.0, 10.0
+"""How long a database is locked, processes are stopped, a file is elsewhere, and memory is short."""
 
 
-SIGNALLED = 128
-"""A shell adds it to the number of the signal that ended a process."""
+@dataclass(frozen=True)
+class Kind:
+    """Something that can happen.
 
-
-class Driven:
-    """A sweep in processes of its own.
-
-    Args:
-        folder: that it is started in.
-        words: of ``idm-ray sweep``.
-        share: trials share a real side.
+    Attributes:
+        around: what a sweep stands on that is started in a folder.
+        share: whether its trials must share a real side; None: either way.
     """
 
-    def __init__(self, folder: Path, words: Sequence[str], share: bool = False):
-        self.hits = 0
-        self.folder = folder
-        self.sweep = folder / "runs" / NAME
-        shared = ("sweep.share=auto" if share else "sweep.share=off",) if "--resume" not in words else ()
-        self._sessions: set[int] = set()
-        self._log = (folder / f"log-{time.monotonic_ns()}.txt").open("w+")
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "idm_ray", "sweep", *words, *shared],
-            cwd=folder, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-
-    @property
-    def output(self) -> str:
-        """What it has printed."""
-        self._log.seek(0)
-        return self._log.read()
-
-    def look(self) -> None:
-        """Take note of the sessions that its processes are in; after its death nobody could tell."""
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError, ValueError):
-                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self.process.pid:
-                    self._sessions.add(os.getsid(int(entry.name)))
-
-    def processes(self, *names: str) -> list[int]:
-        """Those that came of it and live, by parts of their command lines; the driver's not among them."""
-        self.look()
-        found = []
-        for entry in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                pid = int(entry.name)
-                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                wanted = not names or any(name in command for name in names)
-                if wanted and command and pid != self.process.pid and os.getsid(pid) in self._sessions:
-                    found.append(pid)
-        return found
-
-    def trials(self) -> list[int]:
-        """The processes of its trials; there is one, and its real side may be another."""
-        return self.processes("ray::CondensationTrial", "ray::ImplicitFunc", "Trainable")
-
-    def send(self, number: int, *pids: int) -> None:
-        """A signal to processes."""
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, number)
-                self.hits += 1
-
-    def send_group(self, number: int) -> None:
-        """A signal to its process group, as a terminal sends it."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, number)
-            self.hits += 1
-
-    def finish(self) -> int | None:
-        """Its exit code as a shell has it, 137 after SIGKILL; None where it did not end in time, and was killed."""
-        try:
-            code = self.process.wait(LIMIT_SECONDS)
-            return code if code >= 0 else SIGNALLED - code
-        except subprocess.TimeoutExpired:
-            self.send(signal.SIGKILL, self.process.pid, *self.processes())
-            self.process.wait()
-            return None
+    around: Callable[[Path], AbstractContextManager[Surroundings]]
+    share: bool | None = None
 
 
-Kind = Callable[[Driven], object]
+def _to(happen: Callable[[Driven], object], share: bool | None = None) -> Kind:
+    """Something that happens to a sweep on this machine as it is."""
+
+    @contextlib.contextmanager
+    def around(folder: Path) -> Iterator[Surroundings]:
+        yield Surroundings(happen)
+
+    return Kind(around, share)
 
 
 def _kill_trial(driven: Driven) -> None:
@@ -168,6 +109,37 @@ def _lock_mlflow(driven: Driven) -> None:
     _lock(driven, driven.sweep.parent / "mlflow.db")
 
 
+def _lose_study(driven: Driven) -> None:
+    _take_away(driven, driven.sweep / "study.db")
+
+
+def _lose_mlflow(driven: Driven) -> None:
+    _take_away(driven, driven.sweep.parent / "mlflow.db")
+
+
+def _short_of_memory(driven: Driven) -> None:
+    """The processes of trials get no more memory than they have, for a while."""
+    before = {}
+    for pid in driven.trials():
+        with contextlib.suppress(OSError):
+            held = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+            before[pid] = resource.prlimit(pid, resource.RLIMIT_AS)
+            resource.prlimit(pid, resource.RLIMIT_AS, (held, before[pid][1]))
+            driven.hits += 1
+    time.sleep(SHORT_SECONDS)
+    for pid, limits in before.items():
+        with contextlib.suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_AS, limits)
+
+
+def _cut_snapshot(driven: Driven) -> None:
+    """The driver is killed, and the last state of the real side ends in the middle."""
+    _kill_driver(driven)
+    driven.process.wait()
+    for file in _newest(driven, "real/*/*.safetensors")[-1:]:
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
 def _cut_checkpoint(driven: Driven) -> None:
     """The driver is killed, and the last checkpoint ends in the middle."""
     _kill_driver(driven)
@@ -204,26 +176,38 @@ def _damage_queue(driven: Driven) -> None:
 
 
 KINDS: dict[str, Kind] = {
-    "SIGKILL of a trial": _kill_trial,
-    "SIGKILL of the real side": _kill_real_side,
-    "SIGKILL of the driver": _kill_driver,
-    "SIGKILL of the raylet": _kill_raylet,
-    "SIGKILL of the GCS": _kill_gcs,
-    "SIGKILL of Ray's agents": _kill_agents,
-    "SIGTERM": _term,
-    "SIGTERM twice": _term_twice,
-    "SIGTERM to the group": _term_group,
-    "SIGTERM to all processes": _term_all,
-    "SIGINT to the group": _interrupt_group,
-    "SIGINT to the group, twice": _interrupt_twice,
-    f"SIGSTOP of a trial for {STOPPED_SECONDS:.0f} s": _stop_trial,
-    f"SIGSTOP of the driver for {STOPPED_SECONDS:.0f} s": _stop_driver,
-    f"study.db locked for {LOCKED_SECONDS:.0f} s": _lock_study,
-    f"mlflow.db locked for {LOCKED_SECONDS:.0f} s": _lock_mlflow,
-    "checkpoint cut short": _cut_checkpoint,
-    "bit of a checkpoint flipped": _flip_in_checkpoint,
-    "checkpoints removed": _remove_checkpoints,
-    "queue for MLflow damaged": _damage_queue,
+    "SIGKILL of a trial": _to(_kill_trial),
+    "SIGKILL of the real side": _to(_kill_real_side, share=True),
+    "SIGKILL of the driver": _to(_kill_driver),
+    "SIGKILL of the raylet": _to(_kill_raylet),
+    "SIGKILL of the GCS": _to(_kill_gcs),
+    "SIGKILL of Ray's agents": _to(_kill_agents),
+    "SIGTERM": _to(_term),
+    "SIGTERM twice": _to(_term_twice),
+    "SIGTERM to the group": _to(_term_group),
+    "SIGTERM to all processes": _to(_term_all),
+    "SIGINT to the group": _to(_interrupt_group),
+    "SIGINT to the group, twice": _to(_interrupt_twice),
+    f"SIGSTOP of a trial for {STOPPED_SECONDS:.0f} s": _to(_stop_trial),
+    f"SIGSTOP of the driver for {STOPPED_SECONDS:.0f} s": _to(_stop_driver),
+    f"study.db locked for {LOCKED_SECONDS:.0f} s": _to(_lock_study),
+    f"mlflow.db locked for {LOCKED_SECONDS:.0f} s": _to(_lock_mlflow),
+    "checkpoint cut short": _to(_cut_checkpoint),
+    "bit of a checkpoint flipped": _to(_flip_in_checkpoint),
+    "checkpoints removed": _to(_remove_checkpoints),
+    "queue for MLflow damaged": _to(_damage_queue),
+    "snapshot of the real side cut short": _to(_cut_snapshot, share=True),
+    f"study.db elsewhere for {GONE_SECONDS:.0f} s": _to(_lose_study),
+    f"mlflow.db elsewhere for {GONE_SECONDS:.0f} s": _to(_lose_mlflow),
+    f"memory of a trial short for {SHORT_SECONDS:.0f} s": _to(_short_of_memory),
+    f"disk of the output full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.output_full),
+    f"disk of Ray's folder full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.rays_folder_full),
+    f"MLflow's server killed, started after {surroundings.AWAY_SECONDS:.0f} s": Kind(
+        surroundings.server_killed
+    ),
+    f"MLflow's server: {surroundings.LATE_SECONDS:.0f} s an answer": Kind(surroundings.server_slow),
+    f"disk of MLflow's server full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.server_full),
+    "clock set back by an hour": Kind(surroundings.clock_set_back),
 }
 """What can happen."""
 
@@ -244,6 +228,21 @@ def _lock(driven: Driven, database: Path) -> None:
         other.execute("rollback")
 
 
+def _take_away(driven: Driven, file: Path) -> None:
+    """Whoever has it open can read it and cannot write; nobody finds it under its name."""
+    if not file.exists() or driven.process.poll() is not None:
+        return
+    driven.hits += 1
+    elsewhere = file.with_name(f"{file.name}.elsewhere")
+    file.rename(elsewhere)
+    time.sleep(GONE_SECONDS)
+    elsewhere.replace(file)
+
+
 def _checkpoints(driven: Driven) -> list[Path]:
-    files = driven.sweep.glob("trials/*/checkpoint/*.safetensors")
-    return sorted(files, key=lambda file: file.stat().st_mtime)
+    return _newest(driven, "trials/*/checkpoint/*.safetensors")
+
+
+def _newest(driven: Driven, files: str) -> list[Path]:
+    """Those files of the sweep, the newest last."""
+    return sorted(driven.sweep.glob(files), key=lambda file: file.stat().st_mtime)

@@ -18,6 +18,8 @@ from idm_ray.runtime.cores import usable_cores
 PACKAGES = ("idm_ray", "torch", "torchvision", "numpy")
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "amx_int8", "amx_tile", "asimd", "bf16")
 TRIES = 5
+PATIENCE_SECONDS, LESS = 30.0, 8
+"""For all tries, by a first one whose side is so many times less; where they would take longer that side is used."""
 
 
 def machine(device: torch.device, threads: int) -> dict[str, Any]:
@@ -56,17 +58,33 @@ class Floor:
 
     Attributes:
         precision: fp32, tf32 or bf16.
+        side: of the matrices.
         seconds: of each try.
         tflops: 10^12 floating-point operations per second, of the median.
     """
 
     precision: str
+    side: int
     seconds: tuple[float, ...]
     tflops: float
 
 
 def floor(device: torch.device, precision: str, size: int) -> Floor:
-    """Time the product of two matrices [size, size]."""
+    """Time the product of two matrices [size, size], or of smaller ones on a processor that is slow at a precision.
+
+    Some take minutes for bf16, which others are fastest at.
+    """
+    tried = _products(device, precision, max(1, size // LESS))
+    if statistics.median(tried) * LESS**3 * TRIES > PATIENCE_SECONDS:
+        return _limit(precision, max(1, size // LESS), tried)
+    return _limit(precision, size, _products(device, precision, size))
+
+
+def _limit(precision: str, side: int, seconds: list[float]) -> Floor:
+    return Floor(precision, side, tuple(seconds), 2 * side**3 / statistics.median(seconds) / 1e12)
+
+
+def _products(device: torch.device, precision: str, size: int) -> list[float]:
     allow_tf32(precision == "tf32")
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     left, right = torch.randn(2, size, size, device=device).to(dtype)
@@ -77,5 +95,4 @@ def floor(device: torch.device, precision: str, size: int) -> Floor:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
-    del seconds[0]
-    return Floor(precision, tuple(seconds), 2 * size**3 / statistics.median(seconds) / 1e12)
+    return seconds[1:]

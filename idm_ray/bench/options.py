@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idm_ray.bench.amounts import (
+    ALONE,
     COUNTS,
     FULL,
     LARGE_ON_CUDA,
@@ -67,7 +68,7 @@ def resolve(asked: Mapping[str, Any]) -> Options:
     Raises:
         UserError: what it asks for is unknown, or cannot be had on this machine.
     """
-    usual = USUAL_PARTS if asked["faults"] is None else "n"
+    usual = ",".join(part for name, part in ALONE.items() if asked[name] is not None) or USUAL_PARTS
     parts = _listed("--parts", usual if asked["parts"] is None else asked["parts"], tuple(PARTS))
     if asked["threads"] is not None and asked["threads"] < 1:
         raise UserError(f"--threads must be at least 1; got {asked['threads']}")

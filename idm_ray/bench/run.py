@@ -19,6 +19,7 @@ from idm_ray.bench import (
     forecasts,
     iteration,
     large,
+    load,
     pruning,
     scaling,
     splitting,
@@ -33,6 +34,8 @@ from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.versions import commit
 
 WIDTH = 200
+UNLIMITED = {"h", "m", "n", "o"}
+"""Parts that have nothing to do with how fast the machine multiplies."""
 
 
 MEASURES: dict[str, Callable[[Options, Say], Result]] = {
@@ -50,6 +53,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "l": correctness.measure,
     "m": splitting.measure,
     "n": faults.measure,
+    "o": load.measure,
 }
 """How each of `PARTS` is measured."""
 
@@ -66,7 +70,7 @@ def run(options: Options, command: Sequence[str]) -> int:
     report = describe(options, command)
     torch.set_num_threads(options.threads)
     os.environ["OMP_NUM_THREADS"] = str(options.threads)  # for processes started from here
-    limits = dict.fromkeys(("fp32", *options.precisions))
+    limits = dict.fromkeys(("fp32", *options.precisions)) if set(options.parts) - UNLIMITED else ()
     floors = [floor(options.device, name, options.amounts.matmul) for name in limits]
     report["floor"] = [asdict(each) for each in floors]
     overview = _overview(report, floors)
@@ -117,10 +121,13 @@ def _overview(report: dict[str, Any], floors: list[Floor]) -> Table:
         f"commit {report['commit'] or 'unknown'}{changed}, {report['date']}",
     )
     rows = tuple(
-        (each.precision, text(sorted(each.seconds)[len(each.seconds) // 2]), text(each.tflops))
+        (
+            each.precision,
+            str(each.side),
+            text(sorted(each.seconds)[len(each.seconds) // 2]),
+            text(each.tflops),
+        )
         for each in floors
     )
-    side = report["amounts"]["matmul"]
-    return Table(
-        f"The machine's limit: a matrix product of side {side}", ("", "median s", "TFLOP/s"), rows, notes
-    )
+    columns = ("", "side", "median s", "TFLOP/s")
+    return Table("The machine's limit: a product of square matrices", columns, rows, notes)

@@ -60,6 +60,7 @@ def command(given: Sequence[str], /, **asked: Any) -> int:
     idm-ray bench --parts a,b --iterations 3
     idm-ray bench --parts c --sweep-trials 8
     idm-ray bench --faults 40
+    idm-ray bench --load 1000
     """
     options = resolve(asked)
     from idm_ray.bench.run import run

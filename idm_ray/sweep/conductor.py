@@ -1,6 +1,8 @@
 """Where study, folders, MLflow and the terminal are told the same thing about a trial."""
 
 import contextlib
+import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,11 +26,15 @@ from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.mates import MateLost
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
-from idm_ray.sweep.trial import HISTORY, Report
+from idm_ray.sweep.trial import HISTORY, NoMemory, Report
 from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Row
 from idm_ray.sweep.view.live import Display
 
-NODE_GONE, NO_ROOM = "its node is gone", "there is no room for its files"
+NODE_GONE, NO_ROOM, NO_MEMORY = (
+    "its node is gone",
+    "there is no room for its files",
+    "there is no memory for it now",
+)
 MOST_RETURNS = 10
 """Times that a trial is put back in line for another reason: what happens so often has one that stays."""
 NOT_ITS_FAULT = {
@@ -38,8 +44,11 @@ NOT_ITS_FAULT = {
     Away.__name__: "its files cannot be kept now",
     MateLost.__name__: "a process that works for it is gone",
     NoRoom.__name__: NO_ROOM,
+    NoMemory.__name__: NO_MEMORY,
 }
 """In Ray's words on a trial's process, and in ours."""
+SHORT_SECONDS = 20.0
+"""In which no trial starts where one has found no memory."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +58,7 @@ class NextTrial:
     Attributes:
         number: in the study.
         keeping: where the sweep's files are kept.
-        config: its settings.
+        config: its settings as JSON: Tune keeps several copies of what a trial gets, and those of a text are one.
         real: the name of the real side that it shares; None for one of its own.
         pulse: the name of what is told how far it is.
         shards: processes that own S, its own included.
@@ -58,7 +67,7 @@ class NextTrial:
 
     number: int
     keeping: Keeping
-    config: Raw
+    config: str
     real: str | None
     pulse: str
     shards: int = 1
@@ -105,6 +114,7 @@ class Conductor:
         self._reached: dict[int, int] = {}
         self.killed: set[int] = set()
         self._waited, self._shards = False, shards
+        self._short_until = 0.0
         self._site = site or Site(Keeping(str(folder.resolve())))
         self._place = self._site.keeping.of_the_driver(display.say)
         self.disk = Disk(folder, display.say)
@@ -133,7 +143,8 @@ class Conductor:
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         memory = self._site.memory
-        return NextTrial(asked.number, self._site.keeping, raw, real, self._pulse, self._shards, memory)
+        text = json.dumps(raw)
+        return NextTrial(asked.number, self._site.keeping, text, real, self._pulse, self._shards, memory)
 
     def _settled(self, folder: Path, point: dict[str, Any]) -> Config:
         """The settings of a trial that is to run, kept in its folder."""
@@ -146,8 +157,8 @@ class Conductor:
 
     @property
     def waits(self) -> bool:
-        """Whether no trial should start now: a real side needs the processors first, or the disk is full."""
-        if self.disk.lacks_room:
+        """Whether no trial should start now: a real side needs the processors first, or disk or memory is full."""
+        if self.disk.lacks_room or time.monotonic() < self._short_until:
             return True
         now = self._sides is not None and self._sides.without_room
         if now and not self._waited:
@@ -232,6 +243,8 @@ class Conductor:
             if sign in how:
                 if reason == NO_ROOM:
                     self.disk.was_full(_last_line(how))
+                if reason == NO_MEMORY:
+                    self._short_until = time.monotonic() + SHORT_SECONDS
                 self.returned(number, reason)
                 return
         if number in self.killed:

@@ -238,9 +238,13 @@ class TrialRun:
         return [[*pair] for pair in self._place.deliver(self._folder / "condensed", step).items()]
 
 
+class NoMemory(MemoryError):
+    """There is less memory for a trial than it was promised."""
+
+
 class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     """`TrialRun` as Ray Tune runs it. Whatever it raises becomes a FAIL report with its reason, so that
-    only what died without a word is started again; and what is `Stranded`, has lost a mate or has no room."""
+    only what died without a word is started again; and what is `Stranded`, has lost a mate, no room or no memory."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Called once in a new process."""
@@ -253,7 +257,7 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._raw: Raw = config["config"]
+        self._raw: Raw = json.loads(config["config"])
         self._keeping: Keeping = config["keeping"]
         self._place = self._keeping.workplace
         self._folder = self._place.trial(int(config["number"]))
@@ -294,6 +298,8 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
                     full = "the disk with its cache folder is full"
                     report = Report(0, math.nan, time.perf_counter() - began, "UNFIT", reason=full)
                 elif not self._halve(error):
+                    if out_of_memory(error) and self._is_modest:
+                        raise NoMemory(explain(error, self._trial)) from None
                     with contextlib.suppress(OSError):  # the report has the reason, too
                         self._write(ERROR_FILE, traceback.format_exc())
                     reason = explain(error, self._trial)
@@ -309,6 +315,11 @@ class CondensationTrial(tune.Trainable):  # type: ignore[misc]
     def _write(self, name: str, text: str) -> None:
         write_bytes(self._folder / name, text.encode())
         self._place.deliver(self._folder / name)
+
+    @property
+    def _is_modest(self) -> bool:
+        """Whether the trial has not taken more memory than was forecast: others have what it lacks."""
+        return self._trial is None or self._trial.peak <= self._trial.forecast.peak
 
     def _halve(self, error: Exception) -> bool:
         """Once, where memory ran out: go on from the checkpoint with half the chunk, which its settings keep."""

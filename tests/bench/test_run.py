@@ -95,7 +95,7 @@ def test_the_course_of_a_sweep_is_its_best_accuracy_so_far():
 @pytest.mark.ray
 def test_sweeps_are_compared_shared_and_not_with_a_bare_loop_and_with_pruning(tmp_path):
     file = tmp_path / "report.json"
-    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c,d,e", "--sweep-trials", "2",
+    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c,d,e,o", "--sweep-trials", "2",
                  "--json", str(file))  # fmt: skip
     assert done.returncode == 0, done.stderr
     parts = json.loads(file.read_text())["parts"]

@@ -92,6 +92,21 @@ def test_a_full_disk_costs_a_trial_nothing_and_no_other_starts_before_there_is_r
     assert not made.waits
 
 
+def test_memory_that_others_have_costs_a_trial_nothing_and_no_other_starts_for_a_while(
+    conductor, monkeypatch
+):
+    made, study, _ = conductor
+    made.died(0, "ray.exceptions.RayTaskError(NoMemory)\nNoMemory: out of memory at 1.0 GB\n")
+    assert study.named("release") == [(0,)]
+    assert not study.named("tell")
+    assert made.waits
+    monkeypatch.setattr(made, "_short_until", 0.0)
+    assert not made.waits
+    for _ in range(MOST_RETURNS):  # whoever has it does not give it back
+        made.died(0, "ray.exceptions.RayTaskError(NoMemory)\nNoMemory: out of memory at 1.0 GB\n")
+    assert [given[0] for given in study.named("tell")] == [0]
+
+
 def test_where_nobody_makes_room_the_sweep_ends(tmp_path, monkeypatch):
     ended = []
     full = disk.Disk(tmp_path, lambda line: None)

@@ -1,6 +1,7 @@
 """The one truth about a sweep: an Optuna study in the sweep's own database."""
 
 import contextlib
+import copy
 import hashlib
 import random
 import sqlite3
@@ -8,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import optuna
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
@@ -99,27 +100,33 @@ class SweepStudy:
 
     def ask(self) -> Asked | None:
         """The next trial: an interrupted one first, then a new point; None when there is none left."""
-        if not self.in_state(TrialState.WAITING):
-            if len(self.trials) >= self._config.sweep.trials:
-                return None
-            point = self.suggest()
+        trials = self.trials
+        point = next((_point(trial) for trial in trials if trial.state == TrialState.WAITING), None)
+        if point is None:
+            point = self.suggest(trials) if len(trials) < self._config.sweep.trials else None
             if point is None:
                 return None
             self._study.enqueue_trial(point)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            trial = self._study.ask({key: self._distributions[key] for key in self._next_keys()})
+            # Not all settings are asked for where methods with other ones are searched.
+            trial = self._study.ask({key: self._distributions[key] for key in point})
         self._open[trial.number] = trial
         return Asked(trial.number, dict(trial.params))
 
     @property
     def exhausted(self) -> bool:
         """Whether `ask` has nothing left but to say so; a finite space may end it sooner."""
-        return len(self.trials) >= self._config.sweep.trials and not self.in_state(TrialState.WAITING)
-
-    def suggest(self) -> Point | None:
-        """A point that no trial has had; None when there is none left, or none is found."""
         trials = self.trials
+        waiting = any(trial.state == TrialState.WAITING for trial in trials)
+        return len(trials) >= self._config.sweep.trials and not waiting
+
+    def suggest(self, trials: list[FrozenTrial]) -> Point | None:
+        """A point that no trial has had; None when there is none left, or none is found.
+
+        Args:
+            trials: all, by number.
+        """
         seen = {space.identity(_point(trial)) for trial in trials}
         if self._size is not None and len(seen) >= self._size:
             return None
@@ -161,12 +168,7 @@ class SweepStudy:
 
     def best(self, count: int) -> list[FrozenTrial]:
         """The best completed trials, best first; the lower number wins a tie."""
-        complete = self.in_state(TrialState.COMPLETE)
-        return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
-
-    def _next_keys(self) -> Iterable[str]:
-        """The settings of the trial that is asked for next: not all, where methods with other ones are searched."""
-        return _point(self.in_state(TrialState.WAITING)[0])
+        return best_of(self.trials, count)
 
     def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> Point:
         """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""
@@ -175,12 +177,32 @@ class SweepStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             draft = optuna.create_study(direction="maximize", sampler=sampler)
-            draft.add_trials([trial for trial in trials if trial.state != TrialState.WAITING])
+            draft.add_trials([_Light.of(trial) for trial in trials if trial.state != TrialState.WAITING])
             return space.active(dict(draft.ask(self._distributions).params))
 
     def _derived_seed(self, number: int, attempt: int) -> int:
         name = repr((self._config.seed, "suggestion", number, attempt)).encode()
         return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
+
+
+class _Light(FrozenTrial):
+    """A trial whose deep copy, which a study takes of each that is added, shares all that it holds."""
+
+    @classmethod
+    def of(cls, trial: FrozenTrial) -> "_Light":
+        """A trial as one of these; to be read only."""
+        light = copy.copy(trial)
+        light.__class__ = cls
+        return cast("_Light", light)
+
+    def __deepcopy__(self, memo: object) -> "_Light":
+        return copy.copy(self)
+
+
+def best_of(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
+    """The best completed ones, best first; the lower number wins a tie."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
 
 
 def why_unfinished(trial: FrozenTrial) -> str:

@@ -1,6 +1,7 @@
 """What a sweep found, in `summary.json` and on the terminal."""
 
 import json
+from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, output_of
-from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
+from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.seeds import over_seeds
@@ -80,19 +81,19 @@ def summarise(
         facts: name, seconds, seed, data_checksum, left_out and the ids of MLflow.
         state: of the sweep.
     """
-    best = next(iter(study.best(1)), None)
-    failed = study.in_state(TrialState.FAIL)
+    trials = study.trials
+    best = next(iter(best_of(trials, 1)), None)
+    failed = [trial for trial in trials if trial.state == TrialState.FAIL]
+    counts = Counter(trial.state for trial in trials)
     test = test or {}
     ours = test.get(f"{best.number:04d}") if best else None
     random = test.get("random")
-    devices = {
-        trial.user_attrs[REPORT]["device"]: None for trial in study.trials if REPORT in trial.user_attrs
-    }
+    devices = {trial.user_attrs[REPORT]["device"]: None for trial in trials if REPORT in trial.user_attrs}
     return Summary(
         state=state,
-        n_trials=len(study.trials),
-        n_complete=len(study.in_state(TrialState.COMPLETE)),
-        n_pruned=len(study.in_state(TrialState.PRUNED)),
+        n_trials=len(trials),
+        n_complete=counts[TrialState.COMPLETE],
+        n_pruned=counts[TrialState.PRUNED],
         n_failed=len(failed),
         best_trial=best.number if best else None,
         best_params=dict(best.params) if best else {},
@@ -105,7 +106,7 @@ def summarise(
         test={name: {**asdict(value), "mean": value.mean, "std": value.std} for name, value in test.items()},
         over_seeds=[
             {**asdict(each), "mean": each.mean, "over_seeds": each.over_seeds, "text": each.text}
-            for each in over_seeds(study.trials, test)
+            for each in over_seeds(trials, test)
         ],
         **facts,
     )

@@ -178,7 +178,7 @@ def test_a_method_without_continuous_settings_that_is_best_does_not_end_the_swee
 def test_a_trial_cut_off_while_it_is_asked_for_keeps_all_its_settings(tiny_config, tmp_path):
     config = tiny_config("sweep.trials=3")
     first = SweepStudy(config, tmp_path / "study.db")
-    point = first.suggest()
+    point = first.suggest(first.trials)
     first._study.enqueue_trial(point)
     key = next(iter(point))
     first._study.ask({key: first._distributions[key]})  # and then the process is killed
