@@ -27,6 +27,11 @@ from idm_ray.settings.sections import Config
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Processes that tests start compute with one thread, too: several with more would wait for each other's."""
 
+
+def pytest_addoption(parser):
+    parser.addoption("--fuzz", type=int, metavar="N", help="inputs for each test of tests/fuzz")
+
+
 PATIENCE = 1200
 """Seconds after which something hangs, however slow the machine; what a test finds never depends on it."""
 

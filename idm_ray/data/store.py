@@ -19,7 +19,7 @@ from idm_ray.data.chunks import Decoders
 from idm_ray.data.digests import remembered_sha256, sha256
 from idm_ray.data.locks import locked
 from idm_ray.data.raw import Found, Shape
-from idm_ray.errors import UserError
+from idm_ray.errors import UserError, brief
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
@@ -203,6 +203,8 @@ def _open(folder: Path, verify: bool, progress: Progress | None) -> ImageStore:
         raise ValueError(f"{MANIFEST} is damaged or of another format")
     channels, height, width = manifest["shape"]
     shape = (channels, height, width)
+    if not all(type(side) is int and side > 0 for side in shape):
+        raise ValueError(f"the shape of its images is {brief(shape)}")
     splits = {name: _open_split(folder, name, manifest[name], shape) for name in ("train", "test")}
     digests = [digest for name in splits for digest in manifest[name]["sha256"]]
     paths = [folder / file for name in splits for file in store_files(name)]

@@ -84,7 +84,7 @@ def _parsed(text: str) -> Any:
 def _problem(error: Exception) -> str:
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
-    return str(getattr(error, "problem", None) or error)
+    return str(getattr(error, "problem", None) or (str(error).splitlines() or [type(error).__name__])[0])
 
 
 _Loader.yaml_implicit_resolvers = {

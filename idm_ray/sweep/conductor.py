@@ -10,12 +10,15 @@ from typing import Any
 
 import yaml
 from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
 
+from idm_ray.errors import UserError
 from idm_ray.runtime.compute import resolve
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
-from idm_ray.settings.sections import Config, Raw
+from idm_ray.settings.reading import read_yaml
+from idm_ray.settings.sections import ComputeConfig, Config, Raw
 from idm_ray.sweep.disk import Disk, NoRoom, is_full
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
@@ -380,18 +383,19 @@ def _searched_first(point: dict[str, Any], raw: Raw) -> dict[str, Any]:
 def as_before(folder: Path, config: Config) -> Config:
     """A trial's settings with the precision that it had, and its chunk, which may have been halved, where that is less.
 
+    What cannot be read, or makes no sense, is passed over.
+
     Args:
         folder: of the trial; empty before it began.
         config: as it would run now.
     """
-    before = folder / TRIAL_FILE
-    if not before.exists():
+    try:
+        kept = ComputeConfig.model_validate(read_yaml(folder / TRIAL_FILE).get("compute"))
+    except (UserError, ValidationError):
         return config
-    kept, now = yaml.safe_load(before.read_text())["compute"], config.compute
-    chunk, precision = kept.get("chunk"), kept.get("precision", "auto")
-    changed: dict[str, Any] = {}
-    if precision != "auto":
-        changed["precision"] = precision
-    if isinstance(chunk, int) and isinstance(now.chunk, int) and chunk < now.chunk:
-        changed["chunk"] = chunk
+    now, changed = config.compute, dict[str, Any]()
+    if kept.precision != "auto":
+        changed["precision"] = kept.precision
+    if isinstance(kept.chunk, int) and isinstance(now.chunk, int) and kept.chunk < now.chunk:
+        changed["chunk"] = kept.chunk
     return config.model_copy(update={"compute": now.model_copy(update=changed)})

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.evaluation import evaluate, full_protocol, side_by_side
@@ -15,6 +14,7 @@ from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.references import reference
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.memory import keep_to_share
+from idm_ray.settings.reading import read_yaml
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.folders import TRIAL_FILE
 from idm_ray.sweep.keeping.workplace import Keeping
@@ -39,7 +39,7 @@ def evaluate_nets(
     place = keeping.workplace
     folder, tests = place.trial(number), place.trial(number) / "test"
     place.fetch(folder / TRIAL_FILE)
-    raw = yaml.safe_load((folder / TRIAL_FILE).read_text())
+    raw = read_yaml(folder / TRIAL_FILE)
     config = Config.model_validate(
         {**raw, **{name: {**raw[name], **section} for name, section in here.items()}}
     )

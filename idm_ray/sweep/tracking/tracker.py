@@ -20,6 +20,8 @@ from idm_ray.sweep.tracking.store import find_experiment, may_pass, one_attempt
 
 SWEEP_TAG, NAME_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.sweep_name", "idm_ray.trial"
 STATE_TAG, REASON_TAG, DEVICE_TAG = "idm_ray.state", "idm_ray.reason", "idm_ray.device"
+ATTEMPT_TAG = "idm_ray.attempt"
+"""When the store was last asked whether it takes anything."""
 BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000
 PATIENCE = 5
 TRIAL_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
@@ -198,11 +200,12 @@ class Tracker:
         self._broken = 0
 
     def _hopeless(self, error: Exception) -> bool:
-        """True when an operation breaks the store again and again that answers everything else."""
+        """True when an operation breaks the store again and again that takes everything else."""
         if not isinstance(error, MlflowException) or error.error_code != "INTERNAL_ERROR":
             return False
         try:
-            self._client.get_experiment(self.experiment_id)
+            # Not the same text as before, which a store would not write down: one whose disk is full still answers.
+            self._client.set_tag(self.run_id, ATTEMPT_TAG, str(_now()))
         except Exception:
             self._broken = 0
             return False
