@@ -67,7 +67,7 @@ class Case:
         share: trials shared a real side.
         after: seconds from its start.
         codes: exit codes of its start and of each resume; None where one did not end.
-        missed: there was nothing that it could happen to: not yet, or no longer.
+        missed: there was nothing any more that it could happen to.
         wrong: what is not as in the quiet sweep, or was not in order, in words.
     """
 
@@ -138,6 +138,10 @@ def _suffer(folder: Path, case: Case, around: Surroundings, after: float, quiet:
         driven.look()
         time.sleep(POLL_SECONDS)
     around.happen(driven)
+    while not driven.hits and driven.process.poll() is None:  # what it is to happen to is not there yet
+        driven.look()
+        time.sleep(POLL_SECONDS)
+        around.happen(driven)
     case.missed = not driven.hits
     _end(driven, case)
     while (case.codes[-1] != EXIT_DONE or WAIT in driven.output) and len(case.codes) <= RESUMES:

@@ -126,7 +126,8 @@ def _short_of_memory(driven: Driven) -> None:
             before[pid] = resource.prlimit(pid, resource.RLIMIT_AS)
             resource.prlimit(pid, resource.RLIMIT_AS, (held, before[pid][1]))
             driven.hits += 1
-    time.sleep(SHORT_SECONDS)
+    if before:
+        time.sleep(SHORT_SECONDS)
     for pid, limits in before.items():
         with contextlib.suppress(OSError):
             resource.prlimit(pid, resource.RLIMIT_AS, limits)
@@ -214,7 +215,8 @@ KINDS: dict[str, Kind] = {
 
 def _pause(driven: Driven, pids: Sequence[int]) -> None:
     driven.send(signal.SIGSTOP, *pids)
-    time.sleep(STOPPED_SECONDS)
+    if pids:
+        time.sleep(STOPPED_SECONDS)
     driven.send(signal.SIGCONT, *pids)
 
 

@@ -13,10 +13,12 @@ import time
 from urllib.request import urlopen
 
 import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INTERNAL_ERROR
 from PIL import Image
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
+from idm_ray.sweep.tracking.tracker import PATIENCE, DatasetInfo, Tracker
 
 DATASET = DatasetInfo("digits", "c" * 64, "scikit-learn", 10, 1437, (1, 8, 8))
 NOBODY = "http://127.0.0.1:9"
@@ -274,6 +276,30 @@ def test_an_operation_that_breaks_the_store_is_given_up(connect, client, monkeyp
     assert tracker.close(30) == 0
     assert history(client, tracker._runs.get("0"), "loss") == [(1, 2.0)]
     assert len(tracker.problems) == 1
+
+
+def test_a_store_that_answers_and_takes_nothing_is_waited_for(connect, client, monkeypatch):
+    monkeypatch.setattr("idm_ray.sweep.tracking.journal.FIRST_WAIT", 0.01)
+    monkeypatch.setattr("idm_ray.sweep.tracking.journal.LONGEST_WAIT", 0.01)
+    tracker, left = connect(), 4 * PATIENCE
+
+    def full(call):
+        def attempt(*given, **named):
+            nonlocal left
+            left -= 1
+            if left > 0:
+                raise MlflowException("database or disk is full", error_code=INTERNAL_ERROR)
+            return call(*given, **named)
+
+        return attempt
+
+    tracker.start_trial(0, {}, {})
+    for name in ("log_batch", "set_tag"):
+        monkeypatch.setattr(tracker._client, name, full(getattr(tracker._client, name)))
+    tracker.log_metrics(0, [("loss", 1.0, 1)])
+    assert tracker.close(30) == 0
+    assert history(client, tracker._runs.get("0"), "loss") == [(1, 1.0)]
+    assert tracker.problems == []
 
 
 def test_nothing_raises_into_ray_tune(connect, tmp_path):
