@@ -18,6 +18,7 @@ PARTS: dict[str, str] = {
     "m": "how well a real side fills its workers, simulated",
     "n": "sweeps to which something happens, against a quiet one",
     "o": "one sweep of many tiny trials, and what grows with them",
+    "p": "one long trial, and whether its processes hold more and more",
 }
 """What can be measured."""
 
@@ -29,7 +30,7 @@ COUNTS = {
     "repeats": "nets of an evaluation",
     "sweep_iterations": "of a trial in parts c, d and g",
     "faults": "sweeps of part n; given alone, nothing else is measured",
-    "load": "trials of part o; given alone, nothing else is measured",
+    "load": "trials of part o, given alone, nothing else is measured; part p has 20 times as many iterations",
 }
 WORK = {
     "batch_real": "real images per class in matching",
@@ -102,7 +103,7 @@ class Amounts:
         matmul: side of the square matrices whose product gives the machine's limit.
         sweep_iterations: of every trial in parts that run whole sweeps.
         faults: sweeps to which something happens.
-        load: trials of the one sweep that has many.
+        load: trials of the one sweep that has many; the long trial has 20 times as many iterations.
         sweep_trials: trials of those sweeps, one sweep after another.
         pruning_iterations: of every trial in the sweeps with and without pruning.
         pruning_trials: trials of those.

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-NAME = "faults"
+NAME = "bench"
 """Of the sweep."""
 LIMIT_SECONDS = 900.0
 """In which a sweep must end."""

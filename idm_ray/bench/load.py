@@ -6,22 +6,20 @@ import itertools
 import os
 import sqlite3
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from idm_ray.bench.driven import NAME, Driven
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table, text
-from idm_ray.bench.sweeps import STDERR, finish
+from idm_ray.errors import UserError
 from idm_ray.settings.layers import build_config
+from idm_ray.sweep.endings import EXIT_DONE
 from idm_ray.sweep.search.study import SweepStudy, stored_config
 
-NAME = "load"
-"""Of the sweep."""
 SWEEP = (
     "digits", "--name", NAME, "--max-concurrent", "1", "net.width=4", "net.depth=1", "condense.ipc=1",
     "condense.iterations=2", "condense.batch_real=4", "queue.batch=4", "evaluate.every=2", "evaluate.epochs=1",
@@ -90,10 +88,10 @@ def measure(options: Options, say: Say) -> Result:
 def _watched(folder: Path, trials: int, marks: list[int], say: Say) -> list[Look]:
     """Sizes at each mark; times are filled in afterwards."""
     runs = folder / "runs"
-    process = _start(folder, *SWEEP, "--trials", str(trials))
-    memory = Path(f"/proc/{process.pid}/statm")
+    driven = Driven(folder, (*SWEEP, "--trials", str(trials)))
+    memory = Path(f"/proc/{driven.process.pid}/statm")
     looks, held = list[Look](), 0
-    while process.poll() is None:
+    while driven.process.poll() is None:
         with contextlib.suppress(OSError, IndexError):
             held = int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         ended = _ended(runs / NAME / "study.db")
@@ -101,7 +99,7 @@ def _watched(folder: Path, trials: int, marks: list[int], say: Say) -> list[Look
             looks.append(_look(runs, marks[len(looks)], held))
             say(f"o: {ended} of {trials} trials")
         time.sleep(POLL_SECONDS)
-    finish(process, folder)
+    _finished(driven)
     return [*looks, _look(runs, trials, held)]
 
 
@@ -111,19 +109,15 @@ def _look(runs: Path, trials: int, driver: int) -> Look:
     return Look(trials, 0.0, 0.0, driver, *(file.stat().st_size if file.exists() else 0 for file in files))
 
 
-def _start(folder: Path, *words: str) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(
-        [sys.executable, "-m", "idm_ray", "sweep", *words],
-        cwd=folder, stdout=subprocess.DEVNULL, stderr=(folder / STDERR).open("wb"),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+def _finished(driven: Driven) -> None:
+    if driven.finish() != EXIT_DONE:
+        raise UserError(f"a sweep ended otherwise than well: {driven.output.strip()[-300:]}")
 
 
 def _resumed(folder: Path, trials: int) -> float:
     """Seconds from the command until the first trial beyond those that were done has begun."""
     began = datetime.datetime.now()
-    process = _start(folder, "--resume", NAME, "--trials", str(trials + MORE))
-    finish(process, folder)
+    _finished(Driven(folder, ("--resume", NAME, "--trials", str(trials + MORE))))
     return (_starts(folder / "runs" / NAME / "study.db")[trials] - began).total_seconds()
 
 

@@ -45,7 +45,8 @@ def show(table: Table, console: Console) -> None:
     for row in table.rows:
         shown.add_row(*row)
     console.print(table.title, style="bold", highlight=False, markup=False, soft_wrap=True)
-    console.print(shown)
+    if table.rows:
+        console.print(shown)
     for note in table.notes:
         console.print(note, highlight=False, markup=False, soft_wrap=True)
     console.print()

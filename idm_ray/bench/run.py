@@ -19,6 +19,7 @@ from idm_ray.bench import (
     forecasts,
     iteration,
     large,
+    lasting,
     load,
     pruning,
     scaling,
@@ -34,7 +35,7 @@ from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.versions import commit
 
 WIDTH = 200
-UNLIMITED = {"h", "m", "n", "o"}
+UNLIMITED = {"h", "m", "n", "o", "p"}
 """Parts that have nothing to do with how fast the machine multiplies."""
 
 
@@ -54,6 +55,7 @@ MEASURES: dict[str, Callable[[Options, Say], Result]] = {
     "m": splitting.measure,
     "n": faults.measure,
     "o": load.measure,
+    "p": lasting.measure,
 }
 """How each of `PARTS` is measured."""
 
@@ -130,4 +132,5 @@ def _overview(report: dict[str, Any], floors: list[Floor]) -> Table:
         for each in floors
     )
     columns = ("", "side", "median s", "TFLOP/s")
-    return Table("The machine's limit: a product of square matrices", columns, rows, notes)
+    title = "The machine's limit: a product of square matrices" if rows else "The machine"
+    return Table(title, columns, rows, notes)

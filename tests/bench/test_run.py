@@ -95,7 +95,7 @@ def test_the_course_of_a_sweep_is_its_best_accuracy_so_far():
 @pytest.mark.ray
 def test_sweeps_are_compared_shared_and_not_with_a_bare_loop_and_with_pruning(tmp_path):
     file = tmp_path / "report.json"
-    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c,d,e,o", "--sweep-trials", "2",
+    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c,d,e,o,p", "--sweep-trials", "2",
                  "--json", str(file))  # fmt: skip
     assert done.returncode == 0, done.stderr
     parts = json.loads(file.read_text())["parts"]
@@ -108,6 +108,12 @@ def test_sweeps_are_compared_shared_and_not_with_a_bare_loop_and_with_pruning(tm
     assert 0 < platform["bare_loop"] < platform["bare_wall"]
     assert 0 < platform["sweep"]["own"] < platform["sweep"]["seconds"]
     assert platform["first"] > 0
+    (load,) = parts["o"]["measurements"]
+    assert [look["trials"] for look in load["looks"]] == [2, 6]
+    assert load["looks"][1]["report"] > load["looks"][1]["study"] > 0
+    assert load["looks"][1]["each"] > load["looks"][1]["suggestion"] > 0
+    assert load["resumed"] > 0
+    assert {each["process"] for each in parts["p"]["measurements"]} <= {"driver", "trial"}
     plain, pruning = parts["e"]["measurements"]
     assert (plain["pruner"], plain["pruned"], pruning["pruner"]) == ("none", 0, "median")
     assert len(plain["ends"]) == len(pruning["ends"]) + pruning["pruned"]
