@@ -10,10 +10,11 @@ from pathlib import Path
 
 from idm_ray.runtime.progress import duration
 from idm_ray.runtime.words import size_text
+from idm_ray.sweep.folders import DATABASE
 from idm_ray.sweep.preflight import FREE_BYTES
 
-WAIT_SECONDS, PAUSE_SECONDS = 600.0, 20.0
-"""In which a trial must have had room again, and before the next one tries."""
+WAIT_SECONDS, GONE_SECONDS, PAUSE_SECONDS = 600.0, 60.0, 20.0
+"""In which a trial must have had room again, and a study that is gone be there; and before the next trial tries."""
 FULL = {errno.ENOSPC, errno.EDQUOT}
 IN_WORDS = ("No space left on device", "Disk quota exceeded", "disk is full")
 """What libraries in other languages say instead."""
@@ -79,13 +80,17 @@ class Disk:
         """Wait a little where the study cannot be used, as it tells in words; False where that was too long."""
         self.let_go()
         now = time.monotonic()
+        gone = not (self._folder / DATABASE).exists()
+        patience = GONE_SECONDS if gone else WAIT_SECONDS
+        if gone:
+            reason = f"{DATABASE} was deleted or moved; put it back"
         if not self._away:
             self._away = now
             self._say(
                 f"the study in {self._folder} cannot be used ({reason}); {size_text(self._free())} are left on its "
-                f"disk. It is tried again; after {duration(WAIT_SECONDS)} in vain the sweep ends, to be resumed"
+                f"disk. It is tried again; after {duration(patience)} in vain the sweep ends, to be resumed"
             )
-        if now - self._away > (LAST_SECONDS if self.ending() else WAIT_SECONDS):
+        if now - self._away > (LAST_SECONDS if self.ending() else patience):
             self.give_up()
             return False
         time.sleep(RETRY_SECONDS)

@@ -119,6 +119,22 @@ def test_where_nobody_makes_room_the_sweep_ends(tmp_path, monkeypatch):
     assert ended
 
 
+def test_a_study_that_was_deleted_is_waited_for_a_minute_only(tmp_path, monkeypatch):
+    monkeypatch.setattr(disk, "RETRY_SECONDS", 0.0)
+    said, ended = [], []
+    away = disk.Disk(tmp_path, said.append)
+    away.give_up = lambda: ended.append(True)
+    assert away.bear("attempt to write a readonly database")
+    assert "study.db was deleted or moved; put it back" in said[0]
+    assert "after 60 s in vain" in said[0]
+    monkeypatch.setattr(disk, "GONE_SECONDS", -1.0)
+    (tmp_path / "study.db").touch()
+    assert away.bear("database is locked")
+    (tmp_path / "study.db").unlink()
+    assert not away.bear("attempt to write a readonly database")
+    assert ended
+
+
 def test_room_is_held_while_a_sweep_runs_and_given_for_its_last_words(tmp_path):
     held = disk.Disk(tmp_path, lambda line: None)
     held.reserve()

@@ -235,6 +235,8 @@ def stored_sweep(database: Path) -> Stored:
     Raises:
         UserError: the file holds no sweep, or somebody else has locked it for long.
     """
+    if not database.is_file():
+        raise UserError(f"{database} is not there")
     try:
         study = optuna.load_study(study_name=STUDY, storage=PatientStorage(database))
         facts = dict(study.user_attrs)
