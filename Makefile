@@ -5,13 +5,17 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 
-.PHONY: sweep test lint docs audit ui setup clean
+.PHONY: sweep test test-all lint docs audit ui setup clean
 
 sweep: $(STAMP)
 	$(BIN)/python scripts/sweep.py $(ARGS)
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+# Those that take minutes each, too: before a release, and after changes to what they are about.
+test-all: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "" $(ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -18,7 +18,6 @@ from idm_ray.bench.output import Result, Say, Table, text
 from idm_ray.errors import UserError
 from idm_ray.settings.layers import build_config
 from idm_ray.sweep.endings import EXIT_DONE
-from idm_ray.sweep.search.study import SweepStudy, stored_config
 
 SWEEP = (
     "digits", "--name", NAME, "--max-concurrent", "1", "net.width=4", "net.depth=1", "condense.ipc=1",
@@ -146,6 +145,8 @@ def _each(starts: list[datetime.datetime]) -> float:
 
 def _suggestion(database: Path, ended: int) -> float:
     """Seconds that the sweep's own search takes for the point after those."""
+    from idm_ray.sweep.search.study import SweepStudy, stored_config  # Optuna, which no other part needs
+
     search, seconds = SweepStudy(build_config(stored_config(database)), database), []
     trials = search.trials[:ended]
     for _ in range(SUGGESTIONS):

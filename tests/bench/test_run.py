@@ -92,28 +92,38 @@ def test_the_course_of_a_sweep_is_its_best_accuracy_so_far():
     assert within_noise == (2.0, 8.0, None)
 
 
-@pytest.mark.ray
-def test_sweeps_are_compared_shared_and_not_with_a_bare_loop_and_with_pruning(tmp_path):
+def measured(tmp_path, parts):
+    """What a quick run of these parts finds, by part."""
     file = tmp_path / "report.json"
-    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", "c,d,e,o,p", "--sweep-trials", "2",
+    done = bench("--quick", "--precisions", "fp32", "--threads", "1", "--parts", parts, "--sweep-trials", "2",
                  "--json", str(file))  # fmt: skip
     assert done.returncode == 0, done.stderr
-    parts = json.loads(file.read_text())["parts"]
-    (measured,) = parts["c"]["measurements"]
-    assert measured["trials"] == 2
+    return {name: part["measurements"] for name, part in json.loads(file.read_text())["parts"].items()}
+
+
+@pytest.mark.ray
+def test_sweeps_are_compared_shared_and_not(tmp_path):
+    (sharing,) = measured(tmp_path, "c")["c"]
+    assert sharing["trials"] == 2
     for share in ("shared", "unshared"):
-        assert 0 < measured[share]["own"] < measured[share]["seconds"]
-        assert measured[share]["memory"] > 2**26
-    (platform,) = parts["d"]["measurements"]
+        assert 0 < sharing[share]["own"] < sharing[share]["seconds"]
+        assert sharing[share]["memory"] > 2**26
+
+
+@pytest.mark.ray
+@pytest.mark.long
+def test_sweeps_are_compared_with_a_bare_loop_with_pruning_and_with_many_trials(tmp_path):
+    parts = measured(tmp_path, "d,e,o,p")
+    (platform,) = parts["d"]
     assert 0 < platform["bare_loop"] < platform["bare_wall"]
     assert 0 < platform["sweep"]["own"] < platform["sweep"]["seconds"]
     assert platform["first"] > 0
-    (load,) = parts["o"]["measurements"]
+    (load,) = parts["o"]
     assert [look["trials"] for look in load["looks"]] == [2, 6]
     assert load["looks"][1]["report"] > load["looks"][1]["study"] > 0
     assert load["looks"][1]["each"] > load["looks"][1]["suggestion"] > 0
     assert load["resumed"] > 0
-    assert {each["process"] for each in parts["p"]["measurements"]} <= {"driver", "trial"}
-    plain, pruning = parts["e"]["measurements"]
+    assert {each["process"] for each in parts["p"]} <= {"driver", "trial"}
+    plain, pruning = parts["e"]
     assert (plain["pruner"], plain["pruned"], pruning["pruner"]) == ("none", 0, "median")
     assert len(plain["ends"]) == len(pruning["ends"]) + pruning["pruned"]

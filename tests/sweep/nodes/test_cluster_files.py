@@ -136,6 +136,7 @@ exec nsenter -t "$(cat FOLDER/$node.pid)" -n -m env HOME=FOLDER/home ADDRESS="$(
 
 
 @pytest.mark.ray
+@pytest.mark.long
 @pytest.mark.skipif(bool(missing()), reason=missing() or "hosts can be made")
 def test_the_slurm_script_runs_a_sweep_over_the_nodes_of_a_job(tmp_path, tiny_yaml):
     """Slurm's own commands are stood in for; Ray, the script and the sweep are real."""

@@ -66,6 +66,7 @@ def images(tmp_path_factory):
     return root
 
 
+@pytest.mark.long
 def test_nodes_decode_one_may_be_lost_and_where_all_are_it_goes_on_later(images, tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", BUILD, images],

@@ -19,6 +19,7 @@ SCRIPT = Path(__file__).resolve().parents[3] / "scripts" / "try_cluster.sh"
 pytestmark = [pytest.mark.ray, pytest.mark.skipif(bool(missing()), reason=missing() or "hosts can be made")]
 
 
+@pytest.mark.long
 def test_from_the_start_of_ray_to_the_report_with_real_sides_and_trials_of_several_processes(tmp_path, alone):
     done = subprocess.run(
         ["bash", SCRIPT, tmp_path],

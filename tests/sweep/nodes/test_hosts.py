@@ -96,6 +96,7 @@ def test_a_sweep_over_hosts_one_of_which_comes_late_equals_one_hosts_and_leaves_
         assert not left.strip()
 
 
+@pytest.mark.long
 def test_the_node_of_a_shared_real_side_may_be_lost(make_hosts, sweep, start, tmp_path):
     given = (
         ONE_SIDE,
@@ -119,6 +120,7 @@ def test_the_node_of_a_shared_real_side_may_be_lost(make_hosts, sweep, start, tm
     assert_same(outcome(hosts, 1, out / "s"), expected)
 
 
+@pytest.mark.long
 def test_without_a_head_the_driver_ends_and_another_host_goes_on_from_the_uri(
     make_hosts, sweep, start, tmp_path
 ):
