@@ -92,7 +92,9 @@ def _watched(folder: Path, trials: int, marks: list[int], say: Say) -> list[Look
     looks, held = list[Look](), 0
     while driven.process.poll() is None:
         with contextlib.suppress(OSError, IndexError):
-            held = int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+            held = (
+                int(memory.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") or held
+            )  # 0: it has just ended
         ended = _ended(runs / NAME / "study.db")
         if len(looks) < len(marks) - 1 and ended >= marks[len(looks)]:
             looks.append(_look(runs, marks[len(looks)], held))
