@@ -26,7 +26,7 @@ from idm_ray.sweep.folders import SCRATCH
 SWEEP = (
     "digits", "--name", NAME, "--trials", "4", "--max-concurrent", "1", "net.width=8", "net.depth=1",
     "condense.ipc=1", "condense.iterations=120", "condense.batch_real=16", "queue.batch=16", "evaluate.every=12",
-    "evaluate.epochs=3", "evaluate.val_epochs=3", "evaluate.repeats=2", "evaluate.references=[random]",
+    "evaluate.epochs=40", "evaluate.val_epochs=40", "evaluate.repeats=2", "evaluate.references=[random]",
     "compute.precision=fp32", "sweep.cpus_per_trial=0.5", "sweep.pruner=none", "sweep.startup_trials=2",
     "search={condense.lambda_reg: {loguniform: [1, 500]}, condense.partition: {choice: [1, 2]}}",
 )  # fmt: skip
