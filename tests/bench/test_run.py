@@ -123,7 +123,7 @@ def test_sweeps_are_compared_with_a_bare_loop_with_pruning_and_with_many_trials(
     assert load["looks"][1]["report"] > load["looks"][1]["study"] > 0
     assert load["looks"][1]["each"] > load["looks"][1]["suggestion"] > 0
     assert load["resumed"] > 0
-    assert {each["process"] for each in parts["p"]} <= {"driver", "trial"}
+    assert "driver" in {each["process"] for each in parts["p"]} <= {"driver", "trial"}
     plain, pruning = parts["e"]
     assert (plain["pruner"], plain["pruned"], pruning["pruner"]) == ("none", 0, "median")
     assert len(plain["ends"]) == len(pruning["ends"]) + pruning["pruned"]
