@@ -1,4 +1,4 @@
-"""The one exception for everything a user can mend."""
+"""What is told to people, and the one exception for everything that a user can mend."""
 
 import reprlib
 
@@ -13,7 +13,21 @@ def brief(value: object) -> str:
     return _BRIEF.repr(value)
 
 
-class UserError(Exception):
+MOST_LETTERS = 1200
+"""Of an error's line: files that somebody made up can hold names and values of any length."""
+
+
+class Told(Exception):
+    """An error whose words people read: where they are too many, those in the middle are left out."""
+
+    def __str__(self) -> str:
+        words = super().__str__()
+        if len(words) <= MOST_LETTERS:
+            return words
+        return f"{words[: MOST_LETTERS * 2 // 3]} ... {words[-MOST_LETTERS // 3 :]}"
+
+
+class UserError(Told):
     """Bad input, told in one line: the rule, the value received, the choices and the fix.
 
     Scripts print the message without a traceback and leave with exit code 2.

@@ -68,6 +68,14 @@ class Driven:
                     found.append(pid)
         return found
 
+    def option(self, name: str) -> str:
+        """What follows it in the command line of one of its processes; empty where none has it."""
+        for pid in self.processes(name):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+                return next(word.removeprefix(name) for word in words if word.startswith(name))
+        return ""
+
     def trials(self) -> list[int]:
         """The processes of its trials; there is one, and its real side may be another."""
         return self.processes("ray::CondensationTrial", "ray::ImplicitFunc", "Trainable")

@@ -203,6 +203,8 @@ KINDS: dict[str, Kind] = {
     f"memory of a trial short for {SHORT_SECONDS:.0f} s": _to(_short_of_memory),
     f"disk of the output full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.output_full),
     f"disk of Ray's folder full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.rays_folder_full),
+    f"disk of the cache full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.cache_full),
+    f"store of objects full for {surroundings.FULL_SECONDS:.0f} s": Kind(surroundings.store_full, share=True),
     f"MLflow's server killed, started after {surroundings.AWAY_SECONDS:.0f} s": Kind(
         surroundings.server_killed
     ),

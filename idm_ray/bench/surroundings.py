@@ -20,7 +20,17 @@ from idm_ray.bench.driven import Driven
 FULL_SECONDS, AWAY_SECONDS, SLOW_SECONDS, LATE_SECONDS = 20.0, 15.0, 40.0, 10.0
 """How long a disk is full, a server is gone, and one is slow; and how late each of its answers then comes."""
 DISK_BYTES, BLOCK_BYTES = 200 * 2**20, 2**20
+STORE_BYTES = 100 * 2**20
 START_SECONDS, PAUSE_SECONDS = 90.0, 0.2
+HOARDER = """
+import sys, time
+import numpy, ray
+ray.init(address=sys.argv[1], namespace="hoarder", log_to_driver=False)
+most, held = ray.cluster_resources()["object_store_memory"], []
+while 2**22 * len(held) < most:  # what is looked at can neither be moved to a disk nor be dropped
+    held.append(ray.get(ray.put(numpy.ones(2**22, dtype=numpy.uint8))))
+time.sleep(float(sys.argv[2]))
+"""
 CLOCK = r"""
 #define _GNU_SOURCE
 #include <stdlib.h>
@@ -130,6 +140,28 @@ def rays_folder_full(folder: Path) -> Iterator[Surroundings]:
     """The disk that Ray keeps its logs and sockets on becomes full."""
     with small_disk(folder / "r"):  # names of sockets must be short
         yield Surroundings(_fills(folder / "r"), env={"RAY_TMPDIR": str(folder / "r")})
+
+
+@contextlib.contextmanager
+def cache_full(folder: Path) -> Iterator[Surroundings]:
+    """The disk of this user's cache, where compiled code and data sets are kept, becomes full."""
+    with small_disk(folder / "cache"):
+        yield Surroundings(_fills(folder / "cache"), env={"IDM_RAY_CACHE": str(folder / "cache")})
+
+
+@contextlib.contextmanager
+def store_full(folder: Path) -> Iterator[Surroundings]:
+    """Ray's store of objects, through which records of a real side go, is full of what somebody else uses."""
+
+    def happen(driven: Driven) -> None:
+        if address := driven.option("--gcs-address="):
+            command = [sys.executable, "-c", HOARDER, address, str(FULL_SECONDS)]
+            with (folder / "hoarder.txt").open("ab") as log:
+                env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+                done = subprocess.run(command, stdout=log, stderr=log, env=env, check=False)
+            driven.hits += done.returncode == 0
+
+    yield Surroundings(happen, env={"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(STORE_BYTES)})
 
 
 @contextlib.contextmanager

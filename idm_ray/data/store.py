@@ -19,7 +19,7 @@ from idm_ray.data.chunks import Decoders
 from idm_ray.data.digests import remembered_sha256, sha256
 from idm_ray.data.locks import locked
 from idm_ray.data.raw import Found, Shape
-from idm_ray.errors import UserError, brief
+from idm_ray.errors import Told, UserError, brief
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
@@ -27,7 +27,7 @@ LARGE = 1 << 30
 """Bytes of a file that is not read again at every start to see whether it is whole."""
 
 
-class StoreError(Exception):
+class StoreError(Told):
     """A store is missing, incomplete or damaged; it is to be built anew."""
 
 

@@ -39,7 +39,7 @@ NODE_GONE, NO_ROOM, NO_MEMORY = (
     "there is no memory for it now",
 )
 MOST_RETURNS = 10
-"""Times that a trial is put back in line for another reason: what happens so often has one that stays."""
+"""Times that a trial is put back in line without having come further: what happens so often has a cause that stays."""
 NOT_ITS_FAULT = {
     "its node has died": NODE_GONE,
     "is temporarily unavailable": "its node does not answer",
@@ -49,7 +49,7 @@ NOT_ITS_FAULT = {
     NoRoom.__name__: NO_ROOM,
     NoMemory.__name__: NO_MEMORY,
 }
-"""In Ray's words on a trial's process, and in ours."""
+"""In Ray's words on a trial's process, and in ours: whatever it is, it is the machine's."""
 SHORT_SECONDS = 20.0
 """In which no trial starts where one has found no memory."""
 
@@ -93,6 +93,7 @@ class Conductor:
     Attributes:
         on_end: called after a trial has ended.
         disk: that trials may find full.
+        give_up: called where the machine lacks what a trial needs, again and again.
         killed: trials whose processes hang and are being ended.
     """
 
@@ -111,6 +112,7 @@ class Conductor:
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self.on_end: Callable[[], object] = lambda: None
+        self.give_up: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
         self._deaths, self._returns = dict[int, tuple[int, int]](), dict[int, int]()
@@ -179,6 +181,8 @@ class Conductor:
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""
         self.disk.had_room()
+        if report.iteration > self._reached.get(number, 0):
+            self._returns.pop(number, None)
         self._reached[number] = report.iteration
         prune = self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
@@ -193,7 +197,7 @@ class Conductor:
         except OSError as error:
             lacking = [f"its files ({error})"]
         if lacking:
-            self.returned(number, f"{', '.join(lacking)} cannot be read back")
+            self.returned(number, f"{', '.join(lacking)} cannot be read back", blameless=True)
             return
         self.disk.had_room()
         self._study.report(number, report.val_accuracy, report.iteration)
@@ -213,18 +217,26 @@ class Conductor:
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(self._row(number, PRUNED, report), report.device)
 
-    def returned(self, number: int, reason: str, node: str = "") -> None:
-        """The trial could not go on where it was, which is not its fault: it is put back in line.
+    def returned(self, number: int, reason: str, node: str = "", blameless: bool = False) -> None:
+        """The trial could not go on where it was: it is put back in line.
 
         Args:
             number: of the trial.
             reason: for people.
             node: id of the node that is at fault and is used no longer; empty where none is.
+            blameless: whether it is the machine's fault for certain: where that stays the sweep ends, and else the
+                trial fails.
         """
         self._returns[number] = self._returns.get(number, 0) + (reason not in (NODE_GONE, NO_ROOM))
         if self._returns[number] > MOST_RETURNS:
-            self.failed(number, f"{reason}, {MOST_RETURNS} times")
-            return
+            if not blameless:
+                self.failed(number, f"{reason}, {MOST_RETURNS} times")
+                return
+            self._display.say(
+                f"trial {number:04d} came no further {MOST_RETURNS} times: {reason}; the sweep ends, to be resumed "
+                "when that is mended"
+            )
+            self.give_up()
         if node and self._site.muster:
             self._site.muster.leave_out(node, reason)
         else:
@@ -248,7 +260,7 @@ class Conductor:
                     self.disk.was_full(_last_line(how))
                 if reason == NO_MEMORY:
                     self._short_until = time.monotonic() + SHORT_SECONDS
-                self.returned(number, reason)
+                self.returned(number, reason, blameless=True)
                 return
         if number in self.killed:
             self.killed.discard(number)

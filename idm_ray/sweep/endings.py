@@ -3,12 +3,14 @@
 EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, EXIT_BUDGET, EXIT_CLUSTER = 0, 3, 4, 5, 6
 EXIT_SIGINT, EXIT_SIGTERM = 130, 143
 
-BUDGET, CLUSTER, DISK = "budget", "cluster", "full disk"
-"""Reasons to stop beside signals: its time is spent; the cluster is gone; nobody has made room."""
+BUDGET, CLUSTER, DISK, MACHINE = "budget", "cluster", "full disk", "machine"
+"""Reasons to stop beside signals: its time is spent; the cluster is gone; nobody has made room; what a trial needs of
+the machine is lacking again and again."""
 STOPPED = {
     BUDGET: EXIT_BUDGET,
     CLUSTER: EXIT_CLUSTER,
     DISK: EXIT_CLUSTER,
+    MACHINE: EXIT_CLUSTER,
     "SIGINT": EXIT_SIGINT,
     "SIGTERM": EXIT_SIGTERM,
 }

@@ -1,14 +1,18 @@
 """The last word: the chosen trials and the reference points on test, with the full protocol."""
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
+from ray.exceptions import RayTaskError
 
 from idm_ray.data import Outline
 from idm_ray.evaluation import Evaluation, join, stacked
-from idm_ray.runtime.words import plural
+from idm_ray.runtime.words import first_line, plural
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.disk import Disk, is_full
 from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit
 from idm_ray.sweep.view.live import Display
@@ -18,12 +22,30 @@ RETRIES = 5
 """Of a task whose node is lost, or cannot be used after all."""
 
 
+@dataclass(frozen=True)
+class Task:
+    """Nets of a set or a reference.
+
+    Attributes:
+        name: "0007", "random" or "whole".
+        number: of the trial that they belong to.
+        what: `CONDENSED`, or the name of the reference.
+        nets: numbers among the repeats.
+    """
+
+    name: str
+    number: int
+    what: str
+    nets: tuple[int, ...]
+
+
 def evaluate_on_test(
     config: Config,
     keeping: Keeping,
     trials: list[int],
     stopped: Callable[[], bool],
     display: Display,
+    disk: Disk,
     pulse: str,
     selector: dict[str, str] | None = None,
 ) -> dict[str, Evaluation] | None:
@@ -37,6 +59,7 @@ def evaluate_on_test(
         trials: numbers, best first; the references are for the first one's ipc and net.
         stopped: asked now and then; True gives up.
         display: told about every net that is done.
+        disk: that tasks may find full.
         pulse: the name of what tasks tell how far they are.
         selector: Ray's, of the nodes that may be used; None: all.
 
@@ -44,7 +67,7 @@ def evaluate_on_test(
         evaluations by "0007", "random", "whole"; None when it was stopped.
     """
     sweep = config.sweep
-    task = ray.remote(
+    remote = ray.remote(
         num_cpus=sweep.cpus_per_trial,
         num_gpus=sweep.gpu_share,
         label_selector=selector,
@@ -56,36 +79,72 @@ def evaluate_on_test(
     here = _whereabouts(config)
     display.say(f"evaluating on test: {', '.join(name for name, *_ in subjects)}")
     display.expect(sum(epochs_on_test(config, name) for name, *_ in subjects))
-    jobs = {
-        task.remote(number, what, nets, here, pulse, keeping): (name, nets)
-        for name, number, what in subjects
-        for nets in _nets_of_a_task(config)
-    }
-    found = _collect(jobs, len(subjects) * config.evaluate.repeats, stopped, display)
+    tasks = [Task(*subject, nets) for subject in subjects for nets in _nets_of_a_task(config)]
+    found = collect(
+        tasks,
+        lambda task: remote.remote(task.number, task.what, task.nets, here, pulse, keeping),
+        stopped,
+        display,
+        disk,
+    )
     if found is None:
         return None
     repeats = range(config.evaluate.repeats)
     return {name: join([found[name, net] for net in repeats]) for name, _, _ in subjects}
 
 
-def _collect(
-    jobs: dict[Any, tuple[str, tuple[int, ...]]], total: int, stopped: Callable[[], bool], display: Display
+def collect(
+    tasks: Sequence[Task],
+    start: Callable[[Task], Any],
+    stopped: Callable[[], bool],
+    display: Display,
+    disk: Disk,
 ) -> dict[tuple[str, int], Evaluation] | None:
-    """The evaluation of every net, as tasks end; None when it was stopped, and then no task goes on."""
-    pending = list(jobs)
+    """The evaluation of every net, by the name of its task and its number, as tasks end.
+
+    Those that find a full disk are started again when there is room.
+
+    Args:
+        tasks: what to do.
+        start: a task with Ray; returns its reference.
+        stopped: asked now and then; True ends all tasks.
+        display: told about every net that is done.
+        disk: that tasks may find full.
+
+    Returns:
+        None when it was stopped.
+    """
+    waiting, running = list(tasks), dict[Any, Task]()
+    total = sum(len(task.nets) for task in tasks)
     found: dict[tuple[str, int], Evaluation] = {}
     try:
-        while pending:
-            done, pending = ray.wait(pending, timeout=POLL_SECONDS)
+        while waiting or running:
+            if not disk.lacks_room:
+                running |= {start(task): task for task in waiting}
+                waiting = []
+            if running:
+                done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
+            else:
+                done = []
+                time.sleep(POLL_SECONDS)
             for job in done:
-                name, nets = jobs[job]
-                for net, single in zip(nets, map(from_plain, ray.get(job)), strict=True):
-                    found[name, net] = single
-                    display.say(f"test, {name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
-            if pending and stopped():
+                task = running.pop(job)
+                try:
+                    singles = ray.get(job)
+                except RayTaskError as error:
+                    if not is_full(error):
+                        raise
+                    disk.was_full(first_line(error.cause))
+                    waiting.append(task)
+                    continue
+                disk.had_room()
+                for net, single in zip(task.nets, map(from_plain, singles), strict=True):
+                    found[task.name, net] = single
+                    display.say(f"test, {task.name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
+            if (waiting or running) and stopped():
                 return None
     finally:
-        for job in pending:
+        for job in running:
             ray.cancel(job, force=True)
     return found
 

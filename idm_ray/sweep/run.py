@@ -23,8 +23,8 @@ from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
 from idm_ray.sweep.conductor import Conductor
-from idm_ray.sweep.disk import NoRoom, is_full
-from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK
+from idm_ray.sweep.disk import Disk, NoRoom, is_full
+from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK, MACHINE
 from idm_ray.sweep.final import evaluate_on_test, in_the_end
 from idm_ray.sweep.folders import RAY_LOG, SCRATCH, remember_output
 from idm_ray.sweep.keeping.books import Books
@@ -217,7 +217,8 @@ class _Run:
         self._conductor, self._shards = conductor, plan.shards
         conductor.on_end = lambda: self._closing.write_summary("running")
         disk = conductor.disk
-        disk.give_up, disk.ending = self._run_out_of_patience, lambda: self._stop.reason
+        disk.give_up, disk.ending = lambda: self._give_up(DISK), lambda: self._stop.reason
+        conductor.give_up = lambda: self._give_up(MACHINE)
         self._study.be_patient(disk.bear, disk.recovered)
         disk.reserve()
         self._tracker.start_sweep(
@@ -233,13 +234,13 @@ class _Run:
                 self._tune(conductor, plan)
                 if sides and not self._stop.cluster_is_gone:
                     sides.end()
-                self._judge(pulse)
+                self._judge(pulse, disk)
                 reason = self._stop.reason
                 state = {"": "done", BUDGET: BUDGET}.get(reason, "interrupted")
         except Exception as error:
             if away := _away(error):
                 self._display.say(f"the sweep's files cannot be kept now ({away}); it ends, to be resumed")
-                self._run_out_of_patience()
+                self._give_up(DISK)
             elif not self._stop.reason:
                 raise
             elif not self._stop.cluster_is_gone:  # such as Tune's, which reads what it could not write
@@ -261,9 +262,9 @@ class _Run:
         except OSError as error:  # the next start puts them back in line
             self._display.say(f"trials that ran are still running in the study: {first_line(error)}")
 
-    def _run_out_of_patience(self) -> None:
+    def _give_up(self, reason: str) -> None:
         if not self._stop.reason:
-            self._stop.give_reason(DISK)
+            self._stop.give_reason(reason)
 
     def abandon(self, patience: float = CLOSE_SECONDS) -> bool:
         """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread.
@@ -407,7 +408,7 @@ class _Run:
             most = max(most, slots // plan.shards)
         return most + plan.spare
 
-    def _judge(self, pulse: Pulse) -> None:
+    def _judge(self, pulse: Pulse, disk: Disk) -> None:
         """Evaluate the best trials and the references on test, unless the sweep was stopped."""
         best = [trial.number for trial in self._study.best(self._config.sweep.best)]
         if best and not self._stop.reason:
@@ -417,6 +418,7 @@ class _Run:
                 best,
                 lambda: bool(self._stop.reason),
                 self._display,
+                disk,
                 pulse.name,
                 self._site.selector,
             )

@@ -19,7 +19,7 @@ AGAIN_SECONDS = 0.2
 
 
 class Stop:
-    """Why the sweep should end early: a signal, its time is spent, its cluster is gone, or its disk is full.
+    """Why the sweep should end early: a signal, or one of the reasons of `endings`.
 
     Args:
         budget: seconds that it may take; None: as many as it takes.
@@ -36,7 +36,7 @@ class Stop:
 
     @property
     def reason(self) -> str:
-        """SIGINT, SIGTERM, budget, cluster, full disk, or empty."""
+        """SIGINT, SIGTERM, budget, cluster, full disk, machine, or empty."""
         if not self._reason and self._deadline is not None and time.monotonic() > self._deadline:
             self._reason = BUDGET
         return self._reason

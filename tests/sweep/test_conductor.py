@@ -95,7 +95,9 @@ def test_a_full_disk_costs_a_trial_nothing_and_no_other_starts_before_there_is_r
 def test_memory_that_others_have_costs_a_trial_nothing_and_no_other_starts_for_a_while(
     conductor, monkeypatch
 ):
-    made, study, _ = conductor
+    made, study, display = conductor
+    ended = []
+    made.give_up = lambda: ended.append(True)
     made.died(0, "ray.exceptions.RayTaskError(NoMemory)\nNoMemory: out of memory at 1.0 GB\n")
     assert study.named("release") == [(0,)]
     assert not study.named("tell")
@@ -103,8 +105,11 @@ def test_memory_that_others_have_costs_a_trial_nothing_and_no_other_starts_for_a
     monkeypatch.setattr(made, "_short_until", 0.0)
     assert not made.waits
     for _ in range(MOST_RETURNS):  # whoever has it does not give it back
+        assert not ended
         made.died(0, "ray.exceptions.RayTaskError(NoMemory)\nNoMemory: out of memory at 1.0 GB\n")
-    assert [given[0] for given in study.named("tell")] == [0]
+    assert ended
+    assert "there is no memory for it now; the sweep ends, to be resumed" in display.named("say")[-2][0]
+    assert not study.named("tell")  # and it has not failed
 
 
 def test_where_nobody_makes_room_the_sweep_ends(tmp_path, monkeypatch):
@@ -171,8 +176,26 @@ def test_a_lost_node_costs_a_trial_nothing_however_often(conductor):
 
 def test_what_keeps_a_trial_from_going_on_is_not_tried_for_ever(conductor):
     made, study, _ = conductor
-    for _ in range(MOST_RETURNS + 1):
+    ended = []
+    made.give_up = lambda: ended.append(True)
+    for _ in range(MOST_RETURNS):
         made.died(0, "ray::CondensationTrial.train() Away: connection refused")
+    made.reported(0, Report(12, 50.0, 1.0, "RUNNING"))  # it came further: that cause did not stay
+    made._study.calls.clear()
+    for _ in range(MOST_RETURNS):
+        made.died(0, "ray::CondensationTrial.train() Away: connection refused")
+    assert not ended
+    made.died(0, "ray::CondensationTrial.train() Away: connection refused")
+    assert ended
+    assert len(study.named("release")) == MOST_RETURNS + 1
+    assert not study.named("tell")
+
+
+def test_a_trial_that_hangs_again_and_again_fails(conductor):
+    made, study, _ = conductor
+    for _ in range(MOST_RETURNS + 1):
+        made.killed.add(0)
+        made.died(0, "The actor died unexpectedly")
     assert len(study.named("release")) == MOST_RETURNS
     assert len(study.named("tell")) == 1
 

@@ -70,7 +70,7 @@ class StudySearcher(Searcher):  # type: ignore[misc]
         endings: dict[str, Callable[[], None]] = {
             "COMPLETE": lambda: self._conductor.completed(number, report),
             "FAIL": lambda: self._conductor.failed(number, report.reason),
-            "UNFIT": lambda: self._conductor.returned(number, report.reason, report.node),
+            "UNFIT": lambda: self._conductor.returned(number, report.reason, report.node, blameless=True),
         }
         if number in self._pruned:
             self._conductor.pruned(number, report)

@@ -13,7 +13,7 @@ from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
-from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, output_of
+from idm_ray.sweep.folders import DATABASE, ENDED, REPORT_FILE, SUMMARY_FILE, output_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.live import describe_point
@@ -166,9 +166,11 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     resume = "sweep", "--resume", summary.name, *output_option(folder)
     more = ("--trials", str(2 * summary.n_trials))
     is_done = summary.state == "done"
-    text.append(
-        f"  {'extend' if is_done else 'resume'}:  {command_line(*resume, *(more if is_done else ()))}"
-    )
+    how = command_line(*resume, *(more if is_done else ()))
+    if (folder / DATABASE).exists():
+        text.append(f"  {'extend' if is_done else 'resume'}:  {how}")
+    else:
+        text.append(f"  {DATABASE} is not in {folder}; when it is back, resume:  {how}")
     return text
 
 
