@@ -12,7 +12,7 @@ class Losses:
     """Scalars of one iteration, summed over classes.
 
     Attributes:
-        matching: squared distance of the class means, summed over all features.
+        matching: of real and synthetic features, see `objectives`.
         cross_entropy: of the synthetic parts that count, divided by all parts of a class.
         total: matching + lambda_reg * accuracy * cross_entropy.
     """
@@ -49,9 +49,8 @@ class ClassLosses:
 
 
 def objective(
-    features: Tensor,
+    matching: Tensor,
     logits: Tensor,
-    targets: Tensor,
     accuracy: Tensor,
     lambda_reg: float,
     misclassified: bool = False,
@@ -60,18 +59,15 @@ def objective(
     """Distribution matching with class-aware regularisation.
 
     Args:
-        features: [c * n, D] of the synthetic parts of some classes, sorted by class, n for each class.
-        logits: [c * n, C] of the same parts.
-        targets: [c, D], means of real features of these classes.
+        matching: [c], how far the synthetic parts of some classes are from real images, see `objectives`.
+        logits: [c * n, C] of these parts, sorted by class, n for each class.
         accuracy: scalar in 0..1 of the net.
         lambda_reg: weight of the regularisation.
         misclassified: whether the cross-entropy of parts that the net takes for their own class counts as 0.
         first: label of the first of these classes; the others follow.
     """
-    classes = len(targets)
-    means = features.view(classes, -1, features.shape[1]).mean(dim=1)
-    matching = (means - targets).square().sum(1)
-    per_class = len(features) // classes
+    classes = len(matching)
+    per_class = len(logits) // classes
     labels = first + class_labels(classes, per_class, logits.device)
     entropies = cross_entropy(logits, labels, reduction="none")
     if misclassified:

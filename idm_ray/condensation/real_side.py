@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
+from idm_ray.condensation.objectives import every_image, kept_of_real, loss_of
 from idm_ray.condensation.queue import ModelQueue, QueuedNet, train_net
 from idm_ray.data import ClassImages
 from idm_ray.nets import Batches, Shell
@@ -28,7 +29,8 @@ class RealRecord:
         weights: float32 [P], the matched net's weights at this step.
         accuracy: scalar in 0..1, the matched net's accuracy.
         draws: one augmentation draw per class.
-        targets: float32 [C, D], per-class means of the real features.
+        targets: what the loss needs of the real images of each class, float32: [C, E], or [C, m, E + 1] where it is one
+            that needs every image, see `objectives`.
         ages: int64 [n], iterations since each net of the queue was pushed, oldest first.
         seconds: that the real side worked for it since the record before, queue training included; without waiting for
             a CUDA device.
@@ -91,7 +93,7 @@ class RealWork:
     def __init__(self, config: Config, data: ClassImages, shell: Shell):
         self._data, self._config, self._shell, self._seed = data, config.queue, shell, config.seed
         self._batch_real, self._easiest = config.condense.batch_real, config.condense.easiest
-        self._strategy = config.condense.augment
+        self._strategy, self._loss = config.condense.augment, loss_of(config)
         self._counts = tuple(min(self._batch_real, count) for count in data.counts)
         matched = [min(count, self._easiest or count) for count in self._counts]
         self._device = shell.weights.device
@@ -139,12 +141,12 @@ class RealWork:
 
     @torch.no_grad()
     def match(self, weights: Tensor, draws: Draws, iteration: int) -> Matched:
-        """Class means of real features [C, D], and the net's accuracy on these images, where that is asked for."""
+        """What the loss needs of real images, and the net's accuracy on these, where that is asked for."""
         self._shell.load(weights)
         generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
         sampled = self._data.sample_per_class(self._batch_real, generator)
         positions, counts = sampled, self._counts
-        totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
+        rows, totals, correct = [], None, torch.zeros((), dtype=torch.int64, device=self._device)
         choosing = 0 < self._easiest < max(self._counts)
         if choosing:
             entropies = []
@@ -153,12 +155,16 @@ class RealWork:
                 correct += self._correct(seen, draws)
             positions, counts = easiest(sampled, torch.cat(entropies), counts, self._easiest)
         for seen in self._seen(positions, counts, draws):
-            sums = class_sums(seen.features, seen.labels, self._data.num_classes)
-            totals = sums if totals is None else totals + sums
+            kept = self._loss.kept(seen.features, iteration)
+            if self._loss.averaged:
+                sums = class_sums(kept, seen.labels, self._data.num_classes)
+                totals = sums if totals is None else totals + sums
+            else:
+                rows.append(kept)
             if not choosing:
                 correct += self._correct(seen, draws)
-        assert totals is not None, "every class has a training image"
-        return Matched(totals / self._count_of_class, correct / len(sampled))
+        targets = every_image(torch.cat(rows), counts) if totals is None else totals / self._count_of_class
+        return Matched(targets, correct / len(sampled))
 
     def _images(self, positions: Tensor) -> Tensor:
         return self._data.images(positions).to(self._shell.weights.dtype)
@@ -337,7 +343,8 @@ def real_settings(config: Config) -> dict[str, Any]:
     """The settings that records depend on. Trials that agree in them can share one real side."""
     raw = config.to_raw()
     settings = {name: raw[name] for name in ("seed", "dataset", "net", "queue", "compute")}
-    return {**settings, **{name: raw["condense"][name] for name in ("batch_real", "easiest", "augment")}}
+    of_matching = {name: raw["condense"][name] for name in ("batch_real", "easiest", "augment")}
+    return {**settings, **of_matching, "kept": kept_of_real(config)}
 
 
 def class_sums(features: Tensor, labels: Tensor, num_classes: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.objective import ClassLosses, Losses
+from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.real_side import RealRecord
 from idm_ray.condensation.synthetic import (
     SyntheticSet,
@@ -121,7 +122,7 @@ def shard(
     """The part of S that owns some classes, at its start.
 
     Args:
-        config: those of net and condense are read.
+        config: those of net, condense and loss, and the seed, are read.
         shape: of an image.
         num_classes: of the data.
         compute: where and how; the same for all shards of S.
@@ -131,7 +132,8 @@ def shard(
     settings = config.condense
     lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, num_classes)
     shell = build_shell(config.net, shape, num_classes, compute)
-    return SyntheticSide(settings, SyntheticSet(images.to(compute.device), momentum), shell, lr, classes)
+    synthetic = SyntheticSet(images.to(compute.device), momentum)
+    return SyntheticSide(settings, synthetic, shell, lr, classes, loss_of(config))
 
 
 def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None = None) -> Synthetic:

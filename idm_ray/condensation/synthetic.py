@@ -7,6 +7,7 @@ from torch import Tensor
 
 from idm_ray.condensation.augment import augment, counts_within
 from idm_ray.condensation.objective import ClassLosses, Losses, objective
+from idm_ray.condensation.objectives import Loss
 from idm_ray.condensation.partition import check_start, expand, start_images
 from idm_ray.condensation.passes import differentiate
 from idm_ray.condensation.real_side import RealRecord
@@ -73,12 +74,19 @@ class SyntheticSide:
         shell: a net of its own; the records' weights run through it.
         lr: of a joint step, see `step_settings`.
         classes: the labels of these images; one that begins or ends within what is taken at a time changes numbers.
+        loss: says how far the images are from the targets.
     """
 
     def __init__(
-        self, config: CondenseConfig, synthetic: SyntheticSet, shell: Shell, lr: float, classes: range
+        self,
+        config: CondenseConfig,
+        synthetic: SyntheticSet,
+        shell: Shell,
+        lr: float,
+        classes: range,
+        loss: Loss,
     ):
-        self.set = synthetic
+        self.set, self._loss = synthetic, loss
         self._config, self._shell, self._lr, self._classes = config, shell, lr, classes
         for parameter in shell.net.parameters():
             parameter.requires_grad_(False)
@@ -141,10 +149,11 @@ class SyntheticSide:
         return augment(parts, record.draws, counts_within(counts, first * each, first * each + len(parts)))
 
     def _objective(self, features: Tensor, logits: Tensor, record: RealRecord, classes: range) -> ClassLosses:
+        targets = record.targets[classes.start : classes.stop]
+        by_class = features.view(len(targets), -1, features.shape[1])
         return objective(
-            features,
+            self._loss(by_class, targets, record.step),
             logits,
-            record.targets[classes.start : classes.stop],
             record.accuracy,
             self._config.lambda_reg,
             self._config.regularise == "misclassified",

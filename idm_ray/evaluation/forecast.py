@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from idm_ray.condensation import has_real_side
+from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.selection import training_epochs
 from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.data import Outline
@@ -258,7 +259,8 @@ class _Sizes:
     def _real(self) -> Peak:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
         if not self._by_stages:
-            return self._of("forward", min(self.chunk, most))
+            held = loss_of(self._config).held_of_real(self._width, min(self.chunk, most), most)
+            return self._of("forward", min(self.chunk, most)).beside(FLOAT * held)
         asked = self._classes * self._config.cafe.query
         seen = _both(self._of("stages", min(self.chunk, most)), self._of("judge", min(self.chunk, asked)))
         return seen.beside(2 * self._stage_means)
@@ -283,17 +285,18 @@ class _Sizes:
         images = self._classes * settings.ipc
         what = "slope of stages" if self._by_stages else "slope"
         if images * each <= self.with_gradient:
-            return self._of(what, images).beside(2 * self.set_bytes)
+            return self._of(what, images).beside(2 * self.set_bytes + self._held(self._classes))
         if self._by_stages:  # class by class; means of both sides, and slopes
             at_once = settings.ipc * max(1, self.chunk // settings.ipc)
             return self._of(what, min(at_once, images)).beside(self.set_bytes + 4 * self._stage_means)
         if settings.ipc * each <= self.with_gradient:  # some whole classes
             bounds = Bounds(self.chunk, self.with_gradient)
-            at_once = settings.ipc * classes_at_once(settings, bounds, self._classes)
-            return self._of(what, at_once).beside(2 * at_once * self._image)
+            classes = classes_at_once(settings, bounds, self._classes)
+            at_once = settings.ipc * classes
+            return self._of(what, at_once).beside(2 * at_once * self._image + self._held(classes))
         outputs = 2 * settings.ipc * each * self._features * FLOAT  # of a class, in two passes
         at_once = min(max(1, self.chunk // each), settings.ipc)
-        return self._of(what, at_once).beside(settings.ipc * self._image + 2 * outputs)
+        return self._of(what, at_once).beside(settings.ipc * self._image + 2 * outputs + self._held(1))
 
     def _gradients(self) -> Peak:
         settings = self._config.condense
@@ -319,9 +322,23 @@ class _Sizes:
             stages = self._shell.stages(torch.zeros(2, *self._shape))
         return float(self._classes * FLOAT * sum(stage.shape[1] for stage in stages))
 
+    def _held(self, classes: int) -> float:
+        """By the loss of so many classes at a time."""
+        settings, loss = self._config.condense, loss_of(self._config)
+        if self._by_stages:
+            return 0.0
+        images = max(min(settings.batch_real, count) for count in self._outline.train)
+        parts = settings.ipc * settings.partition**2
+        return FLOAT * loss.held_of_own(self._width, classes, images, parts)
+
+    @property
+    def _width(self) -> int:
+        """Features of the net."""
+        return self._shell.net.classifier.in_features
+
     @property
     def _features(self) -> int:
-        return self._shell.net.classifier.in_features + self._classes
+        return self._width + self._classes
 
 
 def _both(one: Peak, other: Peak) -> Peak:

@@ -29,7 +29,7 @@ _NO_QUEUE = {
 
 def _matching(method: str, **condense: Any) -> dict[str, dict[str, Any]]:
     """A method that steps S jointly, on whole images, with a new net every iteration."""
-    common = {"method": method, "partition": 1, "lambda_reg": 0.0, "momentum": 0.5, "batch_real": 256,
+    common = {"method": method, "loss": "mean", "partition": 1, "lambda_reg": 0.0, "momentum": 0.5, "batch_real": 256,
               "easiest": 0, "regularise": "all", "stepping": "joint"}  # fmt: skip
     return {"condense": {**common, **condense}, "queue": {**_NO_QUEUE, **_PLAIN_TRAINING}}
 
@@ -45,6 +45,7 @@ def _selecting(method: str) -> dict[str, dict[str, Any]]:
 _OFFICIAL: dict[str, dict[str, Any]] = {
     "condense": {
         "method": "idm",
+        "loss": "mean",
         "partition": 2,
         "lambda_reg": 50.0,
         "lr": 0.2,
@@ -89,6 +90,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "condense": {
             "method": "idm",
+            "loss": "mean",
             "partition": 2,
             "lambda_reg": 0.5,
             "lr": 0.2,
@@ -173,7 +175,7 @@ FIXED: dict[str, dict[str, Any]] = {
 """Settings that a method leaves no choice about."""
 
 _QUEUE = tuple(f"queue.{name}" for name in _NO_QUEUE)
-_OF_LOSS = ("condense.easiest", "condense.regularise")
+_OF_LOSS = ("condense.easiest", "condense.regularise", "condense.loss", "loss.")
 _STEPS = (
     "condense.iterations",
     "condense.lr",

@@ -168,6 +168,9 @@ class CondenseConfig(Section):
         "forgetting",
     ] = "official"
     """A named reading of the method: sets all that was published for it. What is set beside it or later wins."""
+    loss: Literal["mean", "ncfm", "mmd", "mean_cov"] = "mean"
+    """What of a class's features idm and dm match: their mean (as published), their characteristic function (as NCFM),
+    their mean embedding by Gaussian kernels (as M3D), or their mean and covariance (as DSDM); see `loss`."""
     ipc: int = Field(10, ge=1)
     """Synthetic images per class."""
     iterations: int = Field(20_000, ge=0)
@@ -196,6 +199,19 @@ class CondenseConfig(Section):
     that train nets on S or for selection augment there too. For digits, mnist and svhn without flip unless set."""
 
     _augment = field_validator("augment")(_check_augment)
+
+
+class LossConfig(Section):
+    """The loss that `condense.loss` names."""
+
+    weight: float = Field(1.0, gt=0)
+    """Of the matching loss beside the cross-entropy. Published: 300 for ncfm, 1 for others."""
+    frequencies: int = Field(4096, ge=1)
+    """Of ncfm, drawn anew for each iteration."""
+    amplitude: float = Field(0.5, ge=0, lt=1)
+    """Of ncfm: weight of the difference in amplitude; that in phase has the rest."""
+    covariance: float = Field(50.0, ge=0)
+    """Of mean_cov: weight of the covariances' distance, divided by the number of features."""
 
 
 class QueueConfig(Section):
@@ -445,6 +461,7 @@ class Config(Section):
     dataset: DatasetConfig = DatasetConfig()
     net: NetConfig = NetConfig()
     condense: CondenseConfig = CondenseConfig()
+    loss: LossConfig = LossConfig()
     queue: QueueConfig = QueueConfig()
     gradient: GradientConfig = GradientConfig()
     cafe: CafeConfig = CafeConfig()

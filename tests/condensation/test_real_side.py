@@ -39,9 +39,10 @@ def records(small_config, small_data, cpu):
 
 NOT_READ = ["condense.ipc=1", "condense.partition=1", "condense.lambda_reg=3", "condense.lr=1",
             "condense.init=noise", "condense.stepping=joint", "condense.iterations=7", "evaluate.every=2",
-            "sweep.cpus_per_trial=2"]  # fmt: skip
+            "sweep.cpus_per_trial=2", "loss.weight=2", "loss.frequencies=9", "loss.covariance=3"]  # fmt: skip
 READ = ["seed=1", "net.width=8", "queue.train_steps=3", "queue.lr=0.1", "condense.batch_real=5",
-        "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching", "condense.easiest=4"]  # fmt: skip
+        "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching", "condense.easiest=4",
+        "condense.loss=ncfm", "condense.loss=mmd"]  # fmt: skip
 
 
 @pytest.mark.parametrize("override", NOT_READ)
@@ -54,6 +55,14 @@ def test_records_do_not_depend_on_what_is_no_real_setting(records, small_config,
 def test_records_depend_on_real_settings(records, small_config, override):
     assert real_settings(small_config(override)) != real_settings(small_config())
     assert not all(map(same, records(), records(override)))
+
+
+def test_losses_that_need_every_image_can_share_a_real_side(records, small_config):
+    one, other = "condense.loss=mmd", "condense.loss=mean_cov"
+    assert real_settings(small_config(one)) == real_settings(small_config(other))
+    assert all(map(same, records(one), records(other)))
+    several = [small_config("condense.loss=ncfm", f"loss.frequencies={count}") for count in (8, 9)]
+    assert real_settings(several[0]) != real_settings(several[1])
 
 
 def test_records_left_out_do_not_change_later_ones(records, small_config, small_data, cpu):

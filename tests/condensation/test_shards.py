@@ -25,6 +25,9 @@ SETTINGS = [
     ["condense.partition=2", "net.norm=batch"],
     ["condense.partition=2", "net.name=mlp", "net.width=16", "net.depth=null"],
     ["condense.partition=2", "condense.stepping=joint", "queue.accuracy=matching"],
+    ["condense.partition=2", "condense.loss=ncfm", "loss.frequencies=16"],
+    ["condense.partition=2", "condense.loss=mmd", "condense.batch_real=1000"],
+    ["condense.partition=1", "condense.loss=mean_cov", "condense.easiest=3"],
 ]
 
 

@@ -7,6 +7,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from idm_ray.condensation import condense
 from idm_ray.condensation.augment import OPERATIONS, draw_per_group
+from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.real_side import RealRecord
 from idm_ray.condensation.synthetic import SyntheticSet, SyntheticSide, step_settings
 from idm_ray.nets import build_shell
@@ -79,14 +80,20 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
         ages=torch.tensor([0]),
         seconds=0.0,
     )
-    settings = small_config(
+    config = small_config(
         f"condense.partition={partition}",
         f"condense.lambda_reg={lambda_reg}",
         f"condense.regularise={regularise}",
-    ).condense
+    )
+    settings = config.condense
     lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
     side = SyntheticSide(
-        settings, SyntheticSet(images, momentum), Double(double_shell, at_once), lr, range(3)
+        settings,
+        SyntheticSet(images, momentum),
+        Double(double_shell, at_once),
+        lr,
+        range(3),
+        loss_of(config),
     )
     ours, theirs = (images.clone().requires_grad_() for _ in range(2))
     loss = side.losses(ours, record).total

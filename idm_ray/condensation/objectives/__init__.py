@@ -1,0 +1,31 @@
+"""What of a class's features is matched: a file for each loss, and the table of them."""
+
+from idm_ray.condensation.objectives.characteristic import Characteristic
+from idm_ray.condensation.objectives.covariance import MeanCovariance
+from idm_ray.condensation.objectives.kernel import Kernel
+from idm_ray.condensation.objectives.loss import Loss, every_image
+from idm_ray.condensation.objectives.mean import Mean
+from idm_ray.settings.sections import Config
+
+LOSSES: dict[str, type[Loss]] = {
+    "mean": Mean,
+    "ncfm": Characteristic,
+    "mmd": Kernel,
+    "mean_cov": MeanCovariance,
+}
+
+
+def loss_of(config: Config) -> Loss:
+    """The loss that a config names."""
+    return LOSSES[config.condense.loss](config)
+
+
+def kept_of_real(config: Config) -> list[str | int]:
+    """What is kept of real images, in words and numbers: losses for which it is the same can share a real side."""
+    name = config.condense.loss
+    if not LOSSES[name].averaged:
+        return ["every image"]
+    return [name, config.loss.frequencies] if name == "ncfm" else [name]
+
+
+__all__ = ["LOSSES", "Loss", "every_image", "kept_of_real", "loss_of"]

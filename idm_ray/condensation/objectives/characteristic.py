@@ -1,0 +1,59 @@
+"""The characteristic function of features (Wang et al., "Dataset distillation with neural characteristic function:
+a minmax perspective", 2025)."""
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from idm_ray.condensation.objectives.loss import Loss
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config
+
+TINY = 1e-12
+"""Below which the authors' program takes no difference of phases, and we no amplitude: a root is steep at 0."""
+
+
+class Characteristic(Loss):
+    """Difference of the characteristic functions in amplitude and phase, in the mean over K frequencies.
+
+    Features are divided by their Euclidean norm. Frequencies are drawn from the standard normal distribution anew for
+    each iteration, and are the same for all classes of it; the authors' program draws some for each class.
+    """
+
+    def __init__(self, config: Config):
+        super().__init__(config)
+        self._drawn: tuple[int, Tensor] | None = None
+
+    def kept(self, features: Tensor, iteration: int) -> Tensor:
+        """Real and imaginary parts [n, 2 K] of exp(i t f), of which the mean is the characteristic function."""
+        angles = normalize(features, dim=-1) @ self._frequencies(features, iteration)
+        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+    def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
+        """See `Loss`."""
+        (real_cos, real_sin), (cos, sin) = (
+            means.chunk(2, dim=1) for means in (targets, self.kept(features, iteration).mean(dim=1))
+        )
+        real, own = (
+            (one.square() + other.square()).clamp_min(TINY).sqrt()
+            for one, other in ((real_cos, real_sin), (cos, sin))
+        )
+        phase = (2 * (real * own - real_cos * cos - real_sin * sin)).clamp_min(TINY)
+        share = self._settings.amplitude
+        return (share * (real - own).square() + (1 - share) * phase).sqrt().mean(1)
+
+    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+        """See `Loss`: the frequencies, and angles, cosines and sines by themselves and joined."""
+        return self._settings.frequencies * (features + 5 * at_once)
+
+    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+        """See `Loss`: the same, twice for the way back."""
+        return self._settings.frequencies * (features + 2 * 5 * classes * parts)
+
+    def _frequencies(self, features: Tensor, iteration: int) -> Tensor:
+        """[D, K] of an iteration."""
+        if self._drawn is None or self._drawn[0] != iteration:
+            generator = stream(self._seed, "frequencies", iteration, device=features.device)
+            shape = features.shape[-1], self._settings.frequencies
+            self._drawn = iteration, torch.randn(shape, generator=generator, device=features.device)
+        return self._drawn[1].to(features.dtype)

@@ -1,0 +1,94 @@
+"""What every loss on features is asked."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from idm_ray.settings.sections import Config
+
+
+class Loss(ABC):
+    """A distance of the synthetic images of a class from its real ones, in features of one net.
+
+    The real side knows nothing of S, and S sees no real image: what a loss needs of real images crosses between them,
+    as `targets` of a record. No gradient goes through it.
+
+    Args:
+        config: `condense.loss` names this one; `loss` and `seed` are read.
+
+    Attributes:
+        averaged: whether the mean over its images is all that is needed of a class; else every image is.
+    """
+
+    averaged = True
+
+    def __init__(self, config: Config):
+        self._settings, self._seed = config.loss, config.seed
+
+    def kept(self, features: Tensor, iteration: int) -> Tensor:
+        """What is needed of real images, [n, E], whose features are [n, D]: these, unless a loss says otherwise."""
+        return features
+
+    def __call__(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
+        """What is minimised of each of c classes, [c]: `loss.weight` times `distances`."""
+        return self._settings.weight * self.distances(features, targets, iteration)
+
+    @abstractmethod
+    def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
+        """The distance of each of c classes, [c].
+
+        Args:
+            features: [c, n, D] of synthetic parts.
+            targets: [c, E], means over the real images of these classes; or [c, m, E + 1], see `every_image`.
+            iteration: names the random numbers of a loss that draws any.
+        """
+
+    @abstractmethod
+    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+        """Numbers that `kept` and what becomes of it hold at a time, about.
+
+        Args:
+            features: D.
+            at_once: real images that go through the net at a time.
+            images: of all classes together.
+        """
+
+    @abstractmethod
+    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+        """Numbers that `distances` and its gradient hold at a time, about.
+
+        Args:
+            features: D.
+            classes: c.
+            images: m, real ones of a class.
+            parts: n, synthetic ones of a class.
+        """
+
+
+def every_image(rows: Tensor, counts: Sequence[int]) -> Tensor:
+    """What is kept of real images, class by class, [C, m, E + 1]: m is the size of the largest class; a last column is
+    1 where there is an image and 0 where a class has no more.
+
+    Args:
+        rows: [N, E], sorted by class.
+        counts: images of each class, sum N.
+    """
+    filled = rows.new_zeros(len(counts), max(counts), rows.shape[1] + 1)
+    for own, part in zip(filled, rows.split(list(counts)), strict=True):
+        own[: len(part), :-1] = part
+        own[: len(part), -1] = 1.0
+    return filled
+
+
+def weights_of(targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows [c, m, E] of `every_image`, and the weight [c, m] of each in a mean over its class."""
+    there = targets[..., -1]
+    return targets[..., :-1], there / there.sum(1, keepdim=True)
+
+
+def squared_distances(one: Tensor, other: Tensor) -> Tensor:
+    """[c, n, m] between rows [c, n, D] and [c, m, D], not below 0."""
+    squares = one.square().sum(2)[:, :, None] + other.square().sum(2)[:, None]
+    return torch.clamp_min(squares - 2 * one @ other.mT, 0.0)

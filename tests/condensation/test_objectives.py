@@ -1,0 +1,178 @@
+"""Each loss against a slow one in float64, written down from its formula, and closed forms where there are any."""
+
+import math
+
+import pytest
+import torch
+from scipy.special import j0
+
+from idm_ray.condensation.objectives import LOSSES, every_image, loss_of
+from idm_ray.condensation.objectives.kernel import WIDTHS
+from idm_ray.runtime.streams import stream
+
+CLASSES, PARTS, FEATURES = 3, 4, 6
+COUNTS = (7, 5, 1)
+
+
+def frequencies(seed, iteration, features, count):
+    return torch.randn(features, count, generator=stream(seed, "frequencies", iteration)).double()
+
+
+def slow_mean(real, own, settings, iteration):
+    return sum(
+        (sum(f[d] for f in real) / len(real) - sum(g[d] for g in own) / len(own)) ** 2
+        for d in range(FEATURES)
+    )
+
+
+def slow_ncfm(real, own, settings, iteration):
+    total = 0.0
+    drawn = frequencies(0, iteration, FEATURES, settings.frequencies)
+    for t in drawn.T:
+        values = []
+        for rows in (real, own):
+            angles = [sum(a * b for a, b in zip(f / f.norm(), t, strict=True)) for f in rows]
+            values.append(sum(torch.exp(1j * angle) for angle in angles) / len(rows))
+        one, other = values
+        amplitude = (one.abs() - other.abs()) ** 2
+        phase = 2 * (one.abs() * other.abs() - (one * other.conj()).real)
+        total = total + torch.sqrt(settings.amplitude * amplitude + (1 - settings.amplitude) * phase)
+    return total / settings.frequencies
+
+
+def slow_mmd(real, own, settings, iteration):
+    everything = [*real, *own]
+    count = len(everything)
+    width = sum(((x - y) ** 2).sum().detach() for x in everything for y in everything) / (count**2 - count)
+
+    def kernel(x, y):
+        return sum(torch.exp(-((x - y) ** 2).sum() / (width * 2.0**power)) for power in range(-2, 3))
+
+    def mean(rows, others):
+        return sum(kernel(x, y) for x in rows for y in others) / (len(rows) * len(others))
+
+    return mean(real, real) - 2 * mean(real, own) + mean(own, own)
+
+
+def slow_mean_cov(real, own, settings, iteration):
+    def covariance(rows):
+        return torch.cov(rows.T) if len(rows) > 1 else torch.zeros(FEATURES, FEATURES, dtype=rows.dtype)
+
+    means = ((real.mean(0) - own.mean(0)) ** 2).sum()
+    return means + settings.covariance / FEATURES * ((covariance(real) - covariance(own)) ** 2).sum()
+
+
+SLOW = {"mean": slow_mean, "ncfm": slow_ncfm, "mmd": slow_mmd, "mean_cov": slow_mean_cov}
+
+
+def targets_of(loss, rows, iteration):
+    kept = [loss.kept(each, iteration) for each in rows]
+    if loss.averaged:
+        return torch.stack([each.mean(0) for each in kept])
+    return every_image(torch.cat(kept), [len(each) for each in kept])
+
+
+def random_rows(seed, counts, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(count, FEATURES, dtype=dtype, generator=generator) + 3 for count in counts]
+
+
+@pytest.mark.parametrize("parts", [1, PARTS])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_and_its_gradient_equal_a_slow_one(small_config, name, parts):
+    config = small_config(
+        f"condense.loss={name}", "loss.frequencies=5", "loss.amplitude=0.3", "loss.weight=7"
+    )
+    loss, iteration = loss_of(config), 11
+    real = random_rows(0, COUNTS)
+    own = torch.stack(random_rows(1, (parts,) * CLASSES))
+    mine, other = (own.clone().requires_grad_() for _ in range(2))
+    found = loss(mine, targets_of(loss, real, iteration), iteration)
+    slow = torch.stack([SLOW[name](*pair, config.loss, iteration) for pair in zip(real, other, strict=True)])
+    torch.testing.assert_close(found, 7 * slow, rtol=1e-9, atol=1e-11)
+    (one,), (two,) = torch.autograd.grad(found.sum(), mine), torch.autograd.grad(7 * slow.sum(), other)
+    torch.testing.assert_close(one, two, rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_its_gradient_is_the_slope_of_the_loss(small_config, name):
+    config = small_config(f"condense.loss={name}", "loss.frequencies=5")
+    loss = loss_of(config)
+    targets = targets_of(loss, random_rows(0, COUNTS), 0)
+    own = torch.stack(random_rows(1, (PARTS,) * CLASSES)).requires_grad_()
+    if name == "mmd":  # whose kernels are as wide as the images are apart, which counts as given
+        (gradient,) = torch.autograd.grad(loss(own, targets, 0).sum(), own)
+        assert gradient.isfinite().all()
+        return
+    assert torch.autograd.gradcheck(lambda images: loss(images, targets, 0), own)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_float32_is_near_float64_where_features_are_far_from_zero(small_config, name):
+    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=64"))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        real, own = ([each.to(dtype) + 20 for each in random_rows(seed, (30, 30))] for seed in (0, 1))
+        found.append(loss(torch.stack(own), targets_of(loss, real, 0), 0).double())
+    torch.testing.assert_close(*found, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_images_that_are_the_real_ones_are_as_near_as_can_be(small_config, name):
+    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=16"))
+    real = random_rows(0, (PARTS,) * CLASSES)
+    there = loss(torch.stack(real), targets_of(loss, real, 0), 0)
+    elsewhere = loss(torch.stack(random_rows(1, (PARTS,) * CLASSES)), targets_of(loss, real, 0), 0)
+    assert (there.abs() < 1e-5).all()
+    assert (elsewhere > 1e-2).all()
+
+
+def test_classes_that_are_all_one_image_give_numbers(small_config):
+    for name in LOSSES:
+        loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=4"))
+        same = torch.ones(1, 2, FEATURES, requires_grad=True)
+        value = loss(same, targets_of(loss, [torch.ones(3, FEATURES)], 0), 0)
+        (gradient,) = torch.autograd.grad(value.sum(), same)
+        assert value.isfinite().all()
+        assert gradient.isfinite().all()
+
+
+def test_the_characteristic_function_of_a_circle_is_a_bessel_function(small_config):
+    loss = loss_of(small_config("condense.loss=ncfm", "loss.frequencies=9"))
+    angles = torch.arange(4000, dtype=torch.float64) * (2 * math.pi / 4000)
+    points = 5 * torch.stack(
+        [angles.cos(), angles.sin()], dim=1
+    )  # on any circle: they are divided by their length
+    cos, sin = loss.kept(points, 3).mean(0).chunk(2)
+    lengths = frequencies(0, 3, 2, 9).norm(dim=0)
+    torch.testing.assert_close(cos, torch.from_numpy(j0(lengths.numpy())), rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(sin, torch.zeros(9, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_the_discrepancy_of_two_normal_distributions_is_the_known_one(small_config):
+    """E exp(-|x - y|^2 / s) = (1 + 4 / s)^(-d / 2) exp(-|m|^2 / (s + 4)) for x, y of unit variance, m apart."""
+    loss, dimensions, count = loss_of(small_config("condense.loss=mmd")), 2, 2500
+    generator = torch.Generator().manual_seed(0)
+    one, two = (torch.randn(count, dimensions, dtype=torch.float64, generator=generator) for _ in range(2))
+    two = two + torch.tensor([1.5, 0.0], dtype=torch.float64)
+    found = float(loss(two[None], every_image(one, [count]), 0))
+    # Two of one sample are 2 d apart on average, two of both 2 d + |m|^2.
+    width = 2 * dimensions + 0.5 * 1.5**2
+    known = 0.0
+    for size in (width * factor for factor in WIDTHS):
+        known += 2 * (1 + 4 / size) ** (-dimensions / 2) * (1 - math.exp(-(1.5**2) / (size + 4)))
+    assert found == pytest.approx(known, rel=0.05)
+
+
+def test_frequencies_are_drawn_anew_for_each_iteration_and_once_for_all_classes(small_config):
+    loss = loss_of(small_config("condense.loss=ncfm", "loss.frequencies=4"))
+    (rows,) = random_rows(0, (3,))
+    first, again, next_one = (loss.kept(rows, iteration) for iteration in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, next_one)
+
+
+def test_of_every_image_a_smaller_class_has_rows_that_do_not_count():
+    filled = every_image(torch.ones(4, 2), (3, 1))
+    assert filled.shape == (2, 3, 3)
+    assert filled[1].tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
