@@ -1,6 +1,6 @@
 """The model queue: nets at many stages of training, at the cost of a few steps an iteration (section 4.2)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -70,7 +70,7 @@ class ModelQueue:
     Args:
         config: its settings.
         shell: runs the nets' weights.
-        seed: root seed; the streams "queue init", "queue sample" and "queue drawn" are drawn.
+        seed: root seed; the streams "queue init", "queue sample", "queue drawn" and "queue blend" are drawn.
     """
 
     def __init__(self, config: QueueConfig, shell: Shell, seed: int):
@@ -101,12 +101,11 @@ class ModelQueue:
 
     def fresh(self, iteration: int) -> list[tuple[int, QueuedNet]]:
         """Nets that were pushed at an iteration, and their numbers among all that ever were."""
-        first = self.pushed - len(self.nets)
-        return [(first + index, net) for index, net in enumerate(self.nets) if net.born == iteration]
+        return [(self.number(index), net) for index, net in enumerate(self.nets) if net.born == iteration]
 
     def push(self, iteration: int) -> None:
         """Add a newly initialised net; pop the oldest while there are more than `max_nets`."""
-        weights = self._shell.fresh_weights(stream(self._seed, "queue init", self.pushed))
+        weights = self._untrained(self.pushed)
         correct = torch.zeros((), dtype=torch.int64, device=weights.device)
         self.nets.append(QueuedNet(weights, torch.zeros_like(weights), iteration, 0, correct, 0))
         self.pushed += 1
@@ -115,6 +114,22 @@ class ModelQueue:
     def sample(self, iteration: int) -> int:
         """The index of the net to match at an iteration."""
         return int(torch.randint(len(self.nets), (), generator=stream(self._seed, "queue sample", iteration)))
+
+    def number(self, index: int) -> int:
+        """Of the net at an index, among all that ever were."""
+        return self.pushed - len(self.nets) + index
+
+    def to_match(self, net: QueuedNet, number: int, iteration: int) -> QueuedNet:
+        """What is matched at an iteration where a net is sampled: this net, or its blend, which is one of its own."""
+        if self._config.source == "queue":
+            return net
+        untrained = float(torch.rand((), generator=stream(self._seed, "queue blend", iteration)))
+        weights = self._untrained(number).mul_(untrained).add_(net.weights, alpha=1 - untrained)
+        return replace(net, weights=weights)
+
+    def _untrained(self, number: int) -> Tensor:
+        """The weights [P] of a net when it was made, by its number among all that ever were."""
+        return self._shell.fresh_weights(stream(self._seed, "queue init", number))
 
     def to_train(self, iteration: int, sampled: int) -> list[int]:
         """The indices of the nets to train after matching with net `sampled`."""

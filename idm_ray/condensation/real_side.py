@@ -242,7 +242,8 @@ class RealSide:
         began = time.perf_counter()
         self._maintain()
         sampled = self.queue.sample(iteration)
-        net, draws = self.queue.nets[sampled], self._work.draws(iteration)
+        net = self.queue.to_match(self.queue.nets[sampled], self.queue.number(sampled), iteration)
+        draws = self._work.draws(iteration)
         matched = self._work.match(net.weights, draws, iteration)
         record = as_record(self._config, net, matched, draws, ages(self.queue, iteration), iteration)
         self._matched = sampled

@@ -78,7 +78,7 @@ class _Step:
     Attributes:
         kind: a job's, or to start its meter of accuracy anew.
         iteration: that it belongs to.
-        number, place, nets: see `Job`.
+        number, place, nets: see `Job`; a blended net needs its number, too.
     """
 
     kind: Kind | Literal["reset"]
@@ -214,7 +214,8 @@ class SplitRealSide:
         sampled = self._queue.sample(iteration)
         if wanted:
             self._planned[iteration] = _Planned(self._work.draws(iteration), ages(self._queue, iteration))
-            self._add(self._queue.nets[sampled], _Step("match", iteration))
+            step = _Step("match", iteration, number=self._queue.number(sampled))
+            self._add(self._queue.nets[sampled], step)
         indices = self._queue.to_train(iteration, sampled)
         for place, index in enumerate(indices):
             self._add(self._queue.nets[index], _Step("train", iteration, place=place, nets=len(indices)))
@@ -249,8 +250,10 @@ class SplitRealSide:
         step = chain.steps.popleft()
         assert step.kind != "reset", "no worker is needed for that"
         # The job's net is one of its own: the chain's goes on while a worker matches with what it was.
-        velocity = chain.net.velocity if step.kind != "match" else chain.net.velocity.new_empty(0)
-        before = replace(chain.net, weights=chain.net.weights.clone(), velocity=velocity)
+        net, velocity = chain.net, chain.net.velocity
+        if step.kind == "match":
+            net, velocity = self._queue.to_match(net, step.number, step.iteration), velocity.new_empty(0)
+        before = replace(net, weights=net.weights.clone(), velocity=velocity)
         job = Job(step.kind, step.iteration, before, step.number, step.place, step.nets)
         self._running += 1
         if step.kind == "match":

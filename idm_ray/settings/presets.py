@@ -15,6 +15,7 @@ DSA_OF_DIGITS, DIGIT_SETS = "color_crop_cutout_scale_rotate", ("digits", "mnist"
 _NET_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 _PLAIN_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0}
 _NO_QUEUE = {
+    "source": "queue",
     "initial": 0,
     "push_every": 1,
     "max_nets": 1,
@@ -59,6 +60,7 @@ _OFFICIAL: dict[str, dict[str, Any]] = {
     },
     "queue": {
         **_NET_TRAINING,
+        "source": "queue",
         "pretrain_epochs": 0,
         "initial": 3,
         "push_every": 30,
@@ -104,6 +106,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         },
         "queue": {
             **_NET_TRAINING,
+            "source": "queue",
             "pretrain_epochs": 0,
             "initial": 9,
             "push_every": 1,

@@ -217,6 +217,9 @@ class LossConfig(Section):
 class QueueConfig(Section):
     """Nets that are trained during condensation: the model queue (section 4.2), and how other methods train theirs."""
 
+    source: Literal["queue", "blend"] = "queue"
+    """The net that is matched: one of the queue as it is, or a blend of that and what it was when it was made, in
+    random proportion (NCFM, DANCE)."""
     max_nets: int = Field(100, ge=1)
     """N_max: the oldest net is popped when there are more."""
     train_steps: int = Field(10, ge=0)
@@ -481,6 +484,14 @@ class Config(Section):
                 f"must map settings to domains, such as {{condense.lr: {{uniform: [0.1, 1]}}}}; got {brief(search)}"
             )
         return {key: _domain(key, value) for key, value in search.items() if value is not None}
+
+    @model_validator(mode="after")
+    def _blendable(self) -> "Config":
+        if self.queue.source == "blend" and self.net.norm == "batch":
+            raise ValueError(
+                "queue.source must be queue where net.norm is batch, whose statistics cannot be blended; got blend"
+            )
+        return self
 
     @property
     def trial_compute(self) -> ComputeConfig:

@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 from idm_ray.condensation.augment import OPERATIONS
 from idm_ray.condensation.queue import ModelQueue
 from idm_ray.condensation.real_side import RealSide
+from idm_ray.errors import UserError
 from idm_ray.nets import build_net, build_shell
 from idm_ray.nets.weights import initialise
 from idm_ray.runtime.streams import stream
@@ -201,6 +202,28 @@ def test_training_drawn_nets_changes_exactly_them(small_config, small_data, cpu)
         assert sorted(new[1] - old[1] for old, new in pairs) == [0, 0, 0, 0, 2, 2]
         assert sum(torch.equal(new[0], old[0]) for old, new in pairs) == 4
         assert any(torch.equal(old[0], matched) for old in before)
+
+
+def test_a_blended_net_lies_between_what_it_was_and_what_it_is(small_config, small_data, cpu):
+    """What is matched is a u + (1 - a) w: u the net untrained, w as it is in the queue; a is drawn every time."""
+    settings = "queue.max_nets=3", "queue.push_every=2", "queue.train_nets=3"
+    config = small_config("queue.source=blend", *settings)
+    blended = RealSide(config, small_data().train, [build_shell(config.net, small_data().shape, 3, cpu)])
+    shares = set()
+    for iteration in range(8):
+        kept = [net.weights.clone() for net in blended.queue.nets]
+        record = blended.match(iteration)
+        sampled = blended.queue.sample(iteration)
+        now = blended.queue.nets[sampled].weights
+        born = newborn(config, small_data(), blended.queue.number(sampled), 0)
+        share = float(torch.rand((), generator=stream(config.seed, "queue blend", iteration)))
+        torch.testing.assert_close(record.weights, share * flat(born.net) + (1 - share) * now)
+        assert all(any(torch.equal(net.weights, each) for net in blended.queue.nets) for each in kept[1:])
+        shares.add(share)
+        blended.train()
+    assert len(shares) == 8
+    with pytest.raises(UserError, match=r"queue\.source must be queue where net\.norm is batch"):
+        small_config("queue.source=blend", "net.norm=batch")
 
 
 def test_a_queue_goes_on_from_its_state(small_config, small_data, cpu):

@@ -92,6 +92,7 @@ SETTINGS = {
     "pretrained": ("queue.pretrain_epochs=1", "queue.push_every=3"),
     "batch norm": ("net.norm=batch", "queue.push_every=2"),
     "by matching": ("queue.accuracy=matching",),
+    "blended": ("queue.source=blend", "queue.max_nets=4", "queue.push_every=2"),
     "characteristic function": ("condense.loss=ncfm", "loss.frequencies=16"),
     "every image": ("condense.loss=mmd", "condense.batch_real=1000"),
     "no nets at first": ("queue.initial=0", "queue.push_every=5"),
