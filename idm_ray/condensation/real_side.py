@@ -182,7 +182,7 @@ class RealWork:
             part = positions[first : first + self._shell.chunk]
             images = self._images(part)
             within = counts_within(counts, first, first + len(part))
-            features, logits = self._shell(augment(images, draws, within))
+            features, logits = self._loss.look(self._shell, augment(images, draws, within))
             yield _Seen(images, self._data.labels[part], features, logits)
 
 

@@ -117,7 +117,7 @@ class SyntheticSide:
             self.set.images[begin : begin + len(part) * ipc],
             self._config.partition**2,
             lambda images, first: self._parts(images, record, part.start * ipc + first),
-            self._shell,
+            lambda parts: self._loss.look(self._shell, parts),
             lambda seen: self._objective(seen[0], seen[1], record, part),
             self._shell,
         )
@@ -127,7 +127,8 @@ class SyntheticSide:
     def losses(self, images: Tensor, record: RealRecord) -> ClassLosses:
         """The losses of candidate images [c * ipc, channels, H, W] under the loaded net."""
         first = self._classes.start * self._config.ipc
-        return self._objective(*self._shell(self._parts(images, record, first)), record, self._classes)
+        seen = self._loss.look(self._shell, self._parts(images, record, first))
+        return self._objective(*seen, record, self._classes)
 
     def state(self) -> dict[str, Tensor]:
         """See `SyntheticSet`."""

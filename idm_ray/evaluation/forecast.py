@@ -259,8 +259,10 @@ class _Sizes:
     def _real(self) -> Peak:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
         if not self._by_stages:
-            held = loss_of(self._config).held_of_real(self._width, min(self.chunk, most), most)
-            return self._of("forward", min(self.chunk, most)).beside(FLOAT * held)
+            loss = loss_of(self._config)
+            held = loss.held_of_real(self._width, min(self.chunk, most), most)
+            what = "stages" if loss.by_stages else "forward"
+            return self._of(what, min(self.chunk, most)).beside(FLOAT * held)
         asked = self._classes * self._config.cafe.query
         seen = _both(self._of("stages", min(self.chunk, most)), self._of("judge", min(self.chunk, asked)))
         return seen.beside(2 * self._stage_means)
@@ -283,7 +285,7 @@ class _Sizes:
         settings = self._config.condense
         each = settings.partition**2
         images = self._classes * settings.ipc
-        what = "slope of stages" if self._by_stages else "slope"
+        what = "slope of stages" if self._by_stages or loss_of(self._config).by_stages else "slope"
         if images * each <= self.with_gradient:
             return self._of(what, images).beside(2 * self.set_bytes + self._held(self._classes))
         if self._by_stages:  # class by class; means of both sides, and slopes

@@ -20,9 +20,14 @@ class Net(nn.Module):
         self.classifier = nn.Linear(num_features, num_classes)
 
     def stages(self, images: Tensor) -> list[Tensor]:
-        """What every stage makes [N, D_i] of images [N, channels, H, W] before it pools, and the features.
+        """What every stage makes [N, D_i] of images [N, channels, H, W] before it pools, and the features."""
+        maps, features = self.maps(images)
+        return [*(made.flatten(1) for made in maps), features]
 
-        A stage that does not end with pooling gives its output.
+    def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What every stage makes [N, C_i, H_i, W_i] of images [N, channels, H, W] before it pools, and the features.
+
+        A stage that does not end with pooling gives its output; one that makes no images [N, D_i].
         """
         outputs = []
         for stage in self.body:
@@ -30,9 +35,9 @@ class Net(nn.Module):
             pooling = layers.pop() if isinstance(layers[-1], POOLINGS) else nn.Identity()
             for layer in layers:
                 images = layer(images).contiguous()  # norms take fifty times as long over channels-last ones
-            outputs.append(images.flatten(1))
+            outputs.append(images)
             images = pooling(images)
-        return [*outputs, images.flatten(1)]
+        return outputs, images.flatten(1)
 
     def features(self, images: Tensor) -> Tensor:
         """[N, channels, H, W] -> [N, D]; of the stages' outputs none is copied."""

@@ -107,11 +107,17 @@ class Shell(Steps):
 
     def stages(self, images: Tensor) -> list[Tensor]:
         """What every stage makes [N, D_i] of images [N, channels, H, W]; the last are the features."""
-        images = self._prepared(images)
-        for norm in self._norms:
-            norm.training = False
+        images = self._prepared_to_judge(images)
         with self.compute.autocast():
             return [stage.to(self.weights.dtype) for stage in self.net.stages(images)]
+
+    def maps(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
+        """What every stage makes [N, C_i, H_i, W_i] of images [N, channels, H, W], see `Net.maps`; and the logits."""
+        images = self._prepared_to_judge(images)
+        with self.compute.autocast():
+            maps, features = self.net.maps(images)
+            logits = self.net.logits(features)
+        return [made.to(self.weights.dtype) for made in maps], logits.to(self.weights.dtype)
 
     def train(self, make: Make, batches: Batches, velocity: Tensor, sgd: Sgd) -> Tensor:
         """Step the weights on one batch after another.
@@ -157,6 +163,11 @@ class Shell(Steps):
                 self.weights[trained], gradient, velocity[trained], sgd.lr, sgd.momentum, sgd.weight_decay
             )
         return loss.detach(), logits.detach()
+
+    def _prepared_to_judge(self, images: Tensor) -> Tensor:
+        for norm in self._norms:
+            norm.training = False
+        return self._prepared(images)
 
     def _prepared(self, images: Tensor) -> Tensor:
         images = images.to(self.weights.dtype)

@@ -168,9 +168,10 @@ class CondenseConfig(Section):
         "forgetting",
     ] = "official"
     """A named reading of the method: sets all that was published for it. What is set beside it or later wins."""
-    loss: Literal["mean", "ncfm", "mmd", "mean_cov"] = "mean"
+    loss: Literal["mean", "ncfm", "mmd", "mean_cov", "attention"] = "mean"
     """What of a class's features idm and dm match: their mean (as published), their characteristic function (as NCFM),
-    their mean embedding by Gaussian kernels (as M3D), or their mean and covariance (as DSDM); see `loss`."""
+    their mean embedding by Gaussian kernels (as M3D), their mean and covariance (as DSDM), or attention maps (as
+    DataDAM); see `loss`."""
     ipc: int = Field(10, ge=1)
     """Synthetic images per class."""
     iterations: int = Field(20_000, ge=0)
@@ -205,13 +206,17 @@ class LossConfig(Section):
     """The loss that `condense.loss` names."""
 
     weight: float = Field(1.0, gt=0)
-    """Of the matching loss beside the cross-entropy. Published: 300 for ncfm, 1 for others."""
+    """Of the matching loss beside the cross-entropy. Published: 300 for ncfm, 100 for attention, 1 for others."""
     frequencies: int = Field(4096, ge=1)
     """Of ncfm, drawn anew for each iteration."""
     amplitude: float = Field(0.5, ge=0, lt=1)
     """Of ncfm: weight of the difference in amplitude; that in phase has the rest."""
     covariance: float = Field(50.0, ge=0)
     """Of mean_cov: weight of the covariances' distance, divided by the number of features."""
+    power: float = Field(4.0, ge=1)
+    """Of attention: p, to which activations are raised. Published: 4; the authors' program takes 1."""
+    logits: float = Field(0.01, ge=0)
+    """Of attention: weight of the distance of the mean logits. Published: 0.01, and 0.02 above 64 pixels."""
 
 
 class QueueConfig(Section):

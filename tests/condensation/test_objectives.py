@@ -8,6 +8,8 @@ from scipy.special import j0
 
 from idm_ray.condensation.objectives import LOSSES, every_image, loss_of
 from idm_ray.condensation.objectives.kernel import WIDTHS
+from idm_ray.nets import build_shell
+from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 
 CLASSES, PARTS, FEATURES = 3, 4, 6
@@ -62,7 +64,13 @@ def slow_mean_cov(real, own, settings, iteration):
     return means + settings.covariance / FEATURES * ((covariance(real) - covariance(own)) ** 2).sum()
 
 
-SLOW = {"mean": slow_mean, "ncfm": slow_ncfm, "mmd": slow_mmd, "mean_cov": slow_mean_cov}
+SLOW = {
+    "mean": slow_mean,
+    "ncfm": slow_ncfm,
+    "mmd": slow_mmd,
+    "mean_cov": slow_mean_cov,
+    "attention": slow_mean,  # of what it looks at, see below
+}
 
 
 def targets_of(loss, rows, iteration):
@@ -135,6 +143,38 @@ def test_classes_that_are_all_one_image_give_numbers(small_config):
         (gradient,) = torch.autograd.grad(value.sum(), same)
         assert value.isfinite().all()
         assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "net", ["{name: convnet, width: 4, depth: 3}", "{name: resnet18, width: 4}", "{name: mlp, width: 4}"]
+)
+def test_attention_is_where_the_stages_of_a_net_are_active(small_config, net):
+    """Image by image and channel by channel, by hooks on the net's stages; all but the last, before they pool."""
+    config = small_config("condense.loss=attention", f"net={net}", "loss.power=3", "loss.logits=0.25")
+    shape = (3, 32, 32)
+    shell = build_shell(config.net, shape, 3, Compute(torch.device("cpu"), torch.float64, False))
+    shell.load(shell.fresh_weights(stream(0, "net")))
+    images = torch.randn(2, *shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    made, hooks = [], []
+    for stage in shell.net.body:
+        layers = list(stage) if isinstance(stage, torch.nn.Sequential) else [stage]
+        pools = isinstance(layers[-1], torch.nn.AvgPool2d | torch.nn.MaxPool2d)
+        hooks.append(
+            layers[-1 - pools].register_forward_hook(lambda layer, given, output: made.append(output))
+        )
+    found, logits = loss_of(config).look(shell, images)
+    for hook in hooks:
+        hook.remove()
+    for number, image in enumerate(images):
+        expected = []
+        for output in made[:-1]:
+            if output.dim() == 4:
+                attention = sum(channel.abs() ** 3 for channel in output[number]).flatten()
+                expected.append(attention / attention.norm())
+        expected.append(0.5 * shell(image[None])[1][0])
+        torch.testing.assert_close(found[number], torch.cat(expected))
+    assert torch.equal(logits, shell(images)[1])
+    assert found.shape[1] == 3 if "mlp" in net else found.shape[1] > 32 * 32
 
 
 def test_the_characteristic_function_of_a_circle_is_a_bessel_function(small_config):

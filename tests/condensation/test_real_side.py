@@ -42,7 +42,7 @@ NOT_READ = ["condense.ipc=1", "condense.partition=1", "condense.lambda_reg=3", "
             "sweep.cpus_per_trial=2", "loss.weight=2", "loss.frequencies=9", "loss.covariance=3"]  # fmt: skip
 READ = ["seed=1", "net.width=8", "queue.train_steps=3", "queue.lr=0.1", "condense.batch_real=5",
         "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching", "condense.easiest=4",
-        "condense.loss=ncfm", "condense.loss=mmd", "queue.source=blend"]  # fmt: skip
+        "condense.loss=ncfm", "condense.loss=mmd", "condense.loss=attention", "queue.source=blend"]  # fmt: skip
 
 
 @pytest.mark.parametrize("override", NOT_READ)

@@ -28,6 +28,7 @@ SETTINGS = [
     ["condense.partition=2", "condense.loss=ncfm", "loss.frequencies=16"],
     ["condense.partition=2", "condense.loss=mmd", "condense.batch_real=1000"],
     ["condense.partition=1", "condense.loss=mean_cov", "condense.easiest=3"],
+    ["condense.partition=2", "condense.loss=attention"],
 ]
 
 

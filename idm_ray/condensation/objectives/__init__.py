@@ -1,5 +1,6 @@
 """What of a class's features is matched: a file for each loss, and the table of them."""
 
+from idm_ray.condensation.objectives.attention import Attention
 from idm_ray.condensation.objectives.characteristic import Characteristic
 from idm_ray.condensation.objectives.covariance import MeanCovariance
 from idm_ray.condensation.objectives.kernel import Kernel
@@ -12,6 +13,7 @@ LOSSES: dict[str, type[Loss]] = {
     "ncfm": Characteristic,
     "mmd": Kernel,
     "mean_cov": MeanCovariance,
+    "attention": Attention,
 }
 
 
@@ -20,12 +22,14 @@ def loss_of(config: Config) -> Loss:
     return LOSSES[config.condense.loss](config)
 
 
-def kept_of_real(config: Config) -> list[str | int]:
+def kept_of_real(config: Config) -> list[str | float]:
     """What is kept of real images, in words and numbers: losses for which it is the same can share a real side."""
-    name = config.condense.loss
+    name, settings = config.condense.loss, config.loss
     if not LOSSES[name].averaged:
         return ["every image"]
-    return [name, config.loss.frequencies] if name == "ncfm" else [name]
+    if name == "ncfm":
+        return [name, settings.frequencies]
+    return [name, settings.power, settings.logits] if name == "attention" else [name]
 
 
 __all__ = ["LOSSES", "Loss", "every_image", "kept_of_real", "loss_of"]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from idm_ray.nets import Shell
 from idm_ray.settings.sections import Config
 
 
@@ -20,12 +21,18 @@ class Loss(ABC):
 
     Attributes:
         averaged: whether the mean over its images is all that is needed of a class; else every image is.
+        by_stages: whether a net is looked into stage by stage.
     """
 
     averaged = True
+    by_stages = False
 
     def __init__(self, config: Config):
         self._settings, self._seed = config.loss, config.seed
+
+    def look(self, shell: Shell, images: Tensor) -> tuple[Tensor, Tensor]:
+        """What is matched of images [N, channels, H, W], called features below, [N, D]; and the logits [N, C]."""
+        return shell(images)
 
     def kept(self, features: Tensor, iteration: int) -> Tensor:
         """What is needed of real images, [n, E], whose features are [n, D]: these, unless a loss says otherwise."""
