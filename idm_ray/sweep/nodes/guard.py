@@ -5,10 +5,12 @@ import errno
 import functools
 import os
 import secrets
+import shutil
 import signal
 import stat
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ GUESTS: list[subprocess.Popen[Any]] = []
 """Nodes by which this machine takes part in a cluster for the time."""
 OTHERS = 0o077
 """Bits of a mode that let other users in."""
+OLD_SECONDS = 24 * 3600.0
 
 
 def guard(config: Config) -> None:
@@ -127,3 +130,16 @@ def own_folder() -> Path:
             "folder in RAY_TMPDIR"
         ) from None
     return outer / "ray"
+
+
+def forget_old_sessions(folder: Path) -> None:
+    """Remove what Ray keeps of sessions that have written nothing for a day: it never removes a log itself.
+
+    Args:
+        folder: see `own_folder`.
+    """
+    for session in folder.glob("session_*_*"):
+        with contextlib.suppress(OSError):  # somebody else removes it just now
+            written = [file.lstat().st_mtime for file in (session / "logs").glob("*")]
+            if max([session.lstat().st_mtime, *written]) < time.time() - OLD_SECONDS:
+                shutil.rmtree(session, ignore_errors=True)

@@ -24,7 +24,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.nodes.guard import GUESTS, apart, guard, own_folder
+from idm_ray.sweep.nodes.guard import GUESTS, apart, forget_old_sessions, guard, own_folder
 
 JOIN_SECONDS, END_SECONDS = 60.0, 40.0
 ANSWER_SECONDS = 10
@@ -64,11 +64,14 @@ def _init(address: str | None) -> None:
     """Ray, which needs a second try where the machine is so busy that its processes do not start in time."""
     for last in (False, True):
         try:
+            own = own_folder() if address is None else None
+            if own:
+                forget_old_sessions(own)
             with _elsewhere(), apart(alone=address is None):
                 ray.init(
                     address=address or "local",
                     include_dashboard=False if address is None else None,
-                    _temp_dir=str(own_folder()) if address is None else None,
+                    _temp_dir=None if own is None else str(own),
                     log_to_driver=False,
                     logging_level=logging.ERROR,
                     runtime_env=None if address is None else what_travels(),

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
 import pytest
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.nodes.guard import own_folder, own_token
+from idm_ray.sweep.nodes.guard import forget_old_sessions, own_folder, own_token
 
 LONG = ("condense.iterations=3000", "--trials", "1")
 SECRET = "a-word-that-nobody-may-read"
@@ -116,6 +117,21 @@ def test_a_folder_that_somebody_else_has_made_is_not_used(monkeypatch, tmp_path,
         pytest.skip("only root can give a folder away")
     with pytest.raises(UserError, match="RAY_TMPDIR"):
         own_folder()
+
+
+def test_sessions_of_ray_that_have_been_silent_for_a_day_are_removed(tmp_path):
+    ages = {"session_2026-01-01_old_1": 2, "session_2026-01-01_writes_2": 0, "session_2026-01-03_new_3": 0}
+    for name, days in ages.items():
+        (tmp_path / name / "logs").mkdir(parents=True)
+        (tmp_path / name / "logs" / "raylet.out").touch()
+        then = time.time() - days * 24 * 3600 - 3600
+        os.utime(tmp_path / name / "logs" / "raylet.out", (then, then))
+    for name in list(ages)[:2]:  # this one was begun long ago, and is at work
+        long_ago = time.time() - 9 * 24 * 3600
+        os.utime(tmp_path / name, (long_ago, long_ago))
+    (tmp_path / "session_latest").symlink_to(tmp_path / "session_2026-01-01_old_1")
+    forget_old_sessions(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [*list(ages)[1:], "session_latest"]
 
 
 def test_the_folder_is_made_for_this_user_alone(monkeypatch, tmp_path):
