@@ -73,7 +73,7 @@ class Driven:
         for pid in self.processes(name):
             with contextlib.suppress(OSError):
                 words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-                return next(word.removeprefix(name) for word in words if word.startswith(name))
+                return next((word.removeprefix(name) for word in words if word.startswith(name)), "")
         return ""
 
     def trials(self) -> list[int]:

@@ -158,8 +158,9 @@ def store_full(folder: Path) -> Iterator[Surroundings]:
             command = [sys.executable, "-c", HOARDER, address, str(FULL_SECONDS)]
             with (folder / "hoarder.txt").open("ab") as log:
                 env = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-                done = subprocess.run(command, stdout=log, stderr=log, env=env, check=False)
-            driven.hits += done.returncode == 0
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    done = subprocess.run(command, stdout=log, stderr=log, env=env, timeout=START_SECONDS)
+                    driven.hits += done.returncode == 0
 
     yield Surroundings(happen, env={"RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(STORE_BYTES)})
 

@@ -12,7 +12,7 @@ class Losses:
     """Scalars of one iteration, summed over classes.
 
     Attributes:
-        matching: of real and synthetic features, see `objectives`.
+        matching: of real and synthetic features, see `objectives`; times its weight.
         cross_entropy: of the synthetic parts that count, divided by all parts of a class.
         total: matching + lambda_reg * accuracy * cross_entropy.
     """

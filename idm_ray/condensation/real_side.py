@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
-from idm_ray.condensation.objectives import every_image, kept_of_real, loss_of
+from idm_ray.condensation.objectives import EveryImage, kept_of_real, loss_of
 from idm_ray.condensation.queue import ModelQueue, QueuedNet, train_net
 from idm_ray.data import ClassImages
 from idm_ray.nets import Batches, Shell
@@ -146,7 +146,8 @@ class RealWork:
         generator = stream(self._seed, "matching batches", iteration, device=self._data.place)
         sampled = self._data.sample_per_class(self._batch_real, generator)
         positions, counts = sampled, self._counts
-        rows, totals, correct = [], None, torch.zeros((), dtype=torch.int64, device=self._device)
+        images: EveryImage | None = None
+        totals, correct = None, torch.zeros((), dtype=torch.int64, device=self._device)
         choosing = 0 < self._easiest < max(self._counts)
         if choosing:
             entropies = []
@@ -160,11 +161,14 @@ class RealWork:
                 sums = class_sums(kept, seen.labels, self._data.num_classes)
                 totals = sums if totals is None else totals + sums
             else:
-                rows.append(kept)
+                images = images or EveryImage(counts, kept)
+                images.add(kept)
             if not choosing:
                 correct += self._correct(seen, draws)
-        targets = every_image(torch.cat(rows), counts) if totals is None else totals / self._count_of_class
-        return Matched(targets, correct / len(sampled))
+        if images is not None:
+            return Matched(images.rows, correct / len(sampled))
+        assert totals is not None, "every class has a training image"
+        return Matched(totals / self._count_of_class, correct / len(sampled))
 
     def _images(self, positions: Tensor) -> Tensor:
         return self._data.images(positions).to(self._shell.weights.dtype)

@@ -15,8 +15,8 @@ from idm_ray.condensation.real_side import Matched, RealRecord, RealWork, ages, 
 from idm_ray.nets import Shell
 from idm_ray.settings.sections import Config
 
-WINDOW = 32
-"""Iterations that are begun before the first of them has its record, at most."""
+WINDOW, WINDOW_BYTES = 32, 10**9
+"""Iterations that are begun before the first of them has its record, at most; and bytes of their targets."""
 
 Kind = Literal["raise", "match", "train"]
 
@@ -148,6 +148,7 @@ class SplitRealSide:
         self._ready: list[tuple[int, int, int]] = []
         self._planned: dict[int, _Planned] = {}
         self._running = self._order = 0
+        self._window = WINDOW
         self._counted = crew.seconds
 
     def match(self, iteration: int) -> RealRecord:
@@ -164,6 +165,7 @@ class SplitRealSide:
         planned = self._planned.pop(iteration)
         assert planned.net is not None, "it was matched"
         assert planned.matched is not None, "it was matched"
+        self._window = max(2, min(WINDOW, WINDOW_BYTES // max(1, planned.matched.targets.nbytes)))
         record = as_record(self._config, planned.net, planned.matched, planned.draws, planned.ages, iteration)
         seconds, self._counted = self._crew.seconds - self._counted, self._crew.seconds
         return replace(record, seconds=seconds)
@@ -198,7 +200,7 @@ class SplitRealSide:
         return self._planned[iteration].matched is not None
 
     def _look_ahead(self) -> None:
-        last = min(self.position + WINDOW, self._iterations)
+        last = min(self.position + self._window, self._iterations)
         while self._begun < last and self._wanted(self._begun):
             self._begin(self._begun, wanted=True)
 

@@ -329,7 +329,8 @@ class _Sizes:
         settings, loss = self._config.condense, loss_of(self._config)
         if self._by_stages:
             return 0.0
-        images = max(min(settings.batch_real, count) for count in self._outline.train)
+        matched = min(settings.batch_real, settings.easiest or settings.batch_real)
+        images = min(matched, max(self._outline.train))
         parts = settings.ipc * settings.partition**2
         return FLOAT * loss.held_of_own(self._width, classes, images, parts)
 

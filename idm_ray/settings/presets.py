@@ -2,7 +2,8 @@
 
 A preset is expanded where it is named: it overrides what an earlier layer set (the file, say),
 and whatever is set beside it or later overrides the preset. How long to condense and how to evaluate is
-not in it, so that methods can be compared at one budget and by one protocol.
+not in it, so that methods can be compared at one budget and by one protocol; neither is `condense.loss`, which is
+chosen beside it.
 """
 
 from collections.abc import Mapping
@@ -30,7 +31,7 @@ _NO_QUEUE = {
 
 def _matching(method: str, **condense: Any) -> dict[str, dict[str, Any]]:
     """A method that steps S jointly, on whole images, with a new net every iteration."""
-    common = {"method": method, "loss": "mean", "partition": 1, "lambda_reg": 0.0, "momentum": 0.5, "batch_real": 256,
+    common = {"method": method, "partition": 1, "lambda_reg": 0.0, "momentum": 0.5, "batch_real": 256,
               "easiest": 0, "regularise": "all", "stepping": "joint"}  # fmt: skip
     return {"condense": {**common, **condense}, "queue": {**_NO_QUEUE, **_PLAIN_TRAINING}}
 
@@ -46,7 +47,6 @@ def _selecting(method: str) -> dict[str, dict[str, Any]]:
 _OFFICIAL: dict[str, dict[str, Any]] = {
     "condense": {
         "method": "idm",
-        "loss": "mean",
         "partition": 2,
         "lambda_reg": 50.0,
         "lr": 0.2,
@@ -92,7 +92,6 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "paper": {
         "condense": {
             "method": "idm",
-            "loss": "mean",
             "partition": 2,
             "lambda_reg": 0.5,
             "lr": 0.2,
@@ -200,6 +199,14 @@ UNREAD: dict[str, tuple[str, ...]] = {
 """Settings, and sections ending in a dot, that have no effect on a method."""
 
 
+READ_BY = {
+    "loss.frequencies": {"ncfm"},
+    "loss.amplitude": {"ncfm"},
+    "loss.covariance": {"mean_cov"},
+    "loss.power": {"attention"},
+    "loss.logits": {"attention"},
+}
+"""Settings of a loss, and the losses that read them."""
 METHODS_BY = {"condense.method", "condense.preset"}
 """Settings that decide which others have an effect."""
 

@@ -16,7 +16,7 @@ from pydantic import (
 
 from idm_ray.errors import brief
 from idm_ray.settings.locations import Address, Location
-from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, ignores, method_of
+from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, READ_BY, ignores, method_of
 from idm_ray.settings.subsets import check_subset
 
 OPERATIONS = tuple(DSA.split("_"))
@@ -205,8 +205,9 @@ class CondenseConfig(Section):
 class LossConfig(Section):
     """The loss that `condense.loss` names."""
 
-    weight: float = Field(1.0, gt=0)
-    """Of the matching loss beside the cross-entropy. Published: 300 for ncfm, 100 for attention, 1 for others."""
+    weight: float | None = Field(None, gt=0)
+    """Of the matching loss beside the cross-entropy; null: as published, 300 for ncfm, 100 for attention, 1 for
+    others."""
     frequencies: int = Field(4096, ge=1)
     """Of ncfm, drawn anew for each iteration."""
     amplitude: float = Field(0.5, ge=0, lt=1)
@@ -402,7 +403,7 @@ class SweepConfig(Section):
     share the nets of a look, with the same bits. There are no more than groups of classes that fit `compute.chunk`.
     auto: as many as would find processors or GPUs idle otherwise, and save more than their start takes."""
     share_gb: float = Field(4.0, gt=0)
-    """Gigabytes of records (a net's weights and class means each) kept for late trials, all real sides together."""
+    """Gigabytes of records (a net's weights and what the loss needs of each class) kept for late trials, all real sides together."""
     time_budget: float | None = Field(None, gt=0)
     """Seconds after which the sweep stops; it can be resumed."""
     address: str | None = None
@@ -517,6 +518,17 @@ class Config(Section):
                     f"{key} must be {required} for method {method}; got {self.get(key)} (method idm uses it)"
                 )
         idle = [key for key in self.search if all(ignores(each, key) for each in self.methods)]
+        searched = self.search.get("condense.loss")
+        losses = set(searched.choice) if isinstance(searched, Choice) else {self.condense.loss}
+        unread = [
+            key for key in self.search if key in READ_BY and not READ_BY[key] & losses and key not in idle
+        ]
+        if unread:
+            mend = " ".join(f"search.{key}=null" for key in unread)
+            raise ValueError(
+                f"{', '.join(unread)}: condense.loss {' or '.join(map(str, losses))} does not read that, which so "
+                f"cannot be searched; set {mend}"
+            )
         if idle:
             methods, mend = " or ".join(self.methods), " ".join(f"search.{key}=null" for key in idle)
             raise ValueError(

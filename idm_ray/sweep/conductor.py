@@ -115,8 +115,9 @@ class Conductor:
         self.give_up: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
-        self._deaths, self._returns = dict[int, tuple[int, int]](), dict[int, int]()
-        self._reached: dict[int, int] = {}
+        self._deaths, self._returns = dict[int, tuple[int, int]](), dict[tuple[int, bool], int]()
+        self._reached, self._came_further = dict[int, int](), dict[int, float]()
+        self._began_to_fail = dict[int, float]()
         self.killed: set[int] = set()
         self._waited, self._shards = False, shards
         self._short_until = 0.0
@@ -182,7 +183,10 @@ class Conductor:
         """Hear a report of a trial that goes on; True when it should be pruned."""
         self.disk.had_room()
         if report.iteration > self._reached.get(number, 0):
-            self._returns.pop(number, None)
+            self._came_further[number] = time.monotonic()
+            self._began_to_fail.pop(number, None)
+            for blameless in (False, True):
+                self._returns.pop((number, blameless), None)
         self._reached[number] = report.iteration
         prune = self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
@@ -224,17 +228,22 @@ class Conductor:
             number: of the trial.
             reason: for people.
             node: id of the node that is at fault and is used no longer; empty where none is.
-            blameless: whether it is the machine's fault for certain: where that stays the sweep ends, and else the
-                trial fails.
+            blameless: whether the cause is the machine's: where it stays the sweep ends, unless other trials went on
+                meanwhile, and else the trial fails.
         """
-        self._returns[number] = self._returns.get(number, 0) + (reason not in (NODE_GONE, NO_ROOM))
-        if self._returns[number] > MOST_RETURNS:
-            if not blameless:
+        leaves = bool(node and self._site.muster)
+        key = number, blameless
+        began = self._began_to_fail.setdefault(number, time.monotonic())
+        counts = not leaves and reason not in (NODE_GONE, NO_ROOM)
+        self._returns[key] = self._returns.get(key, 0) + counts
+        if self._returns[key] > MOST_RETURNS:
+            others = any(when > began for other, when in self._came_further.items() if other != number)
+            if not blameless or others:
                 self.failed(number, f"{reason}, {MOST_RETURNS} times")
                 return
             self._display.say(
-                f"trial {number:04d} came no further {MOST_RETURNS} times: {reason}; the sweep ends, to be resumed "
-                "when that is mended"
+                f"trial {number:04d} came no further {MOST_RETURNS} times, and no other did: {reason}; the sweep "
+                "ends, to be resumed when that is mended"
             )
             self.give_up()
         if node and self._site.muster:
@@ -248,7 +257,8 @@ class Conductor:
     def died(self, number: int, how: str) -> None:
         """The process of a trial died. It goes on from its checkpoint, unless that happened too often.
 
-        A node that is lost is no fault of the trial, however often; neither is a real side that cannot start again.
+        A node that is lost, and a full disk, are no fault of the trial, however often; neither is a real side that
+        cannot start again, or memory that others have, unless others went on meanwhile.
 
         Args:
             number: of the trial.

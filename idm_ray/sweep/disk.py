@@ -123,10 +123,12 @@ class Disk:
     @property
     def lacks_room(self) -> bool:
         """Whether no trial should start now."""
-        now = time.monotonic()
-        if self._since and now - self._since > WAIT_SECONDS:
+        if not self._since:
+            return False
+        now, is_full = time.monotonic(), self._free() < FREE_BYTES
+        if (now if is_full else self._last) - self._since > WAIT_SECONDS:
             self.give_up()
-        return bool(self._since) and (self._free() < FREE_BYTES or now - self._last < PAUSE_SECONDS)
+        return is_full or now - self._last < PAUSE_SECONDS
 
     def _free(self) -> int:
         return shutil.disk_usage(self._folder).free

@@ -114,12 +114,12 @@ def collect(
     Returns:
         None when it was stopped.
     """
-    waiting, running = list(tasks), dict[Any, Task]()
+    waiting, running, refused = list(tasks), dict[Any, Task](), set[Task]()
     total = sum(len(task.nets) for task in tasks)
     found: dict[tuple[str, int], Evaluation] = {}
     try:
         while waiting or running:
-            if not disk.lacks_room:
+            if waiting and not disk.lacks_room:
                 running |= {start(task): task for task in waiting}
                 waiting = []
             if running:
@@ -136,8 +136,10 @@ def collect(
                         raise
                     disk.was_full(first_line(error.cause))
                     waiting.append(task)
+                    refused.add(task)
                     continue
-                disk.had_room()
+                if task in refused:
+                    disk.had_room()
                 for net, single in zip(task.nets, map(from_plain, singles), strict=True):
                     found[task.name, net] = single
                     display.say(f"test, {task.name}: {single.mean:.2f} % ({len(found)}/{total} nets)")

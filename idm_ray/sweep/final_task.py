@@ -1,5 +1,6 @@
 """One task of the last word on test. It is apart from what starts it: its processes need no Optuna and no MLflow."""
 
+import contextlib
 import hashlib
 import json
 from dataclasses import asdict, replace
@@ -62,8 +63,11 @@ def evaluate_nets(
         evaluation = evaluate(condensed.images, condensed.labels, config.condense.partition, part, tick)
         for net, single in zip(part.repeats, evaluation.singles, strict=True):
             known[net] = asdict(single)
-            write_json(files[net], {**known[net], "key": key})
-            place.deliver(files[net])
+            with contextlib.suppress(
+                OSError
+            ):  # what is known already is not to be lost because the disk is full
+                write_json(files[net], {**known[net], "key": key})
+                place.deliver(files[net])
     place.leave(folder)
     return [known[net] for net in nets]
 

@@ -22,6 +22,9 @@ MEMORY_KEYS = (
     "condense.ipc",
     "condense.partition",
     "condense.batch_real",
+    "condense.easiest",
+    "condense.loss",
+    "loss.frequencies",
     "net.",
     "queue.batch",
     "queue.max_nets",
@@ -156,10 +159,10 @@ def _with(config: Config, chunk: int, share: float) -> Config:
 
 
 def _largest(config: Config, outline: Outline) -> list[Config]:
-    """Of the points of a search with one net, precision and method the one that sees most pixels; of all of these."""
+    """Of the points of a search with one net, precision, method and loss the one that sees most pixels."""
     largest: dict[str, Config] = {}
     for point in space.corners(config, MEMORY_KEYS):
-        kind = repr((point.net, point.compute, point.condense.method))
+        kind = repr((point.net, point.compute, point.condense.method, point.condense.loss))
         if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
             largest[kind] = point
     return list(largest.values())
@@ -167,7 +170,8 @@ def _largest(config: Config, outline: Outline) -> list[Config]:
 
 def _pixels(point: Config, outline: Outline) -> tuple[float, ...]:
     batches = point.queue.batch, point.evaluate.batch
-    return max(images_at_once(point, outline), *batches), *batches, point.queue.max_nets
+    most = max(images_at_once(point, outline), *batches)
+    return most, *batches, point.queue.max_nets, point.loss.frequencies
 
 
 def _fit(points: list[Config], outline: Outline, room: float, pixels: float = 0.0) -> Forecast:

@@ -217,8 +217,8 @@ class _Run:
         self._conductor, self._shards = conductor, plan.shards
         conductor.on_end = lambda: self._closing.write_summary("running")
         disk = conductor.disk
-        disk.give_up, disk.ending = lambda: self._give_up(DISK), lambda: self._stop.reason
-        conductor.give_up = lambda: self._give_up(MACHINE)
+        disk.give_up, disk.ending = lambda: self._stop.give_reason(DISK), lambda: self._stop.reason
+        conductor.give_up = lambda: self._stop.give_reason(MACHINE)
         self._study.be_patient(disk.bear, disk.recovered)
         disk.reserve()
         self._tracker.start_sweep(
@@ -240,7 +240,7 @@ class _Run:
         except Exception as error:
             if away := _away(error):
                 self._display.say(f"the sweep's files cannot be kept now ({away}); it ends, to be resumed")
-                self._give_up(DISK)
+                self._stop.give_reason(DISK)
             elif not self._stop.reason:
                 raise
             elif not self._stop.cluster_is_gone:  # such as Tune's, which reads what it could not write
@@ -261,10 +261,6 @@ class _Run:
             conductor.release()
         except OSError as error:  # the next start puts them back in line
             self._display.say(f"trials that ran are still running in the study: {first_line(error)}")
-
-    def _give_up(self, reason: str) -> None:
-        if not self._stop.reason:
-            self._stop.give_reason(reason)
 
     def abandon(self, patience: float = CLOSE_SECONDS) -> bool:
         """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread.

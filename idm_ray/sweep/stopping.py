@@ -47,8 +47,8 @@ class Stop:
         return self._lost
 
     def give_reason(self, reason: str) -> None:
-        """End the sweep for another reason than a signal."""
-        self._reason = reason
+        """End the sweep for another reason than a signal, if it has none yet."""
+        self._reason = self._reason or reason
 
     def lose_cluster(self) -> None:
         """End the sweep without Ray, if for no other reason, since that is gone."""

@@ -6,8 +6,9 @@ import pytest
 import torch
 from scipy.special import j0
 
-from idm_ray.condensation.objectives import LOSSES, every_image, loss_of
+from idm_ray.condensation.objectives import LOSSES, EveryImage, loss_of
 from idm_ray.condensation.objectives.kernel import WIDTHS
+from idm_ray.errors import UserError
 from idm_ray.nets import build_shell
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
@@ -80,6 +81,13 @@ def targets_of(loss, rows, iteration):
     return every_image(torch.cat(kept), [len(each) for each in kept])
 
 
+def every_image(rows, counts, at_once=3):
+    found = EveryImage(counts, rows)
+    for part in rows.split(at_once):
+        found.add(part)
+    return found.rows
+
+
 def random_rows(seed, counts, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(count, FEATURES, dtype=dtype, generator=generator) + 3 for count in counts]
@@ -127,7 +135,7 @@ def test_float32_is_near_float64_where_features_are_far_from_zero(small_config, 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_images_that_are_the_real_ones_are_as_near_as_can_be(small_config, name):
-    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=16"))
+    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=16", "loss.weight=1"))
     real = random_rows(0, (PARTS,) * CLASSES)
     there = loss(torch.stack(real), targets_of(loss, real, 0), 0)
     elsewhere = loss(torch.stack(random_rows(1, (PARTS,) * CLASSES)), targets_of(loss, real, 0), 0)
@@ -135,14 +143,41 @@ def test_images_that_are_the_real_ones_are_as_near_as_can_be(small_config, name)
     assert (elsewhere > 1e-2).all()
 
 
-def test_classes_that_are_all_one_image_give_numbers(small_config):
-    for name in LOSSES:
-        loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=4"))
-        same = torch.ones(1, 2, FEATURES, requires_grad=True)
-        value = loss(same, targets_of(loss, [torch.ones(3, FEATURES)], 0), 0)
-        (gradient,) = torch.autograd.grad(value.sum(), same)
-        assert value.isfinite().all()
-        assert gradient.isfinite().all()
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("parts", [1, 2, 40])
+@pytest.mark.parametrize("images", [1, 3, 256])
+@pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
+def test_classes_that_are_all_one_image_move_nowhere(small_config, name, parts, images, value):
+    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=4", "loss.weight=1"))
+    same = torch.full((1, parts, FEATURES), value, requires_grad=True)
+    found = loss(same, targets_of(loss, [torch.full((images, FEATURES), value)], 0), 0)
+    (gradient,) = torch.autograd.grad(found.sum(), same)
+    assert (found.abs() < 1e-4).all()
+    assert (gradient.abs() < 1e-2).all()
+
+
+def test_the_gradient_of_ncfm_is_right_where_both_sides_are_nearly_alike(small_config):
+    loss = loss_of(small_config("condense.loss=ncfm", "loss.frequencies=64", "loss.weight=1"))
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        real = random_rows(0, (256,))[0].to(dtype)
+        own = real[None, :200].clone().requires_grad_()
+        value = loss(own, targets_of(loss, [real], 0), 0)
+        (gradient,) = torch.autograd.grad(value.sum(), own)
+        found.append(gradient.double())
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-4 * float(found[1].abs().max()))
+
+
+def test_a_loss_has_its_published_weight_unless_it_is_set(small_config):
+    rows = random_rows(0, (3,))
+    for name, usual in (("mean", 1), ("ncfm", 300), ("attention", 100), ("mmd", 1), ("mean_cov", 1)):
+        one, other = (
+            loss_of(small_config(f"condense.loss={name}", f"loss.weight={weight}")) for weight in ("null", 1)
+        )
+        own = torch.stack(random_rows(1, (PARTS,)))
+        assert float(
+            one(own, targets_of(one, rows, 0), 0) / other(own, targets_of(other, rows, 0), 0)
+        ) == pytest.approx(usual)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +247,19 @@ def test_frequencies_are_drawn_anew_for_each_iteration_and_once_for_all_classes(
     assert not torch.equal(first, next_one)
 
 
-def test_of_every_image_a_smaller_class_has_rows_that_do_not_count():
-    filled = every_image(torch.ones(4, 2), (3, 1))
-    assert filled.shape == (2, 3, 3)
-    assert filled[1].tolist() == [[1, 1, 1], [0, 0, 0], [0, 0, 0]]
+@pytest.mark.parametrize("at_once", [1, 2, 3, 4, 9])
+def test_of_every_image_a_smaller_class_has_rows_that_do_not_count(at_once):
+    rows = torch.arange(12.0).view(6, 2)
+    filled = every_image(rows, (3, 1, 2), at_once)
+    assert filled.shape == (3, 3, 3)
+    assert torch.equal(torch.cat([filled[0], filled[1, :1], filled[2, :2]])[:, :2], rows)
+    assert filled[..., 2].tolist() == [[1, 1, 1], [1, 0, 0], [1, 1, 0]]
+    assert not filled[1, 1:].any()
+
+
+def test_a_setting_that_no_loss_reads_cannot_be_searched(small_config):
+    frequencies = "search={loss.frequencies: {choice: [8, 16]}%s}"
+    with pytest.raises(UserError, match=r"loss\.frequencies: condense\.loss mean does not read that"):
+        small_config(frequencies % "")
+    small_config(frequencies % "", "condense.loss=ncfm")
+    small_config(frequencies % ", condense.loss: {choice: [mean, ncfm]}")

@@ -80,6 +80,19 @@ def test_the_worst_point_of_a_search_decides(small_config):
     assert rooms[0].text == rooms[1].text
 
 
+def test_the_loss_that_holds_most_decides(small_config):
+    wide = "net.width=128", "net.depth=3", "condense.ipc=50", "loss.frequencies=16384"
+
+    def peak(*overrides):
+        return make_room(
+            small_config(*wide, *overrides), outline(), [Host(2, 0, 64 * GIGABYTE)], always=True
+        ).peak
+
+    peaks = [peak(f"condense.loss={loss}") for loss in ("mean", "mmd", "ncfm")]
+    assert peaks[0] < min(peaks[1:])
+    assert peak("search={condense.loss: {choice: [mean, mmd, ncfm]}}") == max(peaks)
+
+
 def test_a_share_of_a_gpu_cannot_be_measured_without_one(small_config):
     with pytest.raises(UserError, match="auto measures the GPU here, and there is none"):
         make_room(small_config("sweep.gpus_per_trial=auto"), outline(8), [])

@@ -23,7 +23,8 @@ def test_two_sweeps_share_a_folder_and_a_sweep_has_one_driver(start, tmp_path, r
     (experiment,) = (each for each in client.search_experiments() if each.name != "Default")
     names = sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id]))
     assert names == ["one", "trial 0000", "trial 0000", "trial 0001", "trial 0001", "two"]
-    assert "one" in refused("sweep", str(tmp_path / "tiny.yaml"), "--name", "one")
+    taken = refused("sweep", str(tmp_path / "tiny.yaml"), "--name", "one")
+    assert taken.startswith("runs/one exists")
     moved = tmp_path / "moved"
     shutil.move(runs, moved)
     again = start("--resume", "one", "--output-dir", str(moved), "--trials", "3", config=False)

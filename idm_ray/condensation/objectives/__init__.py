@@ -4,7 +4,7 @@ from idm_ray.condensation.objectives.attention import Attention
 from idm_ray.condensation.objectives.characteristic import Characteristic
 from idm_ray.condensation.objectives.covariance import MeanCovariance
 from idm_ray.condensation.objectives.kernel import Kernel
-from idm_ray.condensation.objectives.loss import Loss, every_image
+from idm_ray.condensation.objectives.loss import EveryImage, Loss
 from idm_ray.condensation.objectives.mean import Mean
 from idm_ray.settings.sections import Config
 
@@ -32,4 +32,4 @@ def kept_of_real(config: Config) -> list[str | float]:
     return [name, settings.power, settings.logits] if name == "attention" else [name]
 
 
-__all__ = ["LOSSES", "Loss", "every_image", "kept_of_real", "loss_of"]
+__all__ = ["LOSSES", "EveryImage", "Loss", "kept_of_real", "loss_of"]

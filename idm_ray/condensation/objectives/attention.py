@@ -17,7 +17,7 @@ class Attention(Mean):
     stages make no images has no maps.
     """
 
-    by_stages = True
+    by_stages, usual_weight = True, 100.0
 
     def look(self, shell: Shell, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Loss`."""

@@ -30,12 +30,12 @@ class MeanCovariance(Loss):
         return (mean - own_mean).square().sum(1) + weight * covariances
 
     def held_of_real(self, features: int, at_once: int, images: int) -> int:
-        """See `Loss`: all features, one after another and by class."""
-        return 2 * images * (features + 1)
+        """See `Loss`: all features."""
+        return images * (features + 1)
 
     def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
         """See `Loss`: all images centred, twice, and their inner products."""
-        return classes * (2 * (images + parts) * features + 4 * (images + parts) ** 2)
+        return classes * ((2 * (images + parts) + images) * features + 4 * (images + parts) ** 2)
 
 
 def _square_of(one: Tensor, other: Tensor) -> Tensor:

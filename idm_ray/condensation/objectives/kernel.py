@@ -8,6 +8,8 @@ from idm_ray.condensation.objectives.loss import Loss, squared_distances, weight
 
 WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Of the kernels that are added, in mean squared distances of all pairs of images, real and synthetic ones."""
+TINY = 1e-12
+"""Least width of a kernel."""
 
 
 class Kernel(Loss):
@@ -27,14 +29,17 @@ class Kernel(Loss):
         squares = squared_distances(together, together)
         pairs = (count + parts) * (count + parts - 1)
         width = (there[:, None] @ squares @ there[..., None]).detach() / pairs[:, None, None].clamp_min(1)
-        width = width.clamp_min(torch.finfo(width.dtype).tiny)  # of images that are all the same
+        rounding = torch.finfo(width.dtype).eps * centre.square().sum(2, keepdim=True)
+        width = width.maximum(rounding).clamp_min(TINY)  # where images are all the same, but for rounding
         kernels = torch.stack([torch.exp(-squares / (width * factor)) for factor in WIDTHS]).sum(0)
         return (signs[:, None] @ kernels @ signs[..., None])[:, 0, 0]
 
     def held_of_real(self, features: int, at_once: int, images: int) -> int:
-        """See `Loss`: all features, one after another and by class."""
-        return 2 * images * (features + 1)
+        """See `Loss`: all features."""
+        return images * (features + 1)
 
     def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
         """See `Loss`: all images together, twice, and their kernels."""
-        return classes * (2 * (images + parts) * features + (4 + 2 * len(WIDTHS)) * (images + parts) ** 2)
+        return classes * (
+            (3 * (images + parts) + images) * features + (4 + 2 * len(WIDTHS)) * (images + parts) ** 2
+        )

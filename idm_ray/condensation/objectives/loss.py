@@ -22,13 +22,17 @@ class Loss(ABC):
     Attributes:
         averaged: whether the mean over its images is all that is needed of a class; else every image is.
         by_stages: whether a net is looked into stage by stage.
+        usual_weight: that which was published.
     """
 
     averaged = True
     by_stages = False
+    usual_weight = 1.0
 
     def __init__(self, config: Config):
         self._settings, self._seed = config.loss, config.seed
+        own = config.loss.weight
+        self._weight = self.usual_weight if own is None else own
 
     def look(self, shell: Shell, images: Tensor) -> tuple[Tensor, Tensor]:
         """What is matched of images [N, channels, H, W], called features below, [N, D]; and the logits [N, C]."""
@@ -40,7 +44,7 @@ class Loss(ABC):
 
     def __call__(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
         """What is minimised of each of c classes, [c]: `loss.weight` times `distances`."""
-        return self._settings.weight * self.distances(features, targets, iteration)
+        return self._weight * self.distances(features, targets, iteration)
 
     @abstractmethod
     def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
@@ -48,7 +52,7 @@ class Loss(ABC):
 
         Args:
             features: [c, n, D] of synthetic parts.
-            targets: [c, E], means over the real images of these classes; or [c, m, E + 1], see `every_image`.
+            targets: [c, E], means over the real images of these classes; or [c, m, E + 1], see `EveryImage`.
             iteration: names the random numbers of a loss that draws any.
         """
 
@@ -74,23 +78,38 @@ class Loss(ABC):
         """
 
 
-def every_image(rows: Tensor, counts: Sequence[int]) -> Tensor:
-    """What is kept of real images, class by class, [C, m, E + 1]: m is the size of the largest class; a last column is
-    1 where there is an image and 0 where a class has no more.
+class EveryImage:
+    """What is kept of real images, class by class, as it comes.
 
     Args:
-        rows: [N, E], sorted by class.
-        counts: images of each class, sum N.
+        counts: images of each class.
+        like: the first rows that come.
+
+    Attributes:
+        rows: [C, m, E + 1]: m is the size of the largest class; a last column is 1 where there is an image and 0 where
+            a class has no more.
     """
-    filled = rows.new_zeros(len(counts), max(counts), rows.shape[1] + 1)
-    for own, part in zip(filled, rows.split(list(counts)), strict=True):
-        own[: len(part), :-1] = part
-        own[: len(part), -1] = 1.0
-    return filled
+
+    def __init__(self, counts: Sequence[int], like: Tensor):
+        self.rows = like.new_zeros(len(counts), max(counts), like.shape[1] + 1)
+        self._counts, self._filled = counts, 0
+
+    def add(self, rows: Tensor) -> None:
+        """The next rows [n, E], sorted by class."""
+        within = self._filled
+        self._filled += len(rows)
+        for label, count in enumerate(self._counts):
+            if within < count and len(rows):
+                part = rows[: count - within]
+                self.rows[label, within : within + len(part), :-1] = part
+                self.rows[label, within : within + len(part), -1] = 1.0
+                rows, within = rows[len(part) :], 0
+            else:
+                within = max(0, within - count)
 
 
 def weights_of(targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows [c, m, E] of `every_image`, and the weight [c, m] of each in a mean over its class."""
+    """The rows [c, m, E] of `EveryImage`, and the weight [c, m] of each in a mean over its class."""
     there = targets[..., -1]
     return targets[..., :-1], there / there.sum(1, keepdim=True)
 

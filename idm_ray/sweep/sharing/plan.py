@@ -15,7 +15,8 @@ from idm_ray.sweep.sharing.spread import WORTH, Slots, Work, idle_shards, spread
 from idm_ray.sweep.speed import Speed
 
 REAL_KEYS = ("seed", "dataset.", "net.", "queue.", "compute.", "condense.batch_real", "condense.easiest",
-             "condense.augment", "condense.method", "condense.preset", "condense.iterations")  # fmt: skip
+             "condense.augment", "condense.method", "condense.preset", "condense.iterations",
+             "condense.loss", "loss.frequencies", "loss.power", "loss.logits")  # fmt: skip
 MOST_POINTS = 2000
 
 

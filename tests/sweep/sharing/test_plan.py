@@ -18,6 +18,9 @@ SEARCH = {
     "K": "queue.train_steps: {choice: [2, 5, 10]}",
     "N": "queue.max_nets: {int: [10, 30, 10]}",
     "rate": "queue.lr: {uniform: [0.01, 0.1]}",
+    "loss": "condense.loss: {choice: [mean, ncfm, mmd, mean_cov]}",
+    "weight": "loss.weight: {uniform: [1, 10]}",
+    "frequencies": "loss.frequencies: {choice: [8, 16]}",
 }
 COSTLY = ("queue.train_steps=20", "queue.batch=64", "evaluate.every=6", "evaluate.epochs=1")
 
@@ -39,7 +42,16 @@ def searched(names):
 
 @pytest.mark.parametrize(
     ("search", "sides"),
-    [("lambda l ipc", 1), ("lambda K", 3), ("K N", 9), ("lambda rate", None), ("l rate", None)],
+    [
+        ("lambda l ipc", 1),
+        ("lambda K", 3),
+        ("K N", 9),
+        ("lambda rate", None),
+        ("l rate", None),
+        ("lambda loss", 3),  # mmd and mean_cov need the same of real images
+        ("loss weight", 3),
+        ("loss frequencies", 4),  # which ncfm alone reads
+    ],
 )
 def test_real_sides_are_counted_over_the_settings_that_records_depend_on(tiny_config, search, sides):
     assert count_sides(tiny_config(searched(search))) == sides
