@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idm_ray.bench import surroundings
-from idm_ray.bench.driven import Driven
+from idm_ray.bench.driven import NAME, Driven
 from idm_ray.bench.surroundings import Surroundings
 
 LOCKED_SECONDS, STOPPED_SECONDS, GONE_SECONDS, SHORT_SECONDS = 20.0, 10.0, 15.0, 10.0
@@ -114,7 +114,15 @@ def _lose_study(driven: Driven) -> None:
 
 
 def _lose_mlflow(driven: Driven) -> None:
-    _take_away(driven, driven.sweep.parent / "mlflow.db")
+    """Once the sweep is in it: what is not there yet is made anew, and would be lost with what comes back."""
+    database = driven.sweep.parent / "mlflow.db"
+    there = f"file:{database}?mode=ro"
+    with (
+        contextlib.suppress(sqlite3.Error),
+        contextlib.closing(sqlite3.connect(there, uri=True)) as connection,
+    ):
+        if connection.execute("select count(*) from runs where name = ?", [NAME]).fetchone()[0]:
+            _take_away(driven, database)
 
 
 def _short_of_memory(driven: Driven) -> None:

@@ -275,7 +275,8 @@ def _served(folder: Path, happen: Callable[[Server], object]) -> Iterator[Surrou
         server.start()
 
         def happens(driven: Driven) -> None:
-            if driven.process.poll() is None:
+            begun = (driven.sweep / "study.db").exists()  # else it is refused, and nothing was started
+            if begun and driven.process.poll() is None:
                 driven.hits += 1
                 happen(server)
 

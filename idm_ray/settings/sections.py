@@ -403,8 +403,8 @@ class SweepConfig(Section):
     share the nets of a look, with the same bits. There are no more than groups of classes that fit `compute.chunk`.
     auto: as many as would find processors or GPUs idle otherwise, and save more than their start takes."""
     share_gb: float = Field(4.0, gt=0)
-    """Gigabytes of records (a net's weights, and what the loss needs of each class) kept for late trials, all real sides
-    together."""
+    """Gigabytes of records (a net's weights, and what the loss needs of each class) kept for late trials, of all real
+    sides together."""
     time_budget: float | None = Field(None, gt=0)
     """Seconds after which the sweep stops; it can be resumed."""
     address: str | None = None

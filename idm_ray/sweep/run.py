@@ -95,7 +95,6 @@ def run_sweep(
     )
     stop.at_once = end_ray_here
     with stop.on_signals(), side_by_side(config) as sharing, ray_at(config):
-        stop.listen()
         uri = kept_at(config, folder)
         remember_output(config.sweep.output_dir)
         with (

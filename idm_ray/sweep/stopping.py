@@ -66,7 +66,8 @@ class Stop:
         mouth.setblocking(False)
         before = signal.set_wakeup_fd(mouth.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._hear, args=(ear,), name="signals", daemon=True).start()
-        self.listen()
+        for each in self._before:
+            signal.signal(each, lambda number, frame: None)
         try:
             yield
         finally:
@@ -74,11 +75,6 @@ class Stop:
             mouth.close()
             for number, handler in self._before.items():
                 signal.signal(number, handler)
-
-    def listen(self) -> None:
-        """Take the signals (again: ray.init puts its own handler for SIGTERM, which aborts)."""
-        for number in self._before:
-            signal.signal(number, lambda number, frame: None)
 
     def _hear(self, ear: socket.socket) -> None:
         last = -math.inf

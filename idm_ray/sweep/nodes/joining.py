@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import ray
+from ray._private import utils as rays_utils
 from ray._private import worker as rays_worker
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.exceptions import RayError
@@ -53,8 +53,6 @@ def ray_at(config: Config) -> Iterator[None]:
         if address is not None and address != "auto" and not _is_node(address):
             stack.enter_context(_guest(address))
         stack.callback(ray.shutdown)
-        if threading.current_thread() is threading.main_thread():  # Ray puts a handler of its own there
-            stack.callback(signal.signal, signal.SIGTERM, signal.getsignal(signal.SIGTERM))
         _init(address)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # what dies is told in a line of ours
         yield
@@ -67,7 +65,7 @@ def _init(address: str | None) -> None:
             own = own_folder() if address is None else None
             if own:
                 forget_old_sessions(own)
-            with _elsewhere(), apart(alone=address is None):
+            with _elsewhere(), _handlers_kept(), apart(alone=address is None):
                 ray.init(
                     address=address or "local",
                     include_dashboard=False if address is None else None,
@@ -84,6 +82,17 @@ def _init(address: str | None) -> None:
             if last or address is not None:
                 failed = f"cannot be reached at {address}" if address else "cannot be started here"
                 raise UserError(f"Ray {failed}: {first_line(error)}") from None
+
+
+@contextlib.contextmanager
+def _handlers_kept() -> Iterator[None]:
+    """Ray would end this process with code 15 at SIGTERM, from the first moment of its start on."""
+    theirs = rays_utils.set_sigterm_handler
+    rays_utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        rays_utils.set_sigterm_handler = theirs
 
 
 @contextlib.contextmanager
