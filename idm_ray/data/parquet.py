@@ -20,7 +20,10 @@ from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
 TEST_NAMES = ("test", "validation", "val")
-ROWS = 1024
+ROWS, SHARED_ROWS = 1024, 8
+"""Read at a time; and where rows may share one value, which each of them then has as its own."""
+MOST_INFLATED, SMALL_BYTES = 20, 64 * 2**20
+"""Times that the images of a file may take more than in it, once they are more than this: images do not compress."""
 
 
 def find_parquet(dataset: DatasetConfig, cache: Path, progress: Progress | None) -> Found:
@@ -81,6 +84,7 @@ def _opened(path: Path) -> pq.ParquetFile:
 def _check_columns(path: Path) -> None:
     with _opened(path) as file:
         schema = file.schema_arrow
+        _refuse_bombs(path, file.metadata)
     for column in ("image", "label"):
         if column not in schema.names:
             raise UserError(
@@ -93,12 +97,29 @@ def _check_columns(path: Path) -> None:
         raise UserError(f"the column label of {path} must hold whole numbers; it is {label}")
 
 
+def _refuse_bombs(path: Path, told: pq.FileMetaData) -> None:
+    """A small file can claim to hold more than any memory."""
+    size = path.stat().st_size
+    if told.num_rows > size:
+        raise UserError(f"{path} says that it has {told.num_rows} rows in {size} bytes; fetch it again")
+    for group in range(told.num_row_groups):
+        columns = [told.row_group(group).column(number) for number in range(told.num_columns)]
+        read = [each for each in columns if each.path_in_schema.split(".")[0] in ("image", "label")]
+        inside = sum(each.total_uncompressed_size for each in read)
+        stored = min(size, sum(each.total_compressed_size for each in read))
+        if inside > max(SMALL_BYTES, MOST_INFLATED * stored):
+            raise UserError(
+                f"{path} would inflate to more than {MOST_INFLATED} times its size, which no images do; fetch it again"
+            )
+
+
 def _read(train: Sequence[Path], test: Sequence[Path]) -> RawImages:
     train_labels, test_labels = ([read_labels(path) for path in files] for files in (train, test))
     if not sum(map(len, train_labels)) or not sum(map(len, test_labels)):
         raise UserError(f"{train[0].parent} must hold training and test images; one of them has no rows")
     highest = max(int(labels.max(initial=0)) for labels in (*train_labels, *test_labels))
-    names = schema_names(train[0]) or tuple(str(label) for label in range(highest + 1))
+    classes = min(highest + 1, sum(map(len, train_labels)))  # each has an image
+    names = schema_names(train[0]) or tuple(str(label) for label in range(classes))
     for path, labels in zip((*train, *test), (*train_labels, *test_labels), strict=True):
         _check_labels(path, labels, len(names))
     train_rows, test_rows = (
@@ -191,7 +212,10 @@ def _of_group(
 
 
 def _batches(file: pq.ParquetFile, path: Path, group: int) -> Iterator[pa.RecordBatch]:
+    told = file.metadata.row_group(group)
+    shared = any(told.column(number).has_dictionary_page for number in range(told.num_columns))
+    rows = SHARED_ROWS if shared else ROWS
     try:
-        yield from file.iter_batches(batch_size=ROWS, row_groups=[group], columns=["image"])
+        yield from file.iter_batches(batch_size=rows, row_groups=[group], columns=["image"])
     except (OSError, pa.ArrowException) as error:
         raise UserError(f"the images of {path} cannot be read ({error}); fetch it again") from None

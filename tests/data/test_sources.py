@@ -165,6 +165,32 @@ def write_train(root: Path, images, labels, names=("ant", "bee", "cat")) -> None
     pq.write_table(parquet_table(images, labels, names), root / "train-00001-of-00002.parquet")
 
 
+@pytest.mark.parametrize(
+    ("images", "labels", "rule"),
+    [
+        ([b""], [10**12], r"labels must be in 0\.\.9; row 0 of .* has label 1000000000000"),
+        ([bytes(200 * 2**20)], [0], "would inflate to more than 20 times its size"),
+        ([bytes(2 * 10**6)] * 64, [0] * 64, "would inflate to more than 20 times its size"),
+        ([None] * 10**6, [0] * 10**6, r"says that it has 1000000 rows in \d+ bytes"),
+    ],
+    ids=["label", "value", "values", "rows"],
+)
+def test_a_parquet_file_that_claims_more_than_it_can_hold_takes_no_memory(
+    cache, make_parquet, images, labels, rule
+):
+    made = make_parquet(names=None)
+    table = parquet_table(images, labels, None)
+    pq.write_table(
+        table, made.root / "train-00001-of-00002.parquet", compression="zstd", use_dictionary=["label"]
+    )
+    before = pa.total_allocated_bytes()
+    pa.default_memory_pool().release_unused()
+    with pytest.raises(UserError, match=rule) as refused:
+        load(cache, name="parquet", root=made.root)
+    assert "\n" not in str(refused.value)
+    assert pa.total_allocated_bytes() <= before + 2**20
+
+
 ODD = encode(np.zeros((8, 7, 3), np.uint8))
 FINE = encode(np.zeros((8, 6, 3), np.uint8))
 

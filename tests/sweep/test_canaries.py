@@ -55,7 +55,8 @@ def test_mlflow_puts_artefacts_of_a_bare_sqlite_store_into_the_working_folder(tm
 
 @pytest.mark.slow
 def test_ray_takes_the_handler_of_sigterm_and_gives_workers_the_niceness_that_it_is_told():
-    """So ray.init is kept from that, by a name that it looks up, and `idm_ray.sweep` sets the niceness, else 15."""
+    """So ray.init is kept from that, by a name that it looks up, and ours is put there once more, since another one, in
+    C++, aborts; and `idm_ray.sweep` sets the niceness, which is 15 otherwise."""
     code = (
         "import os, signal, ray; signal.signal(signal.SIGTERM, print); given = []; "
         "ray._private.utils.set_sigterm_handler = given.append; "

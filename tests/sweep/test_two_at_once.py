@@ -13,7 +13,7 @@ SHORT = "--trials", "2", "--max-concurrent", "1", "sweep.cpus_per_trial=0.5"
 def test_two_sweeps_share_a_folder_and_a_sweep_has_one_driver(start, tmp_path, refused, monkeypatch):
     runs = tmp_path / "runs"
     sweeps = [start("--name", name, *SHORT) for name in ("one", "two")]  # at once, and nothing is there yet
-    sweeps[0].wait_for(lambda: (runs / "one" / "study.db").exists())
+    sweeps[0].wait_for(lambda: (runs / "one" / "summary.json").exists())
     monkeypatch.chdir(tmp_path)
     there = "the sweep one is running in another process; wait, or stop that one"
     assert refused("sweep", "--resume", "one") == there

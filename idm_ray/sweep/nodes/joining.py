@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -86,13 +87,17 @@ def _init(address: str | None) -> None:
 
 @contextlib.contextmanager
 def _handlers_kept() -> Iterator[None]:
-    """Ray would end this process with code 15 at SIGTERM, from the first moment of its start on."""
+    """Ray would end this process with code 15 at SIGTERM, from the first moment of its start on, and abort later on:
+    of what it puts there in C++ Python does not know, and replaces it by putting its own once more."""
     theirs = rays_utils.set_sigterm_handler
     rays_utils.set_sigterm_handler = lambda handler: None
     try:
         yield
     finally:
         rays_utils.set_sigterm_handler = theirs
+        ours = signal.getsignal(signal.SIGTERM)
+        if ours is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
