@@ -24,7 +24,7 @@ def test_two_sweeps_share_a_folder_and_a_sweep_has_one_driver(start, tmp_path, r
     names = sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id]))
     assert names == ["one", "trial 0000", "trial 0000", "trial 0001", "trial 0001", "two"]
     taken = refused("sweep", str(tmp_path / "tiny.yaml"), "--name", "one")
-    assert taken.startswith("runs/one exists")
+    assert taken == "the sweep one exists in runs; go on with --resume one, or choose another --name"
     moved = tmp_path / "moved"
     shutil.move(runs, moved)
     again = start("--resume", "one", "--output-dir", str(moved), "--trials", "3", config=False)
