@@ -196,7 +196,13 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
     layer.setdefault("sweep", {})["output_dir"] = str(output)
     from idm_ray.sweep.search.study import stored_sweep
 
-    stored = stored_sweep(folder / DATABASE)
+    try:
+        stored = stored_sweep(folder / DATABASE)
+    except UserError:
+        from idm_ray.sweep.opening import claimed
+
+        with claimed(folder):  # else another process is just making it
+            raise
     asked = options.get("trials")
     if asked is not None and asked < stored.trials:
         raise UserError(

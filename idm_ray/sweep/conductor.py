@@ -204,6 +204,7 @@ class Conductor:
             self.returned(number, f"{', '.join(lacking)} cannot be read back", blameless=True)
             return
         self.disk.had_room()
+        self._came_further[number] = time.monotonic()
         self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
@@ -246,7 +247,7 @@ class Conductor:
                 "ends, to be resumed when that is mended"
             )
             self.give_up()
-        if node and self._site.muster:
+        if leaves and self._site.muster:
             self._site.muster.leave_out(node, reason)
         else:
             self._display.say(f"trial {number:04d} is put back in line: {reason}")

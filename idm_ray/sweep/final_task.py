@@ -65,7 +65,7 @@ def evaluate_nets(
             known[net] = asdict(single)
             with contextlib.suppress(
                 OSError
-            ):  # what is known already is not to be lost because the disk is full
+            ):  # no net is trained again because there is no room for its figure
                 write_json(files[net], {**known[net], "key": key})
                 place.deliver(files[net])
     place.leave(folder)

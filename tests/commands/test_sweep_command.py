@@ -1,5 +1,9 @@
+import sqlite3
+
 import pytest
 from PIL import Image
+
+from idm_ray.sweep.opening import claimed
 
 LOOK = ("--dry-run", "--verbose", "--name", "mine")
 
@@ -82,3 +86,14 @@ def test_a_method_that_is_named_ends_the_search_over_methods(look):
     text = look("methods", "condense.method=dm")
     assert "condense.method is dm (command line), so it is not searched" in text
     assert "1 points" in text
+
+
+def test_a_sweep_that_is_just_being_made_runs_elsewhere(refused, tmp_path):
+    folder = tmp_path / "young"
+    folder.mkdir()
+    sqlite3.connect(folder / "study.db").close()
+    (folder / "study.db").touch()
+    resume = "sweep", "--resume", "young", "--output-dir", tmp_path
+    with claimed(folder):
+        assert refused(*resume) == "the sweep young is running in another process; wait, or stop that one"
+    assert "holds no sweep that can be resumed" in refused(*resume)

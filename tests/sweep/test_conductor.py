@@ -191,6 +191,24 @@ def test_what_keeps_a_trial_from_going_on_is_not_tried_for_ever(conductor):
     assert not study.named("tell")
 
 
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_trial_that_alone_comes_no_further_fails_and_others_go_on(conductor, ends):
+    made, study, _ = conductor
+    ended = []
+    made.give_up = lambda: ended.append(True)
+    for number in (0, 1):
+        made._board.put(Row(number, {}))
+    made.died(0, "ray::CondensationTrial.train() NoMemory: out of memory at 1.0 GB")
+    if ends:
+        made.completed(1, Report(200, 50.0, 1.0, "COMPLETE"))
+    else:
+        made.reported(1, Report(12, 50.0, 1.0, "RUNNING"))
+    for _ in range(MOST_RETURNS):
+        made.died(0, "ray::CondensationTrial.train() NoMemory: out of memory at 1.0 GB")
+    assert not ended
+    assert (0, TrialState.FAIL) in [given[:2] for given in study.named("tell")]
+
+
 def test_a_trial_that_hangs_again_and_again_fails(conductor):
     made, study, _ = conductor
     for _ in range(MOST_RETURNS + 1):

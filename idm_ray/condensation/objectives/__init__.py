@@ -24,12 +24,10 @@ def loss_of(config: Config) -> Loss:
 
 def kept_of_real(config: Config) -> list[str | float]:
     """What is kept of real images, in words and numbers: losses for which it is the same can share a real side."""
-    name, settings = config.condense.loss, config.loss
-    if not LOSSES[name].averaged:
+    loss = LOSSES[config.condense.loss]
+    if not loss.averaged:
         return ["every image"]
-    if name == "ncfm":
-        return [name, settings.frequencies]
-    return [name, settings.power, settings.logits] if name == "attention" else [name]
+    return [config.condense.loss, *(getattr(config.loss, name) for name in loss.of_real)]
 
 
 __all__ = ["LOSSES", "EveryImage", "Loss", "kept_of_real", "loss_of"]

@@ -17,7 +17,7 @@ class Attention(Mean):
     stages make no images has no maps.
     """
 
-    by_stages, usual_weight = True, 100.0
+    by_stages, of_real, usual_weight = True, ("power", "logits"), 100.0
 
     def look(self, shell: Shell, images: Tensor) -> tuple[Tensor, Tensor]:
         """See `Loss`."""

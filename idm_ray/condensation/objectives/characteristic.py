@@ -11,8 +11,6 @@ from idm_ray.settings.sections import Config
 
 TINY = 1e-12
 """Below which the authors' program takes no difference of phases, and we no amplitude: a root is steep at 0."""
-
-
 DRAWN_AT_ONCE = 2**16
 """Numbers. Of more a CUDA device makes as many at a time as it has processors for, and other cards would draw others;
 but real side and S must draw the same."""
@@ -25,7 +23,7 @@ class Characteristic(Loss):
     each iteration, and are the same for all classes of it; the authors' program draws some for each class.
     """
 
-    usual_weight = 300.0
+    of_real, usual_weight = ("frequencies",), 300.0
 
     def __init__(self, config: Config):
         super().__init__(config)

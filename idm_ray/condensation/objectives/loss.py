@@ -22,11 +22,13 @@ class Loss(ABC):
     Attributes:
         averaged: whether the mean over its images is all that is needed of a class; else every image is.
         by_stages: whether a net is looked into stage by stage.
+        of_real: its settings in `loss` that decide what is kept of real images.
         usual_weight: that which was published.
     """
 
     averaged = True
     by_stages = False
+    of_real: tuple[str, ...] = ()
     usual_weight = 1.0
 
     def __init__(self, config: Config):

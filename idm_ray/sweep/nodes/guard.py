@@ -30,6 +30,7 @@ GUESTS: list[subprocess.Popen[Any]] = []
 OTHERS = 0o077
 """Bits of a mode that let other users in."""
 OLD_SECONDS = 24 * 3600.0
+"""After which a session of Ray that has written nothing is over: it writes every few seconds."""
 
 
 def guard(config: Config) -> None:
