@@ -18,13 +18,20 @@ MOST_LETTERS = 1200
 
 
 class Told(Exception):
-    """An error whose words people read: where they are too many, those in the middle are left out."""
+    """An error whose words people read in one line: where they are too many, those in the middle are left out.
+
+    What cannot be printed, as of a name that somebody made up, is written as Python escapes it.
+    """
 
     def __str__(self) -> str:
-        words = super().__str__()
+        words = "".join(each if each.isprintable() else _escaped(each) for each in super().__str__())
         if len(words) <= MOST_LETTERS:
             return words
         return f"{words[: MOST_LETTERS * 2 // 3]} ... {words[-MOST_LETTERS // 3 :]}"
+
+
+def _escaped(letter: str) -> str:
+    return letter.encode("unicode_escape").decode()
 
 
 class UserError(Told):

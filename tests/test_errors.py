@@ -20,3 +20,7 @@ def test_a_section_whose_name_has_five_thousand_letters_is_refused_in_a_line():
     with pytest.raises(UserError, match="known are seed, dataset") as refused:
         build_config({"a" * 5000: {}})
     assert len(str(refused.value)) < MOST_LETTERS + 10
+
+
+def test_what_cannot_be_printed_is_escaped_so_that_an_error_is_one_line():
+    assert str(UserError("sha256.\n: \x1b[31mred \ud800, naïve")) == "sha256.\\n: \\x1b[31mred \\ud800, naïve"

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from idm_ray.bench.plain_augment import Parameters, class_draws, plain_augment
+from idm_ray.condensation.optimisers import sgd_settings
 from idm_ray.condensation.partition import start_images
-from idm_ray.condensation.synthetic import step_settings
 from idm_ray.data import ClassImages, Data
 from idm_ray.nets.convnet import default_depth
 from idm_ray.nets.weights import initialise
@@ -112,7 +112,8 @@ class PlainCondensation:
         self._device = data.train.device
         start = start_images(data.train, settings.ipc, settings.partition, settings.init, config.seed)
         self.images = start.to(dtype).requires_grad_()
-        lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, data.num_classes)
+        in_turn = data.num_classes if settings.stepping == "per_class" else 1
+        lr, momentum = sgd_settings(settings.lr, settings.momentum, in_turn)
         self.optimiser = torch.optim.SGD([self.images], lr=lr, momentum=momentum)
         self.queue: list[PlainQueued] = []
         self.pushed = 0

@@ -14,7 +14,7 @@ from idm_ray.bench.scene import Scene, scene_data, shortened
 from idm_ray.bench.stopwatch import Lap, Stopwatch
 from idm_ray.bench.variants import Variant
 from idm_ray.condensation import Condensation, condense
-from idm_ray.condensation.objective import class_labels
+from idm_ray.condensation.objectives.total import class_labels
 from idm_ray.condensation.partition import start_images
 from idm_ray.data import Data
 from idm_ray.evaluation import evaluate, full_protocol

@@ -13,9 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
 from idm_ray.condensation.loop import Condensation, IterationRecord
-from idm_ray.condensation.objective import Losses, class_labels
+from idm_ray.condensation.objectives.total import Losses, class_labels
 from idm_ray.condensation.passes import differentiate
-from idm_ray.condensation.synthetic import start_set
+from idm_ray.condensation.pixels import start_set
 from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
 from idm_ray.data import Data
 from idm_ray.nets import build_shell
@@ -48,7 +48,7 @@ class Cafe(Condensation):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
         self._config, self._data, self._compute = config, data.train, compute
-        self._set = start_set(settings, data, config.seed, settings.momentum, compute.storage)
+        self._set = start_set(settings, data, config.seed, compute.storage)
         self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
         self._counts = [min(settings.batch_real, count) for count in data.train.counts]
 

@@ -14,8 +14,8 @@ from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, draw_per_group
 from idm_ray.condensation.loop import Condensation, IterationRecord
-from idm_ray.condensation.objective import class_labels
-from idm_ray.condensation.synthetic import start_set
+from idm_ray.condensation.objectives.total import class_labels
+from idm_ray.condensation.pixels import start_set
 from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
 from idm_ray.data import Data
 from idm_ray.nets import build_shell
@@ -51,7 +51,7 @@ class GradientMatching(Condensation):
         self._compute = compute
         self._config, self._data, self._settings = config, data.train, settings
         self._device = compute.device
-        self._set = start_set(settings, data, config.seed, settings.momentum, compute.storage)
+        self._set = start_set(settings, data, config.seed, compute.storage)
         self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
         self._outer, self._inner = loops(settings.ipc, config.gradient.outer, config.gradient.inner)
         self._counts = [min(settings.batch_real, count) for count in data.train.counts]

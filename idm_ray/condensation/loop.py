@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.objective import class_labels
+from idm_ray.condensation.objectives.total import class_labels
 
 STRIDE = 50
 """Iterations after which a loss on a CUDA device is looked at, which waits for it."""

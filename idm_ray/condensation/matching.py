@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.optimisers import Plateau
 from idm_ray.condensation.partition import check_partition
 from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import RealSide, RealSource, RealWork, images_matched
@@ -44,6 +45,7 @@ class DistributionMatching(Condensation):
         check_partition(settings.partition, data.shape)
         self._synthetic = start_side(config, data, compute, mates)
         self._real = real or real_side(config, data, compute)
+        self._plateau = Plateau(settings.patience)
 
     @property
     def images(self) -> Tensor:
@@ -53,7 +55,8 @@ class DistributionMatching(Condensation):
     def _step(self) -> IterationRecord:
         real = self._real.step(self.iteration)
         self._matched = real.weights
-        losses = self._synthetic.step(real)
+        losses = self._synthetic.step(real, self._plateau.factor)
+        self._plateau.look(losses.total)
         return IterationRecord(
             iteration=self.iteration,
             matching=losses.matching,
@@ -71,11 +74,12 @@ class DistributionMatching(Condensation):
         return super()._advice()
 
     def _state(self) -> dict[str, Tensor]:
-        return {**self._synthetic.state(), **self._real.state()}
+        return {**self._synthetic.state(), **self._real.state(), **self._plateau.state()}
 
     def _load_state(self, state: Mapping[str, Tensor]) -> None:
         self._synthetic.load_state(state)
         self._real.load_state(state)
+        self._plateau.load_state(state)
 
 
 def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 1) -> RealSide:

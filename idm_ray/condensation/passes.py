@@ -6,7 +6,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.objective import ClassLosses, Losses
+from idm_ray.condensation.objectives.total import ClassLosses, Losses
 from idm_ray.nets import Shell
 
 Found = TypeVar("Found", Losses, ClassLosses)

@@ -22,6 +22,7 @@ class QueuedNet:
         steps: optimiser steps taken.
         correct: int64 scalar, images classified rightly among those seen.
         seen: images that trained it.
+        trained: float32 [P], of a blend: the weights of the net that was blended with what it was at first.
     """
 
     weights: Tensor
@@ -30,6 +31,7 @@ class QueuedNet:
     steps: int
     correct: Tensor
     seen: int
+    trained: Tensor | None = None
 
     @property
     def accuracy(self) -> Tensor:
@@ -125,7 +127,7 @@ class ModelQueue:
             return net
         untrained = float(torch.rand((), generator=stream(self._seed, "queue blend", iteration)))
         weights = self._untrained(number).mul_(untrained).add_(net.weights, alpha=1 - untrained)
-        return replace(net, weights=weights)
+        return replace(net, weights=weights, trained=net.weights.clone())
 
     def _untrained(self, number: int) -> Tensor:
         """The weights [P] of a net when it was made, by its number among all that ever were."""

@@ -34,6 +34,7 @@ class RealRecord:
         ages: int64 [n], iterations since each net of the queue was pushed, oldest first.
         seconds: that the real side worked for it since the record before, queue training included; without waiting for
             a CUDA device.
+        trained: float32 [P], where the matched net is a blend, the weights of the trained one; None: `weights` are.
     """
 
     step: int
@@ -43,6 +44,7 @@ class RealRecord:
     targets: Tensor
     ages: Tensor
     seconds: float
+    trained: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -315,7 +317,9 @@ def as_record(
 ) -> RealRecord:
     """The record of an iteration from what is known of it, without what it has cost."""
     accuracy = net.accuracy if config.accuracy == "training" else matched.accuracy
-    return RealRecord(iteration, net.weights.clone(), accuracy, draws, matched.targets, ages, 0.0)
+    return RealRecord(
+        iteration, net.weights.clone(), accuracy, draws, matched.targets, ages, 0.0, net.trained
+    )
 
 
 def images_matched(config: CondenseConfig, count: int) -> int:

@@ -7,16 +7,12 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.objective import ClassLosses, Losses
 from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.objectives.total import ClassLosses, Losses
+from idm_ray.condensation.optimisers import optimiser_of
+from idm_ray.condensation.pixels import Scale, SyntheticSet, first_images
 from idm_ray.condensation.real_side import RealRecord
-from idm_ray.condensation.synthetic import (
-    SyntheticSet,
-    SyntheticSide,
-    classes_at_once,
-    first_images,
-    step_settings,
-)
+from idm_ray.condensation.synthetic import SyntheticSide, classes_at_once
 from idm_ray.data import Data
 from idm_ray.data.raw import Shape
 from idm_ray.nets import build_shell
@@ -24,15 +20,13 @@ from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
 
 State = Mapping[str, Tensor]
-NAMES = "images", "velocity"
-"""Of the state of a shard, and of S."""
 
 
 class Synthetic(Protocol):
     """S and its optimiser, wherever they are."""
 
-    def step(self, record: RealRecord) -> Losses:
-        """One optimiser step against a record of the real side; the losses before."""
+    def step(self, record: RealRecord, factor: float = 1.0) -> Losses:
+        """Step against a record of the real side, at the learning rate times a factor; the losses before."""
 
     def state(self) -> dict[str, Tensor]:
         """What the next step depends on."""
@@ -52,10 +46,10 @@ class Mates(Protocol):
     def count(self) -> int:
         """How many there are."""
 
-    def begin(self, classes: Sequence[range], images: Sequence[Tensor]) -> None:
+    def begin(self, classes: Sequence[range], images: Sequence[Tensor], scale: Scale) -> None:
         """Give the first of them classes, and the images of these [c * ipc, channels, H, W] at their start."""
 
-    def step(self, record: RealRecord) -> Callable[[], list[ClassLosses]]:
+    def step(self, record: RealRecord, factor: float) -> Callable[[], list[ClassLosses]]:
         """Let all step; what comes back waits for the losses of their classes."""
 
     def states(self, names: Sequence[str]) -> Iterator[State]:
@@ -79,30 +73,28 @@ class ShardedSide:
         self._own, self._mates = own, mates
         self._rows = [slice(part.start * ipc, part.stop * ipc) for part in ranges]
 
-    def step(self, record: RealRecord) -> Losses:
+    def step(self, record: RealRecord, factor: float = 1.0) -> Losses:
         """See `Synthetic`."""
-        others = self._mates.step(record)
-        all_of_them = [self._own.step_classes(record), *others()]
-        matching, entropy = (
-            torch.cat([getattr(losses, name).to(record.weights.device) for losses in all_of_them])
-            for name in ("matching", "cross_entropy")
-        )
-        return ClassLosses(matching, entropy, all_of_them[0].weight).summed
+        others = self._mates.step(record, factor)
+        all_of_them = [self._own.step_classes(record, factor), *others()]
+        return ClassLosses.joined(all_of_them, record.weights.device).summed
 
     def state(self) -> dict[str, Tensor]:
         """See `Synthetic`; on the CPU. Each shard is written into its place before the next one comes."""
-        return self._gathered(NAMES, torch.device("cpu"))
+        return self._gathered(list(self._own.state()), torch.device("cpu"))
 
     def load_state(self, state: State) -> None:
         """See `Synthetic`."""
         own, *others = self._rows
-        self._own.load_state({name: state[name][own] for name in NAMES})
-        self._mates.load_states([{name: state[name][rows].clone() for name in NAMES} for rows in others])
+        names = list(self._own.state())
+        self._own.load_state({name: state[name][own] for name in names})
+        self._mates.load_states([{name: state[name][rows].clone() for name in names} for rows in others])
 
     @property
     def images(self) -> Tensor:
         """See `Synthetic`."""
-        return self._gathered(NAMES[:1], self._own.set.images.device)["images"]
+        device = self._own.set.images.device
+        return self._own.set.normalised(self._gathered(["images"], device)["images"])
 
     def _gathered(self, names: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         own = self._own.state()
@@ -117,7 +109,13 @@ class ShardedSide:
 
 
 def shard(
-    config: Config, shape: Shape, num_classes: int, compute: Compute, classes: range, images: Tensor
+    config: Config,
+    shape: Shape,
+    num_classes: int,
+    compute: Compute,
+    classes: range,
+    images: Tensor,
+    scale: Scale,
 ) -> SyntheticSide:
     """The part of S that owns some classes, at its start.
 
@@ -128,12 +126,14 @@ def shard(
         compute: where and how; the same for all shards of S.
         classes: its own.
         images: of these classes, [c * ipc, channels, H, W].
+        scale: of the data; used where pixel values are stepped.
     """
     settings = config.condense
-    lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, num_classes)
+    clamped = scale if settings.pixels == "clamped" else None
     shell = build_shell(config.net, shape, num_classes, compute)
-    synthetic = SyntheticSet(images.to(compute.device), momentum)
-    return SyntheticSide(settings, synthetic, shell, lr, classes, loss_of(config))
+    labels = torch.tensor(classes).repeat_interleave(settings.ipc)
+    synthetic = SyntheticSet(images.to(compute.device), labels, optimiser_of(settings, num_classes), clamped)
+    return SyntheticSide(settings, synthetic, shell, classes, loss_of(config))
 
 
 def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None = None) -> Synthetic:
@@ -147,10 +147,12 @@ def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None
     at_once = classes_at_once(config.condense, compute.bounds(*data.shape[1:]), classes)
     ranges = shares(range(classes), at_once, 1 + (mates.count if mates else 0))
     parts = [images[part.start * ipc : part.stop * ipc] for part in ranges]
-    own = shard(config, data.shape, classes, compute, ranges[0], parts[0])
+    scale = Scale(data.mean, data.std)
+    own = shard(config, data.shape, classes, compute, ranges[0], parts[0], scale)
     if mates is None or len(ranges) == 1:
         return own
-    mates.begin(ranges[1:], [part.cpu().clone() for part in parts[1:]])  # of a view all would be sent
+    others = [part.cpu().clone() for part in parts[1:]]  # of a view all would be sent
+    mates.begin(ranges[1:], others, scale)
     return ShardedSide(own, mates, ranges, ipc)
 
 

@@ -1,65 +1,24 @@
-"""S and its optimiser, and the half of an IDM iteration that moves S towards the targets."""
+"""The half of an IDM iteration that moves S towards the targets."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from idm_ray.condensation.augment import augment, counts_within
-from idm_ray.condensation.objective import ClassLosses, Losses, objective
 from idm_ray.condensation.objectives import Loss
-from idm_ray.condensation.partition import check_start, expand, start_images
+from idm_ray.condensation.objectives.total import ClassLosses, Losses, objective
+from idm_ray.condensation.partition import expand
 from idm_ray.condensation.passes import differentiate
+from idm_ray.condensation.pixels import SyntheticSet
 from idm_ray.condensation.real_side import RealRecord
-from idm_ray.data import Data
-from idm_ray.nets import Shell, sgd_step
+from idm_ray.nets import Shell
 from idm_ray.runtime.compute import Bounds
 from idm_ray.settings.sections import CondenseConfig
 
-
-class SyntheticSet:
-    """Images under SGD with momentum: S, or those of some of its classes.
-
-    Args:
-        images: at the start, float32 [c * ipc, channels, H, W], sorted by class.
-        momentum: of SGD.
-    """
-
-    def __init__(self, images: Tensor, momentum: float):
-        self.images = images.detach().clone()
-        self.velocity = torch.zeros_like(self.images)
-        self._momentum = momentum
-
-    def step(self, gradient: Tensor, lr: float, first: int = 0) -> None:
-        """One step of SGD of the images from number `first` on, for which there is a gradient [n, channels, H, W]."""
-        part = slice(first, first + len(gradient))
-        sgd_step(self.images[part], gradient, self.velocity[part], lr, self._momentum)
-
-    def state(self) -> dict[str, Tensor]:
-        """What the next step depends on."""
-        return {"images": self.images, "velocity": self.velocity}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state that `state` gave."""
-        self.images.copy_(state["images"])
-        self.velocity.copy_(state["velocity"])
-
-
-def start_set(
-    config: CondenseConfig, data: Data, seed: int, momentum: float, dtype: torch.dtype
-) -> SyntheticSet:
-    """S before its first step, by the settings' ipc, partition and init.
-
-    Raises:
-        UserError: the initialisation needs more images than a class has.
-    """
-    return SyntheticSet(first_images(config, data, seed, dtype), momentum)
-
-
-def first_images(config: CondenseConfig, data: Data, seed: int, dtype: torch.dtype) -> Tensor:
-    """The images of `start_set`, [C * ipc, channels, H, W]."""
-    check_start(data.outline, config.ipc, config.init)
-    return start_images(data.train, config.ipc, config.partition, config.init, seed).to(dtype)
+Judge = Callable[[Tensor, Tensor, RealRecord, range], ClassLosses]
+"""The losses of some classes, of what they look like: features, see `Loss.look`, and logits."""
 
 
 class SyntheticSide:
@@ -72,7 +31,6 @@ class SyntheticSide:
         config: settings of the condensation.
         synthetic: the images of `classes`, stepped in place.
         shell: a net of its own; the records' weights run through it.
-        lr: of a joint step, see `step_settings`.
         classes: the labels of these images; one that begins or ends within what is taken at a time changes numbers.
         loss: says how far the images are from the targets.
     """
@@ -82,53 +40,60 @@ class SyntheticSide:
         config: CondenseConfig,
         synthetic: SyntheticSet,
         shell: Shell,
-        lr: float,
         classes: range,
         loss: Loss,
     ):
         self.set, self._loss = synthetic, loss
-        self._config, self._shell, self._lr, self._classes = config, shell, lr, classes
+        self._config, self._shell, self._classes = config, shell, classes
         for parameter in shell.net.parameters():
             parameter.requires_grad_(False)
 
-    def step(self, record: RealRecord) -> Losses:
-        """One optimiser step against a record of the real side."""
-        return self.step_classes(record).summed
+    def step(self, record: RealRecord, factor: float = 1.0) -> Losses:
+        """Step against a record of the real side; the learning rate is multiplied by a factor."""
+        return self.step_classes(record, factor).summed
 
-    def step_classes(self, record: RealRecord) -> ClassLosses:
+    def step_classes(self, record: RealRecord, factor: float = 1.0) -> ClassLosses:
         """The same, and the losses before of each class by itself."""
+        calibration = self._config.calibration
+        steps, lr = 2 if calibration else 1, self._config.lr * factor
         self._shell.load(record.weights)
+        found = self._step_all(record, self._match, lr, steps * record.step)
+        if not calibration:
+            return found
+        self._shell.load(record.weights if record.trained is None else record.trained)
+        entropies = self._step_all(record, self._calibrate, lr, steps * record.step + 1)
+        return replace(found, calibration=calibration * entropies.cross_entropy)
+
+    def _step_all(self, record: RealRecord, judge: Judge, lr: float, taken: int) -> ClassLosses:
+        """One step of the optimiser, under the loaded net."""
         bounds = Bounds(self._shell.chunk, self._shell.with_gradient)
         size = classes_at_once(self._config, bounds, len(record.targets))
         starts = range(self._classes.start, self._classes.stop, size)
         found = [
-            self._step_part(range(first, min(first + size, self._classes.stop)), record) for first in starts
+            self._step_part(range(first, min(first + size, self._classes.stop)), record, judge, lr, taken)
+            for first in starts
         ]
-        matching, entropy = (
-            torch.cat([getattr(losses, name).detach() for losses in found])
-            for name in ("matching", "cross_entropy")
-        )
-        return ClassLosses(matching, entropy, found[0].weight)
+        return ClassLosses.joined(found, record.weights.device)
 
-    def _step_part(self, part: range, record: RealRecord) -> ClassLosses:
+    def _step_part(self, part: range, record: RealRecord, judge: Judge, lr: float, taken: int) -> ClassLosses:
         ipc = self._config.ipc
         begin = (part.start - self._classes.start) * ipc
         losses, gradient = differentiate(
-            self.set.images[begin : begin + len(part) * ipc],
+            self.set.some(slice(begin, begin + len(part) * ipc)),
             self._config.partition**2,
             lambda images, first: self._parts(images, record, part.start * ipc + first),
             lambda parts: self._loss.look(self._shell, parts),
-            lambda seen: self._objective(seen[0], seen[1], record, part),
+            lambda seen: judge(seen[0], seen[1], record, part),
             self._shell,
         )
-        self.set.step(gradient, self._lr, begin)
+        self.set.step(gradient, lr, begin, taken)
         return losses
 
     def losses(self, images: Tensor, record: RealRecord) -> ClassLosses:
         """The losses of candidate images [c * ipc, channels, H, W] under the loaded net."""
         first = self._classes.start * self._config.ipc
         seen = self._loss.look(self._shell, self._parts(images, record, first))
-        return self._objective(*seen, record, self._classes)
+        return self._match(*seen, record, self._classes)
 
     def state(self) -> dict[str, Tensor]:
         """See `SyntheticSet`."""
@@ -149,7 +114,7 @@ class SyntheticSide:
         counts = [self._config.ipc * each] * len(record.targets)
         return augment(parts, record.draws, counts_within(counts, first * each, first * each + len(parts)))
 
-    def _objective(self, features: Tensor, logits: Tensor, record: RealRecord, classes: range) -> ClassLosses:
+    def _match(self, features: Tensor, logits: Tensor, record: RealRecord, classes: range) -> ClassLosses:
         targets = record.targets[classes.start : classes.stop]
         by_class = features.view(len(targets), -1, features.shape[1])
         return objective(
@@ -160,6 +125,10 @@ class SyntheticSide:
             self._config.regularise == "misclassified",
             classes.start,
         )
+
+    def _calibrate(self, features: Tensor, logits: Tensor, record: RealRecord, classes: range) -> ClassLosses:
+        nothing, full = logits.new_zeros(len(classes)), torch.ones_like(record.accuracy)
+        return objective(nothing, logits, full, self._config.calibration, first=classes.start)
 
 
 def classes_at_once(config: CondenseConfig, bounds: Bounds, num_classes: int) -> int:
@@ -174,15 +143,3 @@ def classes_at_once(config: CondenseConfig, bounds: Bounds, num_classes: int) ->
     if num_classes * parts <= bounds.with_gradient:
         return num_classes
     return max(1, min(bounds.chunk, bounds.with_gradient) // parts)
-
-
-def step_settings(stepping: str, lr: float, momentum: float, classes: int) -> tuple[float, float]:
-    """The learning rate and momentum of one joint SGD step on S.
-
-    The authors step S once per class with one momentum buffer over all of S, so that a class goes
-    on moving while the others step. Between two of its own gradients this adds up to a joint step
-    with lr * (1 - m^C) / (1 - m) and momentum m^C.
-    """
-    if stepping == "joint":
-        return lr, momentum
-    return lr * (1 - momentum**classes) / (1 - momentum), momentum**classes

@@ -260,7 +260,7 @@ class _Sizes:
         most = sum(min(self._config.condense.batch_real, count) for count in self._outline.train)
         if not self._by_stages:
             loss = loss_of(self._config)
-            held = loss.held_of_real(self._width, min(self.chunk, most), most)
+            held = loss.held_of_real(self._width, self._channels, min(self.chunk, most), most)
             what = "stages" if loss.by_stages else "forward"
             return self._of(what, min(self.chunk, most)).beside(FLOAT * held)
         asked = self._classes * self._config.cafe.query
@@ -332,12 +332,17 @@ class _Sizes:
         matched = min(settings.batch_real, settings.easiest or settings.batch_real)
         images = min(matched, max(self._outline.train))
         parts = settings.ipc * settings.partition**2
-        return FLOAT * loss.held_of_own(self._width, classes, images, parts)
+        return FLOAT * loss.held_of_own(self._width, self._channels, classes, images, parts)
 
     @property
     def _width(self) -> int:
         """Features of the net."""
         return self._shell.net.classifier.in_features
+
+    @property
+    def _channels(self) -> int:
+        """See `Net`."""
+        return self._shell.net.channels
 
     @property
     def _features(self) -> int:

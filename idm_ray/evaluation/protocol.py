@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.objective import class_labels
+from idm_ray.condensation.objectives.total import class_labels
 from idm_ray.condensation.partition import cells, enlarge, expand, start_images
 from idm_ray.condensation.training import Fetch, OnDevice
 from idm_ray.data import ClassImages, Data, Outline

@@ -12,10 +12,12 @@ class Net(nn.Module):
     Attributes:
         body: the stages, applied one after another; the output of the last one, flattened, are the features.
         classifier: one linear layer.
+        channels: of what the last stage makes; all features where that is no image.
     """
 
-    def __init__(self, stages: list[nn.Module], num_features: int, num_classes: int):
+    def __init__(self, stages: list[nn.Module], channels: int, num_features: int, num_classes: int):
         super().__init__()
+        self.channels = channels
         self.body = nn.ModuleList(stages)
         self.classifier = nn.Linear(num_features, num_classes)
 

@@ -27,7 +27,7 @@ def lenet(shape: Shape, num_classes: int, settings: Settings) -> Net:
         builder.linear(_scaled(features, settings.width, 6))
         builder.activation()
         builder.finish_stage()
-    return Net(builder.stages, builder.size, num_classes)
+    return Net(builder.stages, builder.channels, builder.size, num_classes)
 
 
 def alexnet(shape: Shape, num_classes: int, settings: Settings) -> Net:
@@ -58,7 +58,7 @@ def alexnet(shape: Shape, num_classes: int, settings: Settings) -> Net:
         if pooled:
             builder.pooling()
         builder.finish_stage()
-    return Net(builder.stages, builder.size, num_classes)
+    return Net(builder.stages, builder.channels, builder.size, num_classes)
 
 
 def vgg11(shape: Shape, num_classes: int, settings: Settings) -> Net:
@@ -82,7 +82,7 @@ def vgg11(shape: Shape, num_classes: int, settings: Settings) -> Net:
             builder.activation()
         builder.pooling()
         builder.finish_stage()
-    return Net(builder.stages, builder.size, num_classes)
+    return Net(builder.stages, builder.channels, builder.size, num_classes)
 
 
 def mlp(shape: Shape, num_classes: int, settings: Settings) -> Net:
@@ -98,7 +98,7 @@ def mlp(shape: Shape, num_classes: int, settings: Settings) -> Net:
         builder.linear(settings.width)
         builder.activation()
         builder.finish_stage()
-    return Net(builder.stages, builder.size, num_classes)
+    return Net(builder.stages, builder.channels, builder.size, num_classes)
 
 
 def _scaled(channels: int, width: int, published: int) -> int:

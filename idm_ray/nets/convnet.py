@@ -31,7 +31,7 @@ class ConvNet(Net):
             builder.activation()
             builder.pooling()
             builder.finish_stage()
-        super().__init__(builder.stages, builder.size, num_classes)
+        super().__init__(builder.stages, builder.channels, builder.size, num_classes)
         fusible = settings.norm, settings.activation, settings.pooling
         self._fusible = fusible == ("instance", "relu", "average")
         self._fused = False

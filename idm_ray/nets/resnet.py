@@ -70,4 +70,4 @@ def resnet18(shape: Shape, num_classes: int, settings: Settings) -> Net:
         if stage == 3:
             builder.pooling(4, "average")
         builder.finish_stage()
-    return Net(builder.stages, builder.size, num_classes)
+    return Net(builder.stages, builder.channels, builder.size, num_classes)

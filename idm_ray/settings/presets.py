@@ -2,8 +2,7 @@
 
 A preset is expanded where it is named: it overrides what an earlier layer set (the file, say),
 and whatever is set beside it or later overrides the preset. How long to condense and how to evaluate is
-not in it, so that methods can be compared at one budget and by one protocol; neither is `condense.loss`, which is
-chosen beside it.
+not in it, so that methods can be compared at one budget and by one protocol; that has presets of its own.
 """
 
 from collections.abc import Mapping
@@ -27,19 +26,45 @@ _NO_QUEUE = {
     "reset_accuracy_every": 0,
     "pretrain_epochs": 0,
 }
+_NO_POOL = {key: value for key, value in _NO_QUEUE.items() if key != "source"}
+_POOL = {
+    "initial": 0,
+    "push_every": 1_000_000,
+    "max_nets": 100,
+    "train": "sampled",
+    "train_nets": 1,
+    "train_steps": 0,
+    "accuracy": "training",
+    "reset_accuracy_every": 0,
+}
+"""Nets that are trained first and then stay as they are; one more than `initial`."""
+_STEPPED = {"loss": "mean", "optimizer": "sgd", "weight_decay": 0.0, "pixels": "normalised", "patience": 0,
+            "calibration": 0.0}  # fmt: skip
+"""How DM and IDM match and step."""
+_LOSS = {"weight": None, "frequencies": 4096, "amplitude": 0.5, "covariance": None, "power": 4.0,
+         "logits": 0.01, "centring": 0.01}  # fmt: skip
 
 
 def _matching(method: str, **condense: Any) -> dict[str, dict[str, Any]]:
     """A method that steps S jointly, on whole images, with a new net every iteration."""
     common = {"method": method, "partition": 1, "lambda_reg": 0.0, "momentum": 0.5, "batch_real": 256,
-              "easiest": 0, "regularise": "all", "stepping": "joint"}  # fmt: skip
-    return {"condense": {**common, **condense}, "queue": {**_NO_QUEUE, **_PLAIN_TRAINING}}
+              "easiest": 0, "regularise": "all", "stepping": "joint", **_STEPPED}  # fmt: skip
+    return {"condense": {**common, **condense}, "loss": _LOSS, "queue": {**_NO_QUEUE, **_PLAIN_TRAINING}}
 
 
 def _selecting(method: str) -> dict[str, dict[str, Any]]:
     """A method that chooses real images."""
     base = _matching(method, init="real", augment="none", lr=0.2)
-    return {"condense": base["condense"], "queue": {**_NO_QUEUE, **_NET_TRAINING}}
+    return {"condense": base["condense"], "loss": _LOSS, "queue": {**_NO_QUEUE, **_NET_TRAINING}}
+
+
+def _peer(
+    loss: str, queue: Mapping[str, Any], weights: Mapping[str, Any] | None = None, **condense: Any
+) -> dict[str, dict[str, Any]]:
+    """What somebody else matches on the same features, in parts as IDM, without its cross-entropy."""
+    base = _matching("idm", partition=2, loss=loss, lr=1.0, init="mosaic", augment=DSA)["condense"]
+    return {"condense": {**base, **condense}, "loss": {**_LOSS, **(weights or {})},
+            "queue": {**_NET_TRAINING, **queue}}  # fmt: skip
 
 
 # The authors' program for CIFAR-10 with 10 images per class. It multiplies lambda_reg = 0.5 by an
@@ -57,7 +82,9 @@ _OFFICIAL: dict[str, dict[str, Any]] = {
         "init": "mosaic",
         "stepping": "per_class",
         "augment": DSA,
+        **_STEPPED,
     },
+    "loss": _LOSS,
     "queue": {
         **_NET_TRAINING,
         "source": "queue",
@@ -83,6 +110,7 @@ _OFFICIAL_IPC1 = {
         "regularise": "misclassified",
         "init": "real",
     },
+    "loss": _LOSS,
     "queue": {**_OFFICIAL["queue"], "push_every": 5},
 }
 
@@ -102,7 +130,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
             "init": "real",
             "stepping": "joint",
             "augment": DSA,
+            **_STEPPED,
         },
+        "loss": _LOSS,
         "queue": {
             **_NET_TRAINING,
             "source": "queue",
@@ -123,8 +153,51 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # learning rate 10 above 100 images per class.
     "dm": {
         "condense": _matching("dm", lr=1.0, init="real", augment=DSA)["condense"],
+        "loss": _LOSS,
         "queue": {**_NO_QUEUE, **_NET_TRAINING},
     },
+    # Whole images, as DM; learning rate 10 above 50 images per class. Published: 8,000 iterations with p = 4.
+    "datadam": {
+        "condense": _matching("dm", loss="attention", lr=1.0, batch_real=64, init="real", augment=DSA)[
+            "condense"
+        ],
+        "loss": _LOSS,
+        "queue": {**_NO_QUEUE, **_NET_TRAINING},
+    },
+    # The program's; the paper takes 1,024 frequencies. Published: 20,000 iterations; at 10 images per class of
+    # CIFAR-100 SGD with learning rate 0.01. Its steps are in turn, by class.
+    "ncfm": _peer(
+        "ncfm",
+        {"source": "blend", "pretrain_epochs": 60, **_POOL, "initial": 19},
+        batch_real=1024,
+        optimizer="adamw",
+        lr=0.001,
+        weight_decay=5e-4,
+        pixels="clamped",
+        patience=500,
+        calibration=1.0,
+        stepping="per_class",
+    ),
+    # Published: 10,000 iterations at a learning rate of 0.01 for each image of a class.
+    "dance": _peer(
+        "mean",
+        {"source": "blend", "pretrain_epochs": 60, **_POOL, "initial": 4},
+        batch_real=128,
+        lr=0.1,
+        pixels="clamped",
+        calibration=1.0,
+        stepping="per_class",
+    ),
+    # Its authors published no program, and the paper leaves the rest as DM has it.
+    "m3d": _peer("mmd", {"source": "queue", "pretrain_epochs": 0, **_NO_POOL}),
+    # The covariance of channels beside IDM as its authors run it.
+    "iid": {
+        "condense": {**_OFFICIAL["condense"], "loss": "iid"},
+        "loss": _LOSS,
+        "queue": _OFFICIAL["queue"],
+    },
+    # Published: 10,000 iterations.
+    "dsdm": _peer("mean_cov", {"source": "queue", "pretrain_epochs": 20, **_POOL, "initial": 9}, lr=0.1),
     # Gradient matching. Published: 1,000 iterations; loops by images per class (`gradient`).
     "dc": _matching("dc", lr=0.1, init="noise", augment="none"),
     "dsa": _matching("dsa", lr=0.1, init="real", augment=DSA),
@@ -149,8 +222,8 @@ NETS: dict[str, dict[str, Any]] = {
 of convnet follows the image size."""
 
 METHOD_PRESETS: dict[str, tuple[str, ...]] = {
-    "idm": ("official", "official_ipc1", "paper"),
-    "dm": ("dm",),
+    "idm": ("official", "official_ipc1", "paper", "ncfm", "dance", "m3d", "iid", "dsdm"),
+    "dm": ("dm", "datadam"),
     "dc": ("dc",),
     "dsa": ("dsa",),
     "cafe": ("cafe", "cafe_dsa"),
@@ -177,7 +250,17 @@ FIXED: dict[str, dict[str, Any]] = {
 """Settings that a method leaves no choice about."""
 
 _QUEUE = tuple(f"queue.{name}" for name in _NO_QUEUE)
-_OF_LOSS = ("condense.easiest", "condense.regularise", "condense.loss", "loss.")
+_OF_LOSS = (
+    "condense.easiest",
+    "condense.regularise",
+    "condense.optimizer",
+    "condense.weight_decay",
+    "condense.pixels",
+    "condense.patience",
+    "condense.calibration",
+    "condense.loss",
+    "loss.",
+)
 _STEPS = (
     "condense.iterations",
     "condense.lr",
@@ -199,14 +282,18 @@ UNREAD: dict[str, tuple[str, ...]] = {
 """Settings, and sections ending in a dot, that have no effect on a method."""
 
 
+_LOSSES, _OPTIMIZERS = "condense.loss", "condense.optimizer"
 READ_BY = {
-    "loss.frequencies": {"ncfm"},
-    "loss.amplitude": {"ncfm"},
-    "loss.covariance": {"mean_cov"},
-    "loss.power": {"attention"},
-    "loss.logits": {"attention"},
+    "loss.frequencies": (_LOSSES, {"ncfm"}),
+    "loss.amplitude": (_LOSSES, {"ncfm"}),
+    "loss.covariance": (_LOSSES, {"mean_cov", "iid"}),
+    "loss.power": (_LOSSES, {"attention"}),
+    "loss.logits": (_LOSSES, {"attention"}),
+    "loss.centring": (_LOSSES, {"iid"}),
+    "condense.momentum": (_OPTIMIZERS, {"sgd"}),
+    "condense.weight_decay": (_OPTIMIZERS, {"adamw"}),
 }
-"""Settings of a loss, and the losses that read them."""
+"""Settings that are read only where another one has one of some values."""
 METHODS_BY = {"condense.method", "condense.preset"}
 """Settings that decide which others have an effect."""
 

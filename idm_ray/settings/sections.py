@@ -16,7 +16,7 @@ from pydantic import (
 
 from idm_ray.errors import brief
 from idm_ray.settings.locations import Address, Location
-from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, READ_BY, ignores, method_of
+from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, PRESETS, READ_BY, ignores, method_of
 from idm_ray.settings.subsets import check_subset
 
 OPERATIONS = tuple(DSA.split("_"))
@@ -166,12 +166,18 @@ class CondenseConfig(Section):
         "herding",
         "kcenter",
         "forgetting",
+        "ncfm",
+        "dance",
+        "m3d",
+        "iid",
+        "dsdm",
+        "datadam",
     ] = "official"
     """A named reading of the method: sets all that was published for it. What is set beside it or later wins."""
-    loss: Literal["mean", "ncfm", "mmd", "mean_cov", "attention"] = "mean"
+    loss: Literal["mean", "ncfm", "mmd", "mean_cov", "attention", "iid"] = "mean"
     """What of a class's features idm and dm match: their mean (as published), their characteristic function (as NCFM),
-    their mean embedding by Gaussian kernels (as M3D), their mean and covariance (as DSDM), or attention maps (as
-    DataDAM); see `loss`."""
+    their mean embedding by Gaussian kernels (as M3D), their mean and covariance (as DSDM), attention maps (as
+    DataDAM), or their mean and the covariance of channels (as IID); see `loss`."""
     ipc: int = Field(10, ge=1)
     """Synthetic images per class."""
     iterations: int = Field(20_000, ge=0)
@@ -181,9 +187,20 @@ class CondenseConfig(Section):
     lambda_reg: float = Field(50.0, ge=0)
     """Weight of accuracy * cross-entropy (equation 5); the accuracy is in 0..1."""
     lr: float = Field(0.2, gt=0)
-    """Learning rate of S."""
+    """Learning rate of S, in the units of `pixels`."""
     momentum: float = Field(0.5, ge=0, lt=1)
-    """Of the steps on S."""
+    """Of the steps on S by sgd."""
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
+    """Of S in idm and dm; others step by sgd."""
+    weight_decay: float = Field(0.0, ge=0)
+    """Of the steps on S by adamw: times the learning rate, the share of itself that every pixel loses."""
+    pixels: Literal["normalised", "clamped"] = "normalised"
+    """What is stepped: normalised images, without bounds (DC to IDM), or pixel values, kept in 0..1 (NCFM, DANCE)."""
+    patience: int = Field(0, ge=0)
+    """Iterations without a lower loss that are borne before the learning rate of S is halved; 0: it never is."""
+    calibration: float = Field(0.0, ge=0)
+    """Weight of the cross-entropy of S under the trained net, lowered by a step of its own after each one that matches
+    (NCFM, DANCE: 1); 0: there is no such step."""
     batch_real: int = Field(256, ge=1)
     """Real images per class in one matching step; a smaller class gives all it has."""
     easiest: int = Field(0, ge=0)
@@ -212,8 +229,12 @@ class LossConfig(Section):
     """Of ncfm, drawn anew for each iteration."""
     amplitude: float = Field(0.5, ge=0, lt=1)
     """Of ncfm: weight of the difference in amplitude; that in phase has the rest."""
-    covariance: float = Field(50.0, ge=0)
-    """Of mean_cov: weight of the covariances' distance, divided by the number of features."""
+    covariance: float | None = Field(None, ge=0)
+    """Of mean_cov: weight of the covariances' distance, divided by the number of features; of iid that of the channels'
+    covariances. null: as published, 50 and 0.03 (iid beside DM: 0.01)."""
+    centring: float = Field(0.01, ge=0)
+    """Of iid: weight of the squared distances of synthetic features from their mean in a class. Published: 0.01, and
+    0.05 beside DM."""
     power: float = Field(4.0, ge=1)
     """Of attention: p, to which activations are raised. Published: 4; the authors' program takes 1."""
     logits: float = Field(0.01, ge=0)
@@ -519,17 +540,14 @@ class Config(Section):
                     f"{key} must be {required} for method {method}; got {self.get(key)} (method idm uses it)"
                 )
         idle = [key for key in self.search if all(ignores(each, key) for each in self.methods)]
-        searched = self.search.get("condense.loss")
-        losses = set(searched.choice) if isinstance(searched, Choice) else {self.condense.loss}
-        unread = [
-            key for key in self.search if key in READ_BY and not READ_BY[key] & losses and key not in idle
-        ]
-        if unread:
-            mend = " ".join(f"search.{key}=null" for key in unread)
-            raise ValueError(
-                f"{', '.join(unread)}: condense.loss {' or '.join(map(str, losses))} does not read that, which so "
-                f"cannot be searched; set {mend}"
-            )
+        for key in self.search:
+            decides, reading = READ_BY.get(key, ("", set()))
+            values = self._values(decides) if decides and key not in idle else set()
+            if values and not values & reading:
+                raise ValueError(
+                    f"{key}: {decides} {' or '.join(sorted(map(str, values)))} does not read that, which so cannot be "
+                    f"searched; set search.{key}=null"
+                )
         if idle:
             methods, mend = " or ".join(self.methods), " ".join(f"search.{key}=null" for key in idle)
             raise ValueError(
@@ -547,6 +565,16 @@ class Config(Section):
                 named = (method_of({key: value}) for value in searched.choice)
                 return tuple(dict.fromkeys(name for name in named if name in METHOD_PRESETS))
         return (self.condense.method,)
+
+    def _values(self, key: str) -> set[Any]:
+        """Of a dotted key: its value, or those that are searched, itself or by presets."""
+        section, _, name = key.partition(".")
+        searched, presets = self.search.get(key), self.search.get("condense.preset")
+        if isinstance(searched, Choice):
+            return set(searched.choice)
+        if isinstance(presets, Choice):
+            return {PRESETS[str(preset)][section][name] for preset in presets.choice if preset in PRESETS}
+        return {self.get(key)}
 
     def get(self, key: str) -> Any:
         """The value of a dotted key such as ``condense.lambda_reg``."""

@@ -13,7 +13,7 @@ from idm_ray.nets import build_shell
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 
-CLASSES, PARTS, FEATURES = 3, 4, 6
+CLASSES, PARTS, FEATURES, CHANNELS = 3, 4, 6, 2
 COUNTS = (7, 5, 1)
 
 
@@ -62,7 +62,20 @@ def slow_mean_cov(real, own, settings, iteration):
         return torch.cov(rows.T) if len(rows) > 1 else torch.zeros(FEATURES, FEATURES, dtype=rows.dtype)
 
     means = ((real.mean(0) - own.mean(0)) ** 2).sum()
-    return means + settings.covariance / FEATURES * ((covariance(real) - covariance(own)) ** 2).sum()
+    return means + (settings.covariance or 50) / FEATURES * ((covariance(real) - covariance(own)) ** 2).sum()
+
+
+def slow_iid(real, own, settings, iteration):
+    def covariance(rows):
+        maps = [each.view(CHANNELS, -1) for each in rows]
+        centred = [each - sum(maps) / len(maps) for each in maps]
+        columns = [column for each in centred for column in each.T]
+        return sum(torch.outer(column, column) for column in columns) / len(maps)
+
+    centre = sum(own) / len(own)
+    apart = sum(((each - centre) ** 2).sum() for each in own)
+    channels = ((covariance(real) - covariance(own)) ** 2).sum()
+    return slow_mean(real, own, settings, iteration) + 0.03 * channels + settings.centring * apart
 
 
 SLOW = {
@@ -70,8 +83,16 @@ SLOW = {
     "ncfm": slow_ncfm,
     "mmd": slow_mmd,
     "mean_cov": slow_mean_cov,
+    "iid": slow_iid,
     "attention": slow_mean,  # of what it looks at, see below
 }
+
+
+def made(config):
+    """The loss of a config, which has looked at a net with as many channels."""
+    loss = loss_of(config)
+    loss.channels = CHANNELS
+    return loss
 
 
 def targets_of(loss, rows, iteration):
@@ -99,7 +120,7 @@ def test_a_loss_and_its_gradient_equal_a_slow_one(small_config, name, parts):
     config = small_config(
         f"condense.loss={name}", "loss.frequencies=5", "loss.amplitude=0.3", "loss.weight=7"
     )
-    loss, iteration = loss_of(config), 11
+    loss, iteration = made(config), 11
     real = random_rows(0, COUNTS)
     own = torch.stack(random_rows(1, (parts,) * CLASSES))
     mine, other = (own.clone().requires_grad_() for _ in range(2))
@@ -113,7 +134,7 @@ def test_a_loss_and_its_gradient_equal_a_slow_one(small_config, name, parts):
 @pytest.mark.parametrize("name", LOSSES)
 def test_its_gradient_is_the_slope_of_the_loss(small_config, name):
     config = small_config(f"condense.loss={name}", "loss.frequencies=5")
-    loss = loss_of(config)
+    loss = made(config)
     targets = targets_of(loss, random_rows(0, COUNTS), 0)
     own = torch.stack(random_rows(1, (PARTS,) * CLASSES)).requires_grad_()
     if name == "mmd":  # whose kernels are as wide as the images are apart, which counts as given
@@ -125,7 +146,7 @@ def test_its_gradient_is_the_slope_of_the_loss(small_config, name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_float32_is_near_float64_where_features_are_far_from_zero(small_config, name):
-    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=64"))
+    loss = made(small_config(f"condense.loss={name}", "loss.frequencies=64"))
     found = []
     for dtype in (torch.float32, torch.float64):
         real, own = ([each.to(dtype) + 20 for each in random_rows(seed, (30, 30))] for seed in (0, 1))
@@ -135,7 +156,8 @@ def test_float32_is_near_float64_where_features_are_far_from_zero(small_config, 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_images_that_are_the_real_ones_are_as_near_as_can_be(small_config, name):
-    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=16", "loss.weight=1"))
+    sixteen = "loss.frequencies=16"
+    loss = made(small_config(f"condense.loss={name}", sixteen, "loss.weight=1", "loss.centring=0"))
     real = random_rows(0, (PARTS,) * CLASSES)
     there = loss(torch.stack(real), targets_of(loss, real, 0), 0)
     elsewhere = loss(torch.stack(random_rows(1, (PARTS,) * CLASSES)), targets_of(loss, real, 0), 0)
@@ -148,7 +170,7 @@ def test_images_that_are_the_real_ones_are_as_near_as_can_be(small_config, name)
 @pytest.mark.parametrize("images", [1, 3, 256])
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_classes_that_are_all_one_image_move_nowhere(small_config, name, parts, images, value):
-    loss = loss_of(small_config(f"condense.loss={name}", "loss.frequencies=4", "loss.weight=1"))
+    loss = made(small_config(f"condense.loss={name}", "loss.frequencies=4", "loss.weight=1"))
     same = torch.full((1, parts, FEATURES), value, requires_grad=True)
     found = loss(same, targets_of(loss, [torch.full((images, FEATURES), value)], 0), 0)
     (gradient,) = torch.autograd.grad(found.sum(), same)
@@ -157,7 +179,7 @@ def test_classes_that_are_all_one_image_move_nowhere(small_config, name, parts, 
 
 
 def test_the_gradient_of_ncfm_is_right_where_both_sides_are_nearly_alike(small_config):
-    loss = loss_of(small_config("condense.loss=ncfm", "loss.frequencies=64", "loss.weight=1"))
+    loss = made(small_config("condense.loss=ncfm", "loss.frequencies=64", "loss.weight=1"))
     found = []
     for dtype in (torch.float32, torch.float64):
         real = random_rows(0, (256,))[0].to(dtype)
@@ -170,9 +192,16 @@ def test_the_gradient_of_ncfm_is_right_where_both_sides_are_nearly_alike(small_c
 
 def test_a_loss_has_its_published_weight_unless_it_is_set(small_config):
     rows = random_rows(0, (3,))
-    for name, usual in (("mean", 1), ("ncfm", 300), ("attention", 100), ("mmd", 1), ("mean_cov", 1)):
+    for name, usual in (
+        ("mean", 1),
+        ("ncfm", 300),
+        ("attention", 100),
+        ("mmd", 1),
+        ("mean_cov", 1),
+        ("iid", 1),
+    ):
         one, other = (
-            loss_of(small_config(f"condense.loss={name}", f"loss.weight={weight}")) for weight in ("null", 1)
+            made(small_config(f"condense.loss={name}", f"loss.weight={weight}")) for weight in ("null", 1)
         )
         own = torch.stack(random_rows(1, (PARTS,)))
         assert float(
@@ -213,7 +242,7 @@ def test_attention_is_where_the_stages_of_a_net_are_active(small_config, net):
 
 
 def test_the_characteristic_function_of_a_circle_is_a_bessel_function(small_config):
-    loss = loss_of(small_config("condense.loss=ncfm", "loss.frequencies=9"))
+    loss = made(small_config("condense.loss=ncfm", "loss.frequencies=9"))
     angles = torch.arange(4000, dtype=torch.float64) * (2 * math.pi / 4000)
     points = 5 * torch.stack(
         [angles.cos(), angles.sin()], dim=1
@@ -226,7 +255,7 @@ def test_the_characteristic_function_of_a_circle_is_a_bessel_function(small_conf
 
 def test_the_discrepancy_of_two_normal_distributions_is_the_known_one(small_config):
     """E exp(-|x - y|^2 / s) = (1 + 4 / s)^(-d / 2) exp(-|m|^2 / (s + 4)) for x, y of unit variance, m apart."""
-    loss, dimensions, count = loss_of(small_config("condense.loss=mmd")), 2, 2500
+    loss, dimensions, count = made(small_config("condense.loss=mmd")), 2, 2500
     generator = torch.Generator().manual_seed(0)
     one, two = (torch.randn(count, dimensions, dtype=torch.float64, generator=generator) for _ in range(2))
     two = two + torch.tensor([1.5, 0.0], dtype=torch.float64)
@@ -240,7 +269,7 @@ def test_the_discrepancy_of_two_normal_distributions_is_the_known_one(small_conf
 
 
 def test_frequencies_are_drawn_anew_for_each_iteration_and_once_for_all_classes(small_config):
-    loss = loss_of(small_config("condense.loss=ncfm", "loss.frequencies=4"))
+    loss = made(small_config("condense.loss=ncfm", "loss.frequencies=4"))
     (rows,) = random_rows(0, (3,))
     first, again, next_one = (loss.kept(rows, iteration) for iteration in (0, 0, 1))
     assert torch.equal(first, again)

@@ -29,6 +29,15 @@ SETTINGS = [
     ["condense.partition=2", "condense.loss=mmd", "condense.batch_real=1000"],
     ["condense.partition=1", "condense.loss=mean_cov", "condense.easiest=3"],
     ["condense.partition=2", "condense.loss=attention"],
+    ["condense.partition=2", "condense.loss=iid"],
+    [
+        "condense.partition=2",
+        "condense.optimizer=adamw",
+        "condense.weight_decay=0.1",
+        "condense.pixels=clamped",
+    ],
+    ["condense.calibration=1", "queue.source=blend", "condense.patience=1", "condense.lr=30"],
+    ["condense.preset=ncfm", "loss.frequencies=16", "queue.pretrain_epochs=1", "queue.initial=1"],
 ]
 
 
@@ -37,21 +46,19 @@ class Threads:
 
     def __init__(self, config, data, compute, count, lost_at=None):
         self.count, self._lost_at, self._steps = count, lost_at, 0
-        self._make = lambda classes, images: shard(
-            config, data.shape, data.num_classes, compute, classes, images
-        )
+        self._make = lambda *given: shard(config, data.shape, data.num_classes, compute, *given)
         self._threads = ThreadPoolExecutor(max(1, count))
         self.owned = []
 
-    def begin(self, classes, images):
+    def begin(self, classes, images, scale):
         self.owned = list(classes)
-        self._shards = [self._make(*each) for each in zip(classes, images, strict=True)]
+        self._shards = [self._make(*each, scale) for each in zip(classes, images, strict=True)]
 
-    def step(self, record):
+    def step(self, record, factor):
         self._steps += 1
         if self._steps == self._lost_at:
             raise ConnectionError("a mate is lost")
-        running = [self._threads.submit(each.step_classes, record) for each in self._shards]
+        running = [self._threads.submit(each.step_classes, record, factor) for each in self._shards]
         return lambda: [future.result() for future in running]
 
     def states(self, names):

@@ -95,6 +95,7 @@ SETTINGS = {
     "blended": ("queue.source=blend", "queue.max_nets=4", "queue.push_every=2"),
     "characteristic function": ("condense.loss=ncfm", "loss.frequencies=16"),
     "attention": ("condense.loss=attention",),
+    "channels": ("condense.loss=iid",),
     "every image": ("condense.loss=mmd", "condense.batch_real=1000"),
     "no nets at first": ("queue.initial=0", "queue.push_every=5"),
 }

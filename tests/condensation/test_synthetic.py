@@ -8,8 +8,10 @@ from torch.nn.functional import cross_entropy, interpolate
 from idm_ray.condensation import condense
 from idm_ray.condensation.augment import OPERATIONS, draw_per_group
 from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.optimisers import Momentum, sgd_settings
+from idm_ray.condensation.pixels import SyntheticSet
 from idm_ray.condensation.real_side import RealRecord
-from idm_ray.condensation.synthetic import SyntheticSet, SyntheticSide, step_settings
+from idm_ray.condensation.synthetic import SyntheticSide
 from idm_ray.nets import build_shell
 from idm_ray.nets.weights import bind
 from idm_ray.runtime.compute import Compute
@@ -86,12 +88,11 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
         f"condense.regularise={regularise}",
     )
     settings = config.condense
-    lr, momentum = step_settings(settings.stepping, settings.lr, settings.momentum, 3)
+    optimiser = Momentum(settings.momentum, 3 if settings.stepping == "per_class" else 1)
     side = SyntheticSide(
         settings,
-        SyntheticSet(images, momentum),
+        SyntheticSet(images, torch.arange(3).repeat_interleave(2), optimiser),
         Double(double_shell, at_once),
-        lr,
         range(3),
         loss_of(config),
     )
@@ -105,6 +106,7 @@ def test_the_loss_and_its_gradient_equal_a_slow_loop_over_classes(
     torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-10)
     before = side.set.images.clone()
     side.step(record)
+    lr, _ = sgd_settings(settings.lr, settings.momentum, 3 if settings.stepping == "per_class" else 1)
     torch.testing.assert_close(side.set.images, before - lr * mine)
 
 
@@ -142,7 +144,7 @@ def test_the_closed_form_of_per_class_stepping_equals_the_loop(classes, momentum
             optimiser.zero_grad()
             (curvature[label] * (images[label] - goals[label]) ** 2).backward()
             optimiser.step()
-    joint_lr, joint_momentum = step_settings("per_class", lr, momentum, classes)
+    joint_lr, joint_momentum = sgd_settings(lr, momentum, classes)
     position, velocity = np.zeros(classes), np.zeros(classes)
     for iteration in range(iterations):
         np.testing.assert_allclose(position, seen[iteration], atol=1e-12)
@@ -151,7 +153,7 @@ def test_the_closed_form_of_per_class_stepping_equals_the_loop(classes, momentum
 
 
 def test_the_closed_form_gives_the_figures_of_the_reference():
-    lr, momentum = step_settings("per_class", 0.2, 0.5, 10)
+    lr, momentum = sgd_settings(0.2, 0.5, 10)
     assert lr == pytest.approx(0.3996, abs=1e-4)
     assert momentum == pytest.approx(0.001, abs=1e-4)
-    assert step_settings("joint", 0.2, 0.5, 10) == (0.2, 0.5)
+    assert sgd_settings(0.2, 0.5, 1) == (0.2, 0.5)

@@ -1,6 +1,7 @@
 """What of a class's features is matched: a file for each loss, and the table of them."""
 
 from idm_ray.condensation.objectives.attention import Attention
+from idm_ray.condensation.objectives.channels import Channels
 from idm_ray.condensation.objectives.characteristic import Characteristic
 from idm_ray.condensation.objectives.covariance import MeanCovariance
 from idm_ray.condensation.objectives.kernel import Kernel
@@ -14,6 +15,7 @@ LOSSES: dict[str, type[Loss]] = {
     "mmd": Kernel,
     "mean_cov": MeanCovariance,
     "attention": Attention,
+    "iid": Channels,
 }
 
 

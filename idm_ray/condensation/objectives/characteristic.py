@@ -49,11 +49,11 @@ class Characteristic(Loss):
         share = self._settings.amplitude
         return (share * amplitude + (1 - share) * phase).sqrt().mean(1)
 
-    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+    def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: the frequencies, and angles, cosines and sines by themselves and joined."""
         return self._settings.frequencies * (features + 5 * at_once)
 
-    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+    def held_of_own(self, features: int, channels: int, classes: int, images: int, parts: int) -> int:
         """See `Loss`: the same, twice for the way back."""
         return self._settings.frequencies * (features + 2 * 5 * classes * parts)
 

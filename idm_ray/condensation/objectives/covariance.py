@@ -11,7 +11,7 @@ class MeanCovariance(Loss):
     No covariance is ever formed: squared distances of products of matrices follow from inner products of images.
     """
 
-    averaged = False
+    averaged, usual_covariance = False, 50.0
 
     def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
         """See `Loss`; covariances are the unbiased ones, and 0 of a single image."""
@@ -26,14 +26,15 @@ class MeanCovariance(Loss):
             - 2 * _square_of(real, own) / (count * parts)
             + _square_of(own, own) / parts**2
         )
-        weight = self._settings.covariance / features.shape[2]
-        return (mean - own_mean).square().sum(1) + weight * covariances
+        weight = self._settings.covariance
+        weight = self.usual_covariance if weight is None else weight
+        return (mean - own_mean).square().sum(1) + weight / features.shape[2] * covariances
 
-    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+    def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: all features."""
         return images * (features + 1)
 
-    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+    def held_of_own(self, features: int, channels: int, classes: int, images: int, parts: int) -> int:
         """See `Loss`: all images centred, twice, and their inner products."""
         return classes * ((2 * (images + parts) + images) * features + 4 * (images + parts) ** 2)
 

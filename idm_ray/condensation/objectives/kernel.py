@@ -34,11 +34,11 @@ class Kernel(Loss):
         kernels = torch.stack([torch.exp(-squares / (width * factor)) for factor in WIDTHS]).sum(0)
         return (signs[:, None] @ kernels @ signs[..., None])[:, 0, 0]
 
-    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+    def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: all features."""
         return images * (features + 1)
 
-    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+    def held_of_own(self, features: int, channels: int, classes: int, images: int, parts: int) -> int:
         """See `Loss`: all images together, twice, and their kernels."""
         return classes * (
             (3 * (images + parts) + images) * features + (4 + 2 * len(WIDTHS)) * (images + parts) ** 2

@@ -59,21 +59,23 @@ class Loss(ABC):
         """
 
     @abstractmethod
-    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+    def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """Numbers that `kept` and what becomes of it hold at a time, about.
 
         Args:
             features: D.
+            channels: of what the last stage makes, see `Net`.
             at_once: real images that go through the net at a time.
             images: of all classes together.
         """
 
     @abstractmethod
-    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+    def held_of_own(self, features: int, channels: int, classes: int, images: int, parts: int) -> int:
         """Numbers that `distances` and its gradient hold at a time, about.
 
         Args:
             features: D.
+            channels: see `held_of_real`.
             classes: c.
             images: m, real ones of a class.
             parts: n, synthetic ones of a class.

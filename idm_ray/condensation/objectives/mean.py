@@ -12,10 +12,10 @@ class Mean(Loss):
         """See `Loss`."""
         return (features.mean(dim=1) - targets).square().sum(1)
 
-    def held_of_real(self, features: int, at_once: int, images: int) -> int:
+    def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: next to nothing."""
         return 0
 
-    def held_of_own(self, features: int, classes: int, images: int, parts: int) -> int:
+    def held_of_own(self, features: int, channels: int, classes: int, images: int, parts: int) -> int:
         """See `Loss`: next to nothing."""
         return 0

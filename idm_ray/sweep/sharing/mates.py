@@ -12,7 +12,8 @@ from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
 from idm_ray.condensation import RealRecord
-from idm_ray.condensation.objective import ClassLosses
+from idm_ray.condensation.objectives.total import ClassLosses
+from idm_ray.condensation.pixels import Scale
 from idm_ray.condensation.shards import State, shard
 from idm_ray.data import Data, load_data
 from idm_ray.data.raw import Shape
@@ -53,16 +54,16 @@ class Mate:
     def ping(self) -> None:
         """Answered as soon as the process runs."""
 
-    def begin(self, shape: Shape, num_classes: int, classes: range, images: Tensor) -> None:
+    def begin(self, shape: Shape, num_classes: int, classes: range, images: Tensor, scale: Scale) -> None:
         """Own these classes of so many, of which the images are given."""
         compute = trial_compute(self._config, shape, num_classes)
         self._device = compute.device
-        self._shard = shard(self._config, shape, num_classes, compute, classes, images)
+        self._shard = shard(self._config, shape, num_classes, compute, classes, images, scale)
 
-    def step(self, packed: dict[str, Any]) -> ClassLosses:
+    def step(self, packed: dict[str, Any], factor: float) -> ClassLosses:
         """Step against a record as `transport` packs it."""
-        losses = self._shard.step_classes(unpack(packed, self._device))
-        return ClassLosses(losses.matching.cpu(), losses.cross_entropy.cpu(), losses.weight.cpu())
+        losses = self._shard.step_classes(unpack(packed, self._device), factor)
+        return replace(ClassLosses.joined([losses], HOST), weight=losses.weight.cpu())
 
     def state(self, names: Sequence[str]) -> dict[str, Tensor]:
         """What is named of the shard's, on the CPU."""
@@ -132,19 +133,19 @@ class RayMates:
         """See `Mates`."""
         return len(self._actors)
 
-    def begin(self, classes: Sequence[range], images: Sequence[Tensor]) -> None:
+    def begin(self, classes: Sequence[range], images: Sequence[Tensor], scale: Scale) -> None:
         """See `Mates`. Those without classes only judge."""
         self._owners = self._actors[: len(classes)]
         calls = [
-            actor.begin.remote(self._shape, self._num_classes, *each)
+            actor.begin.remote(self._shape, self._num_classes, *each, scale)
             for actor, *each in zip(self._owners, classes, images, strict=True)
         ]
         outcome(calls)
 
-    def step(self, record: RealRecord) -> Callable[[], list[ClassLosses]]:
+    def step(self, record: RealRecord, factor: float) -> Callable[[], list[ClassLosses]]:
         """See `Mates`."""
         packed = ray.put(pack(record))
-        calls = [actor.step.remote(packed) for actor in self._owners]
+        calls = [actor.step.remote(packed, factor) for actor in self._owners]
         return lambda: outcome(calls)
 
     def states(self, names: Sequence[str]) -> Iterator[State]:

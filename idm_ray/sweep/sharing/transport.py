@@ -10,8 +10,8 @@ from idm_ray.condensation import RealRecord
 from idm_ray.condensation.augment import Draws
 from idm_ray.runtime.sending import Parcel, send
 
-ARRAYS = ("weights", "accuracy", "targets")
-"""Of a record, on the device that computed it; so are the uniforms of its draws."""
+ARRAYS = ("weights", "accuracy", "targets", "trained")
+"""Of a record, on the device that computed it; so are the uniforms of its draws. The last is not there for all."""
 
 
 class Packing:
@@ -19,13 +19,14 @@ class Packing:
 
     def __init__(self, record: RealRecord):
         self._record = record
-        self._parcel = Parcel([*(getattr(record, name) for name in ARRAYS), record.draws.uniforms])
+        self._there = [name for name in ARRAYS if getattr(record, name) is not None]
+        self._parcel = Parcel([*(getattr(record, name) for name in self._there), record.draws.uniforms])
 
     def done(self) -> dict[str, Any]:
         """The record as numpy arrays and plain values, as soon as it is there."""
         record = self._record
         arrays = (tensor.numpy() for tensor in self._parcel.open())
-        named = dict(zip((*ARRAYS, "uniforms"), arrays, strict=True))
+        named = dict(zip((*self._there, "uniforms"), arrays, strict=True))
         plain = {"step": record.step, "seconds": record.seconds, "ages": record.ages.numpy()}
         return {**plain, "operations": record.draws.operations, **named}
 
@@ -37,7 +38,7 @@ def pack(record: RealRecord) -> dict[str, Any]:
 
 def size(packed: dict[str, Any]) -> int:
     """Bytes of its arrays."""
-    return sum(packed[name].nbytes for name in (*ARRAYS, "uniforms", "ages"))
+    return sum(packed[name].nbytes for name in (*ARRAYS, "uniforms", "ages") if name in packed)
 
 
 def unpack(packed: dict[str, Any], device: torch.device) -> RealRecord:
@@ -57,4 +58,5 @@ def unpack(packed: dict[str, Any], device: torch.device) -> RealRecord:
         targets=tensor("targets"),
         ages=tensor("ages"),
         seconds=packed["seconds"],
+        trained=tensor("trained") if "trained" in packed else None,
     )

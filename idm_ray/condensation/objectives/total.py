@@ -1,5 +1,6 @@
-"""The loss of S (equation 5)."""
+"""The whole loss of S (equation 5)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ class Losses:
     Attributes:
         matching: of real and synthetic features, see `objectives`; times its weight.
         cross_entropy: of the synthetic parts that count, divided by all parts of a class.
-        total: matching + lambda_reg * accuracy * cross_entropy.
+        total: matching + lambda_reg * accuracy * cross_entropy, and what the trained net has calibrated by.
     """
 
     matching: Tensor
@@ -30,21 +31,35 @@ class ClassLosses:
         matching: [c].
         cross_entropy: [c].
         weight: of the cross-entropy, a scalar.
+        calibration: [c], what the step that follows has minimised, see `condense.calibration`; None without one.
     """
 
     matching: Tensor
     cross_entropy: Tensor
     weight: Tensor
+    calibration: Tensor | None = None
 
     @property
     def total(self) -> Tensor:
-        """What is minimised."""
+        """What a step on matching minimises."""
         return self.matching.sum() + self.weight * self.cross_entropy.sum()
+
+    @classmethod
+    def joined(cls, parts: "Sequence[ClassLosses]", device: torch.device) -> "ClassLosses":
+        """Of the classes of all parts, without what their gradient needs."""
+        matching, entropy = (
+            torch.cat([getattr(losses, name).detach().to(device) for losses in parts])
+            for name in ("matching", "cross_entropy")
+        )
+        calibrations = [losses.calibration.to(device) for losses in parts if losses.calibration is not None]
+        return cls(matching, entropy, parts[0].weight, torch.cat(calibrations) if calibrations else None)
 
     @property
     def summed(self) -> Losses:
         """Of all these classes, without what their gradient needs."""
         matching, entropy, total = self.matching.sum(), self.cross_entropy.sum(), self.total
+        if self.calibration is not None:
+            total = total + self.calibration.sum()
         return Losses(matching.detach(), entropy.detach(), total.detach())
 
 
