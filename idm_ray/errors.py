@@ -20,7 +20,7 @@ MOST_LETTERS = 1200
 class Told(Exception):
     """An error whose words people read in one line: where they are too many, those in the middle are left out.
 
-    What cannot be printed, as of a name that somebody made up, is written as Python escapes it.
+    What cannot be printed, as of a name that somebody made up, is a space or written as Python escapes it.
     """
 
     def __str__(self) -> str:
@@ -31,7 +31,7 @@ class Told(Exception):
 
 
 def _escaped(letter: str) -> str:
-    return letter.encode("unicode_escape").decode()
+    return " " if letter.isspace() else letter.encode("unicode_escape").decode()
 
 
 class UserError(Told):

@@ -23,4 +23,4 @@ def test_a_section_whose_name_has_five_thousand_letters_is_refused_in_a_line():
 
 
 def test_what_cannot_be_printed_is_escaped_so_that_an_error_is_one_line():
-    assert str(UserError("sha256.\n: \x1b[31mred \ud800, naïve")) == "sha256.\\n: \\x1b[31mred \\ud800, naïve"
+    assert str(UserError("sha256.\n: \x1b[31mred \ud800, naïve")) == "sha256. : \\x1b[31mred \\ud800, naïve"

@@ -18,7 +18,7 @@ from idm_ray.condensation.passes import differentiate
 from idm_ray.condensation.pixels import start_set
 from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
 from idm_ray.data import Data
-from idm_ray.nets import build_shell
+from idm_ray.nets import Sgd, build_shell
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
@@ -126,7 +126,8 @@ class Cafe(Condensation):
     def _train(self, training: "_Training", query: torch.Generator) -> None:
         """Train the net on S until the query set sees that it has moved."""
         settings, queue, condense = self._config.cafe, self._config.queue, self._config.condense
-        recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, condense.augment)
+        recipe = Recipe(queue.batch, condense.augment)
+        sgd = Sgd(queue.lr, queue.momentum, queue.weight_decay)
         labels = class_labels(len(self._counts), condense.ipc, self._compute.device)
         fetch = self._set.images.clone().__getitem__
         seen: list[Tensor] = []
@@ -137,7 +138,7 @@ class Cafe(Condensation):
                 fetch,
                 labels,
                 recipe,
-                queue.lr,
+                sgd,
                 [training.order],
                 [training.draws],
             ):

@@ -18,7 +18,7 @@ from idm_ray.condensation.objectives.total import class_labels
 from idm_ray.condensation.pixels import start_set
 from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
 from idm_ray.data import Data
-from idm_ray.nets import build_shell
+from idm_ray.nets import Sgd, build_shell
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
@@ -131,12 +131,13 @@ class GradientMatching(Condensation):
 
     def _train(self, velocity: Tensor, order: torch.Generator, draws: torch.Generator) -> None:
         queue = self._config.queue
-        recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, self._settings.augment)
+        recipe = Recipe(queue.batch, self._settings.augment)
+        sgd = Sgd(queue.lr, queue.momentum, queue.weight_decay)
         labels = class_labels(len(self._counts), self._settings.ipc, self._device)
         images = self._set.images.clone()
         for _ in range(self._inner):
             for _ in train_epoch(
-                self._shell, velocity, images.__getitem__, labels, recipe, queue.lr, [order], [draws]
+                self._shell, velocity, images.__getitem__, labels, recipe, sgd, [order], [draws]
             ):
                 pass
 

@@ -13,7 +13,7 @@ from idm_ray.condensation.partition import start_images
 from idm_ray.condensation.training import Recipe, train_epoch
 from idm_ray.data import Data
 from idm_ray.errors import UserError
-from idm_ray.nets import build_shell
+from idm_ray.nets import Sgd, build_shell
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
@@ -88,11 +88,12 @@ class Selection(Condensation):
 
     def _step(self) -> IterationRecord:
         queue, seed, epoch = self.config.queue, self.config.seed, self.iteration
-        recipe = Recipe(queue.batch, queue.momentum, queue.weight_decay, self.config.condense.augment)
+        recipe = Recipe(queue.batch, self.config.condense.augment)
+        sgd = Sgd(queue.lr, queue.momentum, queue.weight_decay)
         order, draws = [stream(seed, "scoring order", epoch)], [stream(seed, "scoring draws", epoch)]
         losses = []
         for step in train_epoch(
-            self.shell, self._velocity, self.data.images, self.data.labels, recipe, queue.lr, order, draws
+            self.shell, self._velocity, self.data.images, self.data.labels, recipe, sgd, order, draws
         ):
             right = step.logits.argmax(1) == self.data.labels[step.positions]
             self.forgotten[step.positions] += (self._right[step.positions] & ~right).int()

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.augment import Draws, augment, draw_per_image, join_draws
+from idm_ray.condensation.cutmix import draw_mixes, mix
 from idm_ray.data import ClassImages
-from idm_ray.nets import Sgd, Shell, Stack
+from idm_ray.nets import Rule, Shell, Stack
 from idm_ray.runtime.sending import send
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
@@ -39,14 +40,13 @@ class Recipe:
 
     Attributes:
         batch: images in a step; the last one of an epoch may have fewer.
-        momentum, weight_decay: of SGD.
         augment: DSA operations, one drawn per batch with parameters per image; none for no DSA.
+        cutmix: probability of a batch to be mixed, see `mix`.
     """
 
     batch: int
-    momentum: float
-    weight_decay: float
     augment: str
+    cutmix: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -68,42 +68,46 @@ def load_fresh(shell: Shell, data: ClassImages, config: Config, iteration: int) 
 
 def train_epoch(
     net: Shell | Stack,
-    velocity: Tensor,
+    moments: Tensor,
     fetch: Fetch,
     labels: Tensor,
     recipe: Recipe,
-    lr: float,
+    rule: Rule,
     orders: Sequence[torch.Generator],
     draws: Sequence[torch.Generator],
 ) -> Iterator[Step]:
-    """Pass once over a labelled set with SGD on the cross-entropy; yields after each step.
+    """Pass once over a labelled set, stepping on the cross-entropy; yields after each step.
 
     A stack of R nets takes the steps of all: each net sees the set in an order of its own, with draws of its own.
     Positions and logits are then those of the first net, the second, and so on, R * n of them.
 
     Args:
         net: its weights are trained.
-        velocity: of its optimiser, changed in place.
+        moments: what its optimiser keeps, see `Rule.start`; changed in place.
         fetch: the images.
         labels: int64 [N] on the device.
-        recipe: batch, optimiser and augmentation.
-        lr: learning rate.
+        recipe: batch and augmentation.
+        rule: the optimiser.
         orders: a CPU generator for each net, shuffles.
         draws: a CPU generator for each net, augments.
     """
     device = net.weights.device
-    sgd = Sgd(lr, recipe.momentum, recipe.weight_decay)
     shuffled = torch.stack([torch.randperm(len(labels), generator=order) for order in orders])
     batches = [batch.flatten() for batch in shuffled.split(recipe.batch, dim=1)]
     drawn = [
         join_draws([draw_per_image(recipe.augment, len(batch) // len(draws), own, CPU) for own in draws])
         for batch in batches
     ]
+    mixes = [
+        [send(each, device) for each in draw_mixes(len(batch) // len(draws), recipe.cutmix, draws)]
+        for batch in (batches if recipe.cutmix else ())
+    ] or [[]] * len(batches)
     sizes = [len(batch) for batch in batches]
     all_positions = send(torch.cat(batches), device).split(sizes)
     all_uniforms = send(torch.cat([each.uniforms for each in drawn]), device).split(sizes)
-    for positions, uniforms, each in zip(all_positions, all_uniforms, drawn, strict=True):
-        loss, logits = _step(net, fetch, labels, positions, Draws(each.operations, uniforms), velocity, sgd)
+    for positions, uniforms, each, mixing in zip(all_positions, all_uniforms, drawn, mixes, strict=True):
+        given = Draws(each.operations, uniforms)
+        loss, logits = _step(net, fetch, labels, positions, given, mixing, moments, rule)
         yield Step(positions, logits, loss)
 
 
@@ -113,15 +117,17 @@ def _step(
     labels: Tensor,
     positions: Tensor,
     drawn: Draws,
-    velocity: Tensor,
-    sgd: Sgd,
+    mixing: Sequence[Tensor],
+    moments: Tensor,
+    rule: Rule,
 ) -> tuple[Tensor, Tensor]:
-    def make(positions: Tensor, uniforms: Tensor) -> tuple[Tensor, Tensor]:
+    def make(positions: Tensor, uniforms: Tensor, *mixing: Tensor) -> tuple[Tensor, Tensor]:
         images = augment(fetch(positions), Draws(drawn.operations, uniforms), [1] * len(positions))
-        return images, labels[positions]
+        own = labels[positions]
+        return mix(images, own, net.num_classes, *mixing) if mixing else (images, own)
 
-    given, operations = (positions, drawn.uniforms), set(drawn.operations)
+    given, operations = (positions, drawn.uniforms, *mixing), set(drawn.operations)
     # With several operations the host would say which image is for which.
     if isinstance(fetch, OnDevice) and len(operations) < 2:
-        return net.train_made((fetch, labels, *operations), make, given, velocity, sgd)
-    return net.train_step(*make(*given), velocity, sgd)
+        return net.train_made((fetch, labels, *operations), make, given, moments, rule)
+    return net.train_step(*make(*given), moments, rule)

@@ -7,14 +7,23 @@ from torch import Tensor
 
 from idm_ray.condensation.training import Fetch, Recipe, train_epoch
 from idm_ray.data import ClassImages
-from idm_ray.nets import Shell, Stack
+from idm_ray.nets import AdamW, Rule, Sgd, Shell, Stack
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import EvaluateConfig
 
 
-def learning_rate(epoch: int, epochs: int, lr: float) -> float:
-    """`lr` in the first half of the epochs (rounded up), a tenth of it in the second."""
-    return lr if epoch < (epochs + 1) // 2 else lr * 0.1
+def learning_rate(epoch: int, epochs: int, lr: float, schedule: str = "half") -> float:
+    """`lr` in the first half of the epochs (rounded up), a tenth of it in the second; or halved at each fifth."""
+    if schedule == "half":
+        return lr if epoch < (epochs + 1) // 2 else lr * 0.1
+    return lr * 0.5 ** sum(epoch >= part * epochs // 5 for part in range(1, 5))
+
+
+def rule_of(settings: EvaluateConfig, lr: float) -> Rule:
+    """The optimiser of the nets at a learning rate."""
+    if settings.optimizer == "sgd":
+        return Sgd(lr, settings.momentum, settings.weight_decay)
+    return AdamW(lr, settings.weight_decay)
 
 
 def train(
@@ -26,13 +35,13 @@ def train(
     seed: int,
     repeats: Sequence[int],
 ) -> Iterator[int]:
-    """Train a net, or each net of a stack, on a labelled set with SGD and DSA; yields after each epoch.
+    """Train a net, or each net of a stack, on a labelled set as the settings say; yields after each epoch.
 
     Args:
         net: gets freshly drawn weights first.
         fetch: the images.
         labels: int64 [N] on the device.
-        settings: batch, optimiser and augmentation; the optimiser starts anew when the rate drops.
+        settings: batch, optimiser and augmentation; where the rate drops in the middle, the optimiser starts anew.
         epochs: passes over the set; the last batch of a pass may be smaller.
         seed: root seed.
         repeats: which of several trainings each net's is; each has streams of its own.
@@ -42,15 +51,14 @@ def train(
         for purpose in ("init", "order", "draws")
     )
     net.start(init)
-    velocity = torch.zeros_like(net.weights)
-    recipe = Recipe(settings.batch, settings.momentum, settings.weight_decay, settings.augment)
-    previous = settings.lr
+    recipe, previous = Recipe(settings.batch, settings.augment, settings.cutmix), settings.lr
+    moments = rule_of(settings, previous).start(net.weights)
     for epoch in range(epochs):
-        lr = learning_rate(epoch, epochs, settings.lr)
-        if lr != previous:
-            velocity.zero_()
-            previous = lr
-        for _ in train_epoch(net, velocity, fetch, labels, recipe, lr, orders, draws):
+        lr = learning_rate(epoch, epochs, settings.lr, settings.schedule)
+        if lr != previous and settings.schedule == "half":
+            moments.zero_()
+        previous = lr
+        for _ in train_epoch(net, moments, fetch, labels, recipe, rule_of(settings, lr), orders, draws):
             pass
         yield epoch
 

@@ -136,8 +136,7 @@ class _Learner:
         file = self._folder / f"step{step:02d}.json"
         if not file.exists():
             write_json(file, asdict(train()))
-        known = json.loads(file.read_text())
-        return Evaluation(tuple(known["runs"]), known["seconds"], known["epochs"])
+        return Evaluation.of(json.loads(file.read_text()))
 
     @property
     def _folder(self) -> Path:

@@ -2,8 +2,9 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,14 +42,21 @@ class Evaluation:
     """Accuracy of several nets trained from scratch on one set.
 
     Attributes:
-        runs: accuracy of each net after its last epoch, in percent.
+        runs: accuracy of each net, in percent, after its last epoch or at its best look.
         seconds: wall-clock time of all of them.
         epochs: that each was trained for.
+        selected: where each net's best look counts, what it was selected on and of how many looks, in words.
     """
 
     runs: tuple[float, ...]
     seconds: float
     epochs: int
+    selected: str = ""
+
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> "Evaluation":
+        """From plain data, as `asdict` makes it."""
+        return cls(tuple(plain["runs"]), plain["seconds"], plain["epochs"], plain.get("selected", ""))
 
     @property
     def mean(self) -> float:
@@ -70,14 +78,15 @@ class Evaluation:
     def singles(self) -> "list[Evaluation]":
         """One of each net, with an equal share of the time."""
         share = self.seconds / len(self.runs)
-        return [Evaluation((run,), share, self.epochs) for run in self.runs]
+        return [replace(self, runs=(run,), seconds=share) for run in self.runs]
 
     @property
     def text(self) -> str:
         """``41.21 +- 0.37 % (5 nets, 1000 epochs)``; one net has no deviation."""
         deviation = f" +- {self.std:.2f}" if len(self.runs) > 1 else ""
         nets, epochs = plural(len(self.runs), "net"), plural(self.epochs, "epoch")
-        return f"{self.mean:.2f}{deviation} % ({nets}, {epochs})"
+        selected = f", {self.selected}" if self.selected else ""
+        return f"{self.mean:.2f}{deviation} % ({nets}, {epochs}{selected})"
 
 
 @dataclass(frozen=True)
@@ -223,7 +232,7 @@ def _random_fetch(protocol: Protocol, ipc: int, partition: int, repeat: int) -> 
 def join(evaluations: Sequence[Evaluation]) -> Evaluation:
     """One evaluation of several nets from evaluations of some of them each."""
     runs = tuple(run for evaluation in evaluations for run in evaluation.runs)
-    return Evaluation(runs, sum(evaluation.seconds for evaluation in evaluations), evaluations[0].epochs)
+    return replace(evaluations[0], runs=runs, seconds=sum(each.seconds for each in evaluations))
 
 
 def evaluate_whole(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Evaluation:
@@ -237,7 +246,8 @@ def whole_nets(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Iterator[
     """Nets trained on the whole training part for `whole_epochs`, one after another in the same shell."""
     train_part = protocol.data.train
     whole = replace(protocol, epochs=protocol.config.evaluate.whole_epochs)
-    return _trained(lambda part: train_part.images, train_part.labels, whole, on_epoch)
+    for _, shell in _looked_at(lambda part: train_part.images, train_part.labels, whole, on_epoch, looks=1):
+        yield shell
 
 
 def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
@@ -294,15 +304,21 @@ def _nets_at_a_time(protocol: Protocol) -> int:
 def _train_and_judge(
     fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
 ) -> Evaluation:
-    began = time.perf_counter()
-    runs = [accuracy(shell, protocol.judge) for shell in _trained(fetch_of, labels, protocol, on_epoch)]
-    return Evaluation(tuple(runs), time.perf_counter() - began, protocol.epochs)
+    began, looks = time.perf_counter(), min(protocol.config.evaluate.best_of, protocol.epochs)
+    best = dict.fromkeys(protocol.repeats, 0.0)
+    for repeat, shell in _looked_at(fetch_of, labels, protocol, on_epoch, looks):
+        best[repeat] = max(best[repeat], accuracy(shell, protocol.judge))
+    on = "test" if protocol.judge is protocol.data.test else "validation"
+    selected = f"selected on {on}: best of {looks} looks" if looks > 1 else ""
+    return Evaluation(tuple(best.values()), time.perf_counter() - began, protocol.epochs, selected)
 
 
-def _trained(
-    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
-) -> Iterator[Shell]:
-    config, data = protocol.config, protocol.data
+def _looked_at(
+    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None, looks: int
+) -> Iterator[tuple[int, Shell]]:
+    """Each net, in a shell that is used again, as often as it is looked at: the last time after its last epoch."""
+    config, data, epochs = protocol.config, protocol.data, protocol.epochs
+    looked_at = {-(-epochs * look // looks) for look in range(1, looks + 1)}
     shell = build_shell(config.net, data.shape, data.num_classes, protocol.compute)
     fetch: Fetch | None = None
     for part in side_by_side(protocol):
@@ -311,10 +327,11 @@ def _trained(
         fetch, before = fetch_of(part), fetch
         if fetch is not before:
             shell.forget_replays()
-        for epoch in train(net, fetch, labels, config.evaluate, protocol.epochs, config.seed, part.repeats):
+        for epoch in train(net, fetch, labels, config.evaluate, epochs, config.seed, part.repeats):
             if on_epoch:
                 for repeat in part.repeats:
                     on_epoch(repeat, epoch)
-        for weights in net.weights.view(nets, -1):
-            shell.load(weights)
-            yield shell
+            if epoch + 1 in looked_at:
+                for repeat, weights in zip(part.repeats, net.weights.view(nets, -1), strict=True):
+                    shell.load(weights)
+                    yield repeat, shell

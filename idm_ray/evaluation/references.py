@@ -17,7 +17,17 @@ from idm_ray.evaluation import (
 )
 from idm_ray.runtime.files import default_cache, write_json
 
-TRAINING = {"batch", "lr", "momentum", "weight_decay", "augment"}
+TRAINING = {
+    "batch",
+    "lr",
+    "momentum",
+    "weight_decay",
+    "augment",
+    "optimizer",
+    "cutmix",
+    "schedule",
+    "best_of",
+}
 """Settings of an evaluation that change what a net learns from a set of whole images."""
 
 
@@ -57,7 +67,7 @@ def _known(file: Path) -> Evaluation | None:
     """The evaluation in a file; None when it is not there yet or damaged."""
     try:
         found = json.loads(file.read_text())
-        return Evaluation(tuple(found["runs"]), found["seconds"], found["epochs"])
+        return Evaluation.of(found)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

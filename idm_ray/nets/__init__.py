@@ -12,9 +12,9 @@ from idm_ray.nets.classic import alexnet, lenet, mlp, vgg11
 from idm_ray.nets.convnet import ConvNet, default_depth
 from idm_ray.nets.modules import Settings, Shape, TooSmall
 from idm_ray.nets.resnet import resnet18
+from idm_ray.nets.rules import AdamW, Rule, Sgd
 from idm_ray.nets.shell import Batches, Shell
 from idm_ray.nets.stack import Stack
-from idm_ray.nets.steps import Sgd
 from idm_ray.nets.weights import sgd_step
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings import presets
@@ -22,8 +22,10 @@ from idm_ray.settings.sections import NetConfig
 
 __all__ = [
     "NETS",
+    "AdamW",
     "Batches",
     "Net",
+    "Rule",
     "Sgd",
     "Shell",
     "Stack",

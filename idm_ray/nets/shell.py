@@ -9,12 +9,13 @@ from torch.nn.functional import cross_entropy
 from idm_ray.nets.base import Net
 from idm_ray.nets.fused import channels_last
 from idm_ray.nets.modules import BatchNorm
-from idm_ray.nets.steps import Make, Replays, Sgd, Steps
-from idm_ray.nets.weights import bind, initialise, sgd_step
+from idm_ray.nets.rules import Rule
+from idm_ray.nets.steps import Make, Replays, Steps
+from idm_ray.nets.weights import bind, initialise
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.sending import send
 
-TakeStep = Callable[[Tensor, Tensor, Tensor, Sgd], tuple[Tensor, Tensor]]
+TakeStep = Callable[[Tensor, Tensor, Tensor, Rule], tuple[Tensor, Tensor]]
 Batches = Tensor | Sequence[Tensor]
 """Positions of each step. In one tensor [K, n] that is on the device, as all images are, steps are one graph."""
 
@@ -79,6 +80,11 @@ class Shell(Steps):
         self.weights.copy_(weights)
 
     @property
+    def num_classes(self) -> int:
+        """C."""
+        return self.net.classifier.out_features
+
+    @property
     def needs_statistics(self) -> bool:
         """Whether fresh weights have to gather statistics before they are used: see `gather_statistics`."""
         return bool(self._norms)
@@ -119,49 +125,48 @@ class Shell(Steps):
             logits = self.net.logits(features)
         return [made.to(self.weights.dtype) for made in maps], logits.to(self.weights.dtype)
 
-    def train(self, make: Make, batches: Batches, velocity: Tensor, sgd: Sgd) -> Tensor:
+    def train(self, make: Make, batches: Batches, moments: Tensor, rule: Rule) -> Tensor:
         """Step the weights on one batch after another.
 
         Args:
             make: gives images and labels at positions [n].
             batches: int64 positions of each step.
-            velocity: [P], of the optimiser; changed in place.
-            sgd: hyper-parameters.
+            moments: what the optimiser keeps, see `Rule.start`; changed in place.
+            rule: the optimiser.
 
         Returns:
             How many images were classified rightly before the step that they are in, an int64 scalar.
         """
         if not isinstance(batches, Tensor):
-            return self._take_steps(batches, velocity, make, sgd, self.train_step)[0]
+            return self._take_steps(batches, moments, make, rule, self.train_step)[0]
 
-        def work(positions: Tensor, velocity: Tensor) -> tuple[Tensor]:
-            return self._take_steps(positions, velocity, make, sgd, self._take_step)
+        def work(positions: Tensor, moments: Tensor) -> tuple[Tensor]:
+            return self._take_steps(positions, moments, make, rule, self._take_step)
 
         right = torch.zeros((), dtype=torch.int64, device=self.weights.device)
         for part in batches.split(MOST_STEPS):
-            right = right + self._replays.take(("steps", make, sgd), work, (part,), velocity)[0]
+            right = right + self._replays.take(("steps", make, rule), work, (part,), moments)[0]
         return right
 
     def _take_steps(
-        self, batches: Batches, velocity: Tensor, make: Make, sgd: Sgd, step: TakeStep
+        self, batches: Batches, moments: Tensor, make: Make, rule: Rule, step: TakeStep
     ) -> tuple[Tensor]:
         right = torch.zeros((), dtype=torch.int64, device=self.weights.device)
         for positions in batches:
             images, labels = make(positions)
-            _, logits = step(images, labels, velocity, sgd)
+            _, logits = step(images, labels, moments, rule)
             right = right + (logits.argmax(1) == labels).sum()
         return (right,)
 
-    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
+    def _take_step(
+        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
+    ) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         with torch.no_grad():
             gradient = torch.cat([gradient.flatten() for gradient in gradients])
-            trained = slice(len(gradient))
-            sgd_step(
-                self.weights[trained], gradient, velocity[trained], sgd.lr, sgd.momentum, sgd.weight_decay
-            )
+            rule.step(self.weights, gradient, moments)
         return loss.detach(), logits.detach()
 
     def _prepared_to_judge(self, images: Tensor) -> Tensor:

@@ -7,9 +7,10 @@ from torch import Tensor
 from torch.func import functional_call, vmap
 from torch.nn.functional import cross_entropy
 
+from idm_ray.nets.rules import Rule
 from idm_ray.nets.shell import Shell
-from idm_ray.nets.steps import Replays, Sgd, Steps
-from idm_ray.nets.weights import named_views, sgd_step
+from idm_ray.nets.steps import Replays, Steps
+from idm_ray.nets.weights import named_views
 
 
 class Stack(Steps):
@@ -39,6 +40,11 @@ class Stack(Steps):
         self._run = shell.compute.optimise(vmap(self._run_one))
         self._replays = Replays(shell.compute.graphs and not shell.compute.compile)  # as in a shell
 
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return self._shell.num_classes
+
     def start(self, generators: Sequence[torch.Generator]) -> None:
         """Draw fresh weights, a net's from each generator."""
         self.weights.copy_(torch.stack([self._shell.fresh_weights(generator) for generator in generators]))
@@ -50,13 +56,15 @@ class Stack(Steps):
             features, logits = self._run(self._differentiated, images)
         return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
 
-    def _take_step(self, images: Tensor, labels: Tensor, velocity: Tensor, sgd: Sgd) -> tuple[Tensor, Tensor]:
+    def _take_step(
+        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
+    ) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]
         loss = cross_entropy(logits, labels)
         # The sum over nets of each one's mean is what each net steps along.
         (gradient,) = torch.autograd.grad(self._nets * loss, self._differentiated)
         with torch.no_grad():
-            sgd_step(self.weights, gradient, velocity, sgd.lr, sgd.momentum, sgd.weight_decay)
+            rule.step(self.weights, gradient, moments)
         return loss.detach(), logits.detach()
 
     def _run_one(self, weights: Tensor, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,6 @@ from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config, settings_changed
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
-from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.fit import check_data, check_resources
 from idm_ray.sweep.folders import DATABASE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REPORT, SweepStudy, stored_config, why_unfinished
@@ -96,7 +95,7 @@ def trials(config: Config, folder: Path) -> Iterator[Trial]:
             source=f"{folder.name}/{name}",
             folder=own,
             config=Config.model_validate(yaml.safe_load((own / "trial.yaml").read_text())),
-            test=from_plain(test[name]) if name in test else None,
+            test=Evaluation.of(test[name]) if name in test else None,
             error=why_unfinished(trial),
             iterations=report.get("iteration", 0),
             seconds=report.get("seconds", 0.0),
@@ -108,7 +107,7 @@ def trials(config: Config, folder: Path) -> Iterator[Trial]:
 def reference(folder: Path, kind: str) -> Evaluation | None:
     """The sweep's reference point of that name on test; None where it has none."""
     known = _summary(folder).get("test", {}).get(kind)
-    return None if known is None else from_plain(known)
+    return None if known is None else Evaluation.of(known)
 
 
 def _summary(folder: Path) -> dict[str, Any]:

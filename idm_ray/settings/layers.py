@@ -18,6 +18,7 @@ from idm_ray.settings.presets import (
     DIGIT_SETS,
     DSA,
     DSA_OF_DIGITS,
+    EVALUATE_PRESETS,
     METHOD_PRESETS,
     METHODS_BY,
     PRESETS,
@@ -41,7 +42,7 @@ ANY_DEVICE: Raw = {"compute": {"device": "auto"}}
 
 
 def overlay(base: Raw, layer: Raw) -> Raw:
-    """`base` with `layer` on top; a method or preset that `layer` names is expanded between the two.
+    """`base` with `layer` on top; methods and presets that `layer` names are expanded between the two.
 
     A method that `base` has already is not expanded again, so what was set beside it stays. Another net than that of
     `base` begins as published: width, depth and the like are not carried over. Nor are root, image size and
@@ -54,6 +55,9 @@ def overlay(base: Raw, layer: Raw) -> Raw:
         if isinstance(named, str) and named in PRESETS:
             merged = _merge(base, PRESETS[named])
             merged = _merge(merged, {"condense": {"preset": named}})
+    judged = _named(layer, "evaluate", "preset", "")
+    if isinstance(judged, str) and judged in EVALUATE_PRESETS:
+        merged = _merge(merged, {"evaluate": EVALUATE_PRESETS[judged]})
     for section, default, kept in OWNERS:
         name = _named(base, section, "name", default)
         if _named(layer, section, "name", name) != name:

@@ -319,6 +319,9 @@ class SelectConfig(Section):
 class EvaluateConfig(Section):
     """How a condensed set is judged: nets trained from scratch on it."""
 
+    preset: Literal["idm", "dc", "datadam", "ncfm"] = "idm"
+    """Whose way to judge: sets all that was published for it. idm is also that of DSA and DM. What is set beside it or
+    later wins."""
     every: int = Field(1000, ge=1)
     """Iterations between two looks at validation accuracy; also where a trial saves its state."""
     epochs: int = Field(1000, ge=1)
@@ -333,15 +336,25 @@ class EvaluateConfig(Section):
     """Train on the l x l expanded parts, as condensation saw them."""
     batch: int = Field(256, ge=1)
     """Images in an optimiser step."""
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    """Of the nets."""
     lr: float = Field(0.01, gt=0)
-    """Learning rate, multiplied by 0.1 after half of the epochs."""
+    """Learning rate at first, see `schedule`."""
+    schedule: Literal["half", "fifths"] = "half"
+    """half: the learning rate is multiplied by 0.1 after half of the epochs, where the optimiser starts anew; fifths:
+    by 0.5 after each fifth of them (NCFM)."""
     momentum: float = Field(0.9, ge=0, lt=1)
-    """Of the optimiser."""
+    """Of sgd."""
     weight_decay: float = Field(5e-4, ge=0)
     """Of the optimiser."""
     augment: str = DSA
     """DSA operations: one drawn per batch, its parameters per image; none for no DSA. For digits, mnist and svhn
     without flip unless set."""
+    cutmix: float = Field(0.0, ge=0, le=1)
+    """Probability that the images of a batch get a box of others, and their labels a share of theirs (NCFM: 0.5)."""
+    best_of: int = Field(1, ge=1)
+    """Looks at a net during its training, evenly spread, of which the best counts, as NCFM and others report (each
+    hundredth epoch). Above 1 a test figure is selected on test, and is told so; 1: the look after the last epoch."""
     stack: Literal["auto", "on", "off"] = "auto"
     """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
     another, which steps replayed from a CUDA graph make the faster way; auto: on with CUDA where nothing is replayed,

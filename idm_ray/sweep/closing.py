@@ -9,7 +9,6 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_CLUSTER, STOPPED
-from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.search.study import SweepStudy
@@ -129,7 +128,7 @@ class Closing:
         known = self._study.attribute("test", {})
         if not best or known.get("best") != best:
             return None
-        return {name: from_plain(plain) for name, plain in known["evaluations"].items()}
+        return {name: Evaluation.of(plain) for name, plain in known["evaluations"].items()}
 
     def _report(self) -> list[str]:
         """Write the report; what went wrong, in words, since the sweep is worth more than its picture."""
@@ -152,4 +151,5 @@ class Closing:
             if (self._folder / file).exists():
                 self._tracker.log_artifacts(None, self._folder / file, "")
         metrics = {key: float(value) for key, value in values.items() if value is not None}
-        self._tracker.end_sweep(summary.state, metrics)
+        selected = next((test["selected"] for test in summary.test.values()), "")
+        self._tracker.end_sweep(summary.state, metrics, selected)

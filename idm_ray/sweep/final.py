@@ -140,7 +140,7 @@ def collect(
                     continue
                 if task in refused:
                     disk.had_room()
-                for net, single in zip(task.nets, map(from_plain, singles), strict=True):
+                for net, single in zip(task.nets, map(Evaluation.of, singles), strict=True):
                     found[task.name, net] = single
                     display.say(f"test, {task.name}: {single.mean:.2f} % ({len(found)}/{total} nets)")
             if (waiting or running) and stopped():
@@ -190,8 +190,3 @@ def _whereabouts(config: Config) -> Raw:
     chosen = {key: value for key, value in compute.items() if f"compute.{key}" not in config.search}
     raw = config.to_raw()
     return {"compute": chosen, "sweep": raw["sweep"], "dataset": {"root": raw["dataset"]["root"]}}
-
-
-def from_plain(plain: dict[str, Any]) -> Evaluation:
-    """The evaluation that `asdict` made plain data of."""
-    return Evaluation(tuple(plain["runs"]), plain["seconds"], plain["epochs"])

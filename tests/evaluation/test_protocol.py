@@ -1,4 +1,5 @@
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 
 import pytest
 import torch
@@ -7,12 +8,15 @@ from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation import expand
 from idm_ray.condensation.augment import augment, draw_per_image
+from idm_ray.condensation.cutmix import draw_mixes
 from idm_ray.evaluation import (
+    Evaluation,
     Protocol,
     evaluate,
     evaluate_random,
     evaluate_whole,
     full_protocol,
+    join,
     side_by_side,
     validation_protocol,
 )
@@ -24,6 +28,7 @@ from idm_ray.nets import Stack, build_net, build_shell
 from idm_ray.nets.weights import initialise
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
+from idm_ray.settings.layers import build_config, with_point
 
 
 @pytest.fixture
@@ -357,3 +362,69 @@ def test_a_damaged_reference_is_computed_again(small_config, small_data, cpu, tm
     first = reference("random", protocol, tmp_path)
     next((tmp_path / "references").iterdir()).write_text("{")
     assert reference("random", protocol, tmp_path).runs == first.runs
+
+
+def test_ncfms_way_to_judge_equals_a_hand_written_loop(small_config, small_data, cpu, condensed):
+    """AdamW whose rate torch's own schedule halves, CutMix as a sum of two losses, the best of the looks."""
+    epochs, looks = 11, 4
+    config = small_config(
+        "evaluate.preset=ncfm", f"evaluate.epochs={epochs}", f"evaluate.best_of={looks}", "evaluate.batch=4"
+    )
+    data, settings = small_data(), config.evaluate
+    (images, labels), best = condensed, []
+    for repeat in range(2):
+        net = build_net(config.net, data.shape, data.num_classes)
+        initialise(net, stream(config.seed, "evaluation init", repeat))
+        order, draws = (stream(config.seed, f"evaluation {name}", repeat) for name in ("order", "draws"))
+        optimiser = torch.optim.AdamW(net.parameters(), lr=0.001, weight_decay=5e-4)
+        schedule = torch.optim.lr_scheduler.MultiStepLR(optimiser, [2, 4, 6, 8], 0.5)
+        seen = []
+        for epoch in range(1, epochs + 1):
+            batches = torch.randperm(len(labels), generator=order).split(4)
+            drawn = [
+                draw_per_image(settings.augment, len(each), draws, torch.device("cpu")) for each in batches
+            ]
+            for batch, own in zip(batches, drawn, strict=True):
+                partners, boxes = draw_mixes(len(batch), 0.5, [draws])
+                inputs = augment(images[batch], own, [1] * len(batch))
+                (share, down, right), other = boxes[0].tolist(), labels[batch][partners]
+                half = math.floor(8 * math.sqrt(1 - share)) // 2
+                rows, columns = (
+                    slice(max(0, math.floor(8 * at) - half), math.floor(8 * at) + half)
+                    for at in (down, right)
+                )
+                inputs[:, :, rows, columns] = inputs[partners][:, :, rows, columns]
+                area = inputs[0, 0, rows, columns].numel() / 64
+                logits = net(inputs)[1]
+                optimiser.zero_grad()
+                loss = cross_entropy(logits, labels[batch]) * (1 - area) + cross_entropy(logits, other) * area
+                loss.backward()
+                optimiser.step()
+            schedule.step()
+            if epoch in (3, 6, 9, 11):
+                seen.append(share_right(net, data.test))
+        best.append(max(seen))
+    found = evaluate(*condensed, 1, full_protocol(config, data, cpu))
+    assert found.runs == pytest.approx(best)
+    assert found.selected == "selected on test: best of 4 looks"
+    assert found.text.endswith("(2 nets, 11 epochs, selected on test: best of 4 looks)")
+    again = evaluate(*condensed, 1, replace(full_protocol(config, data, cpu), judge=data.validation))
+    assert again.selected == "selected on validation: best of 4 looks"
+    assert Evaluation.of(asdict(found)) == found
+    assert join(found.singles).runs == found.runs
+    stacked = evaluate(*condensed, 1, full_protocol(with_point(config, {"evaluate.stack": "on"}), data, cpu))
+    assert stacked.runs == pytest.approx(found.runs, abs=1e-4)
+
+
+def test_whose_way_to_judge_is_a_preset_beside_which_the_rest_is_set(small_config):
+    settings = small_config("evaluate.preset=ncfm", "evaluate.batch=32").evaluate
+    assert (settings.optimizer, settings.lr, settings.schedule, settings.batch) == (
+        "adamw",
+        0.001,
+        "fifths",
+        32,
+    )
+    config = build_config({"evaluate": {"preset": "dc", "lr": 0.5}}, {"evaluate": {"preset": "idm"}})
+    assert config.evaluate == build_config({}).evaluate
+    assert build_config({"evaluate": {"preset": "idm"}}).evaluate == build_config({}).evaluate
+    assert build_config({"evaluate": {"preset": "dc"}}).evaluate.augment == "none"

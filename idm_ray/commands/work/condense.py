@@ -169,6 +169,8 @@ def _evaluate(
     evaluation = evaluate(condensation.images, condensation.labels, partition, protocol, tick)
     result: dict[str, object] = {"test_accuracy_mean": evaluation.mean, "test_accuracy_std": evaluation.std}
     result["test_accuracy_runs"] = evaluation.runs
+    if evaluation.selected:
+        result["test_accuracy_selected"] = evaluation.selected
     say(console, f"test accuracy {evaluation.text}")
     for kind in config.evaluate.references:
         own = protocol

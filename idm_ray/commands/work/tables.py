@@ -67,6 +67,10 @@ def show_nets(rows: Sequence[NetRow], console: Console) -> None:
     for row in rows:
         if row.problem:
             say(console, row.problem)
+    for selected in dict.fromkeys(
+        row.condensed.selected for row in rows if row.condensed and row.condensed.selected
+    ):
+        say(console, selected)
 
 
 def plain_nets(rows: Sequence[NetRow]) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ def log_evaluation(
                 "net": row.net.name,
                 "epochs": row.condensed.epochs,
                 "repeats": len(row.condensed.runs),
+                **({"selected": row.condensed.selected} if row.condensed.selected else {}),
             }
             found = _metrics(row.condensed, row.random)
             metrics = [Metric(key, value, _now(), 0) for key, value in found.items()]

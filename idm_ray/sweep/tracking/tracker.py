@@ -20,6 +20,7 @@ from idm_ray.sweep.tracking.store import find_experiment, may_pass, one_attempt
 
 SWEEP_TAG, NAME_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.sweep_name", "idm_ray.trial"
 STATE_TAG, REASON_TAG, DEVICE_TAG = "idm_ray.state", "idm_ray.reason", "idm_ray.device"
+SELECTED_TAG = "idm_ray.test_accuracy"
 ATTEMPT_TAG = "idm_ray.attempt"
 """When the store was last asked whether it takes anything."""
 BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000
@@ -142,9 +143,16 @@ class Tracker:
         tags = {STATE_TAG: state, REASON_TAG: reason, DEVICE_TAG: device}
         self._end(number, TRIAL_STATUS.get(state, "KILLED"), tags, {})
 
-    def end_sweep(self, state: str, metrics: Mapping[str, float]) -> None:
-        """The parent run ends with its summary; an unfinished sweep is KILLED until it is resumed."""
-        self._end(None, SWEEP_STATUS.get(state, "KILLED"), {STATE_TAG: state}, metrics)
+    def end_sweep(self, state: str, metrics: Mapping[str, float], selected: str = "") -> None:
+        """The parent run ends with its summary; an unfinished sweep is KILLED until it is resumed.
+
+        Args:
+            state: of the sweep.
+            metrics: of the summary.
+            selected: what its test figures were selected on, see `Evaluation`.
+        """
+        tags = {STATE_TAG: state, SELECTED_TAG: selected}
+        self._end(None, SWEEP_STATUS.get(state, "KILLED"), tags, metrics)
 
     def start_real(self, name: str) -> None:
         """A child run for a real side that trials share."""

@@ -16,6 +16,7 @@ from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import DATABASE, ENDED, REPORT_FILE, SUMMARY_FILE, output_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
+from idm_ray.sweep.view.effects import attribution
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.seeds import over_seeds
 
@@ -29,6 +30,7 @@ class Summary:
         failures: why each failed trial failed, by its number.
         test: every evaluation on test, by trial number or reference.
         over_seeds: where the seed is searched, what of that is due to it; see `OverSeeds`.
+        attribution: where a whole grid was tried, which setting earns how much; see `Attribution`.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Summary:
     failures: dict[str, str] = field(default_factory=dict)
     test: dict[str, Any] = field(default_factory=dict)
     over_seeds: list[dict[str, Any]] = field(default_factory=list)
+    attribution: dict[str, Any] | None = None
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -87,7 +90,7 @@ def summarise(
     counts = Counter(trial.state for trial in trials)
     test = test or {}
     ours = test.get(f"{best.number:04d}") if best else None
-    random = test.get("random")
+    random, earned = test.get("random"), attribution(trials, test)
     devices = {trial.user_attrs[REPORT]["device"]: None for trial in trials if REPORT in trial.user_attrs}
     return Summary(
         state=state,
@@ -108,6 +111,7 @@ def summarise(
             {**asdict(each), "mean": each.mean, "over_seeds": each.over_seeds, "text": each.text}
             for each in over_seeds(trials, test)
         ],
+        attribution={**asdict(earned), "text": earned.text} if earned else None,
         **facts,
     )
 
@@ -151,9 +155,10 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     names = {"random": "random real images", "whole": "whole training set"}
     for name, result in summary.test.items():
         what = names.get(name, f"trial {name}")
-        evaluation = Evaluation(tuple(result["runs"]), result["seconds"], result["epochs"])
-        text.append(f"  test accuracy, {what}: {evaluation.text}")
+        text.append(f"  test accuracy, {what}: {Evaluation.of(result).text}")
     text += [f"  {each['point'] or 'all trials'}: {each['text']}" for each in summary.over_seeds]
+    if summary.attribution:
+        text.append(f"  earned on {summary.attribution['judged_on']} by: {summary.attribution['text']}")
     ours, random = summary.test_accuracy_mean, summary.random_accuracy_mean
     if ours is not None and random is not None and ours < random:
         text.append("  random images do better: the search needs more trials, or trials more iterations")

@@ -135,6 +135,18 @@ def test_a_search_over_seeds_tells_their_deviation_from_that_of_nets(sweep):
     assert ["all trials", "2", "46.50", "7.78", "2.12", ""] in page.rows
 
 
+def test_a_whole_grid_tells_which_setting_earns_how_much(sweep):
+    search = "search={seed: {choice: [3, 4]}, condense.lr: {choice: [0.1, 1]}, condense.partition: {choice: [1, 2]}}"
+    accuracies = [50.0, 52.0, 60.0, 62.0, 51.0, 53.0, 61.0, 63.0]  # seed, rate, parts in this order
+    page = page_of(sweep(accuracies, search, "sweep.sampler=grid"))
+    rows = {row[0]: row for row in page.rows if len(row) == 4}
+    assert rows["lr"][1:] == ["95.2 %", "10.00", "lr=0.1: -5.00 +- 0.00; lr=1: +5.00 +- 0.00"]
+    assert rows["partition"][1:3] == ["3.8 %", "2.00"]
+    assert rows["lr x partition"][1:3] == ["0.0 %", "0.00"]
+    assert "Over the whole grid, 56.50 % on validation on average" in page.text
+    assert "The rest, 1.0 %" in page.text
+
+
 def test_broken_images_that_were_left_out_are_told(sweep):
     folder = sweep([50.0])
     assert "left out" not in page_of(folder).text

@@ -21,10 +21,10 @@ from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.published import WHOLE, Published, column, place_of, row_of, source_of
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
-from idm_ray.sweep.final import from_plain
 from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
+from idm_ray.sweep.view.effects import attribution
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
 from idm_ray.sweep.view.seeds import over_seeds
@@ -92,7 +92,7 @@ class _Sweep:
     @property
     def test(self) -> dict[str, Evaluation]:
         """Evaluations on test, by trial or reference."""
-        return {name: from_plain(plain) for name, plain in self.summary.get("test", {}).items()}
+        return {name: Evaluation.of(plain) for name, plain in self.summary.get("test", {}).items()}
 
     def settings_of(self, trial: FrozenTrial) -> Config:
         """The settings that a trial ran with."""
@@ -126,6 +126,8 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "best": _best(sweep, best) if best else None,
         "results": _results(sweep, number),
         "over_seeds": over_seeds(study.trials, sweep.test),
+        "attribution": (earned := attribution(study.trials, sweep.test)),
+        "earned": figures.draw(partial(figures.effects, earned.sources)) if earned else None,
         "figures": _figures(study.trials, complete, number),
         "trials": (rows := [_row(sweep, trial) for trial in study.trials]),
         "shared": any(row["shared"] for row in rows),
