@@ -11,7 +11,9 @@ from idm_ray.runtime.states import read_state, write_state
 
 
 class KeptTrainings:
-    """Keeps the net that herding, k-center and forgetting choose by; see `idm_ray.condensation.Keep`.
+    """Keeps nets that herding, k-center and forgetting choose by, and those that IDM trains before it begins.
+
+    See `idm_ray.condensation.Keep`.
 
     Args:
         folder: theirs; None takes ``trainings`` in the default cache folder.

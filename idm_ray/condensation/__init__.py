@@ -11,8 +11,9 @@ from idm_ray.condensation.matching import (
 )
 from idm_ray.condensation.methods import METHODS, condense, has_real_side, run_length
 from idm_ray.condensation.partition import check_partition, check_start, expand, start_images
+from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.real_side import RealRecord, RealSide, RealSource, images_matched, real_settings
-from idm_ray.condensation.selection import Keep
+from idm_ray.condensation.training import Keep
 
 __all__ = [
     "METHODS",
@@ -21,6 +22,7 @@ __all__ = [
     "Diverged",
     "IterationRecord",
     "Keep",
+    "Pretraining",
     "RealRecord",
     "RealSide",
     "RealSource",

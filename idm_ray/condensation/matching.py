@@ -8,6 +8,7 @@ from torch import Tensor
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.optimisers import Plateau
 from idm_ray.condensation.partition import check_partition
+from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import RealSide, RealSource, RealWork, images_matched
 from idm_ray.condensation.shards import Mates, start_side
@@ -27,6 +28,7 @@ class DistributionMatching(Condensation):
         compute: where and how.
         real: gives the records; None makes a real side of its own.
         mates: own some classes of S; None: this process owns all.
+        pretraining: of a real side of its own, see `RealWork`.
 
     Raises:
         UserError: the partition, the initialisation or the net do not fit the data.
@@ -39,12 +41,13 @@ class DistributionMatching(Condensation):
         compute: Compute,
         real: RealSource | None = None,
         mates: Mates | None = None,
+        pretraining: Pretraining | None = None,
     ):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
         check_partition(settings.partition, data.shape)
         self._synthetic = start_side(config, data, compute, mates)
-        self._real = real or real_side(config, data, compute)
+        self._real = real or real_side(config, data, compute, pretraining=pretraining)
         self._plateau = Plateau(settings.patience)
 
     @property
@@ -82,7 +85,13 @@ class DistributionMatching(Condensation):
         self._plateau.load_state(state)
 
 
-def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 1) -> RealSide:
+def real_side(
+    config: Config,
+    data: Data,
+    compute: Compute,
+    side_by_side: int = 1,
+    pretraining: Pretraining | None = None,
+) -> RealSide:
     """A real side at its start. Only `real_settings` of the config are read.
 
     Args:
@@ -91,10 +100,11 @@ def real_side(config: Config, data: Data, compute: Compute, side_by_side: int = 
         compute: where and how.
         side_by_side: nets of the queue to train at a time, each with the threads that torch has; on a CUDA device
             and with torch.compile it is one.
+        pretraining: see `RealWork`.
     """
     shells = [build_shell(config.net, data.shape, data.num_classes, compute) for _ in range(side_by_side)]
     alone = compute.device.type == "cuda" or shells[0].compiled
-    return RealSide(config, data.train, shells[:1] if alone else shells)
+    return RealSide(config, data.train, shells[:1] if alone else shells, pretraining)
 
 
 def split_side(

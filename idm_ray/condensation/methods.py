@@ -7,9 +7,11 @@ from idm_ray.condensation.cafe import Cafe
 from idm_ray.condensation.gradient_matching import GradientMatching
 from idm_ray.condensation.loop import Condensation
 from idm_ray.condensation.matching import DistributionMatching
+from idm_ray.condensation.pretrained import Pretraining, Tell
 from idm_ray.condensation.real_side import RealSource
-from idm_ray.condensation.selection import Keep, Selection, training_epochs
+from idm_ray.condensation.selection import Selection, training_epochs
 from idm_ray.condensation.shards import Mates
+from idm_ray.condensation.training import Keep
 from idm_ray.data import Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
@@ -17,18 +19,23 @@ from idm_ray.settings.sections import Config
 
 @dataclass(frozen=True)
 class Given:
-    """What a run may get from outside: records of a shared real side, trainings that were kept, owners of classes."""
+    """What a run may get from outside: records of a shared real side, trainings that were kept, owners of classes.
+
+    And who is told how far the training of nets is that comes first.
+    """
 
     real: RealSource | None
     keep: Keep | None
     mates: Mates | None
+    tell: Tell | None
 
 
 Build = Callable[[Config, Data, Compute, Given], Condensation]
 
 
 def _matching(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
-    return DistributionMatching(config, data, compute, given.real, given.mates)
+    pretraining = Pretraining(config, data, compute, given.keep, given.tell)
+    return DistributionMatching(config, data, compute, given.real, given.mates, pretraining)
 
 
 def _gradients(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
@@ -63,6 +70,7 @@ def condense(
     real: RealSource | None = None,
     keep: Keep | None = None,
     mates: Mates | None = None,
+    tell: Tell | None = None,
 ) -> Condensation:
     """Condense the training part of `data`; iterate over the result.
 
@@ -71,8 +79,9 @@ def condense(
         data: only its training part is used.
         compute: where and how.
         real: of idm and dm, gives the records; None makes a real side of its own.
-        keep: of selection, has trained nets; None always trains.
+        keep: has trained nets, of selection and of `queue.pretrain_epochs`; None always trains.
         mates: of idm and dm, own some classes of S; None: this process owns all.
+        tell: of idm and dm, told how far the training is of nets that must be trained before the first iteration.
 
     Raises:
         UserError: settings that do not fit the data.
@@ -80,7 +89,7 @@ def condense(
     >>> for record in condense(config, data, compute):  # doctest: +SKIP
     ...     print(record.iteration, float(record.total))
     """
-    return METHODS[config.condense.method](config, data, compute, Given(real, keep, mates))
+    return METHODS[config.condense.method](config, data, compute, Given(real, keep, mates, tell))
 
 
 def run_length(config: Config) -> int:

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
 from idm_ray.condensation.objectives import EveryImage, kept_of_real, loss_of
+from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.queue import ModelQueue, QueuedNet, train_net
 from idm_ray.data import ClassImages
 from idm_ray.nets import Batches, Shell
@@ -90,9 +91,13 @@ class RealWork:
         config: `real_settings` of it are read.
         data: the training part.
         shell: a net of its own, through which weights run.
+        pretraining: has nets that were raised before; None has none.
     """
 
-    def __init__(self, config: Config, data: ClassImages, shell: Shell):
+    def __init__(
+        self, config: Config, data: ClassImages, shell: Shell, pretraining: Pretraining | None = None
+    ):
+        self._pretraining = pretraining
         self._data, self._config, self._shell, self._seed = data, config.queue, shell, config.seed
         self._batch_real, self._easiest = config.condense.batch_real, config.condense.easiest
         self._strategy, self._loss = config.condense.augment, loss_of(config)
@@ -113,10 +118,16 @@ class RealWork:
             self._shell.load(net.weights)
             self._shell.gather_statistics(self._images(self._data.sample(self._config.batch, generator)))
             net.weights.copy_(self._shell.weights)
+        if not self._config.pretrain_epochs or (self._pretraining and self._pretraining.load(net, number)):
+            return
         generator = stream(self._seed, "pretraining batches", number, device=self._data.place)
-        for _ in range(self._config.pretrain_epochs):
+        for done in range(self._config.pretrain_epochs):
             epoch = self._data.sample(len(self._data), generator).split(self._config.batch)
             self.train(net, epoch, self._shell)
+            if self._pretraining:
+                self._pretraining.trained(number, done + 1)
+        if self._pretraining:
+            self._pretraining.save(net, number)
 
     def draws(self, iteration: int) -> Draws:
         """The augmentation of an iteration."""
@@ -205,14 +216,21 @@ class RealSide:
         data: the training part.
         shells: nets of its own, through which the queue's weights run. With more than one, nets of the queue are
             trained side by side, each by as many threads as this one has, so that not a bit changes.
+        pretraining: see `RealWork`.
 
     Attributes:
         position: the next iteration, or that of the record whose `train` is due.
     """
 
-    def __init__(self, config: Config, data: ClassImages, shells: Sequence[Shell]):
+    def __init__(
+        self,
+        config: Config,
+        data: ClassImages,
+        shells: Sequence[Shell],
+        pretraining: Pretraining | None = None,
+    ):
         self._config, self._shells = config.queue, shells
-        self._work = RealWork(config, data, shells[0])
+        self._work = RealWork(config, data, shells[0], pretraining)
         self.queue = ModelQueue(config.queue, shells[0], config.seed)
         self.position = 0
         self._matched: int | None = None

@@ -3,32 +3,19 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import start_images
-from idm_ray.condensation.training import Recipe, train_epoch
+from idm_ray.condensation.training import Keep, Recipe, train_epoch
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.nets import Sgd, build_shell
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config
-
-
-class Keep(Protocol):
-    """Where trainings that several runs need are kept."""
-
-    def load(self, key: str) -> dict[str, Tensor] | None:
-        """The state saved under a key; None when there is none."""
-        ...
-
-    def save(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Keep a state."""
-        ...
 
 
 def training_epochs(config: Config) -> int:

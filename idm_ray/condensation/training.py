@@ -1,7 +1,8 @@
 """A net from its fresh weights through an epoch of training on labelled images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -32,6 +33,18 @@ class OnDevice:
     def __call__(self, positions: Tensor) -> Tensor:
         """Those at int64 positions [n]."""
         return self._images[positions]
+
+
+class Keep(Protocol):
+    """Where trainings that several runs need are kept."""
+
+    def load(self, key: str) -> dict[str, Tensor] | None:
+        """The state saved under a key; None when there is none."""
+        ...
+
+    def save(self, key: str, state: Mapping[str, Tensor]) -> None:
+        """Keep a state."""
+        ...
 
 
 @dataclass(frozen=True)

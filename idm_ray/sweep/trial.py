@@ -18,7 +18,15 @@ from ray import tune
 
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
 from idm_ray.artifacts.trained import KeptTrainings
-from idm_ray.condensation import Condensation, Diverged, IterationRecord, condense, has_real_side, real_side
+from idm_ray.condensation import (
+    Condensation,
+    Diverged,
+    IterationRecord,
+    Pretraining,
+    condense,
+    has_real_side,
+    real_side,
+)
 from idm_ray.data import StoreRef
 from idm_ray.data.raw import Shape
 from idm_ray.evaluation import Evaluation, evaluate, join, stacked, validation_protocol
@@ -89,7 +97,8 @@ class TrialRun:
         config: of this trial, nothing left to search.
         folder: the trial's own; checkpoint and results go there. What it holds already is gone on with.
         shared: its number and the name of the real side that it shares; None for one of its own.
-        on_iteration: told the iterations that are done, after each, and after each epoch of a look.
+        on_iteration: told the iterations that are done, after each, and after each epoch of a look or of nets that are
+            trained first.
         place: that the folder is in; None: nothing has to move from or to it.
         ref: of the image store; None: `dataset.root` is looked at.
         hire: gives it other workers, by the shape of an image and the number of classes; None: it has none.
@@ -119,7 +128,11 @@ class TrialRun:
             self._shared = SharedRealSide(name, number, config.condense.iterations, device, self._turnstile)
         own = None
         if shared is None and has_real_side(config.condense.method):
-            own = real_side(config, self._data, real_compute(config, self._data))
+            chosen = real_compute(config, self._data)
+            pretraining = Pretraining(
+                config, self._data, chosen, KeptTrainings(), lambda done, total: on_iteration(0)
+            )
+            own = real_side(config, self._data, chosen, pretraining=pretraining)
         self._mates = hire(self._data.shape, self._data.num_classes) if hire else None
         self._run: Condensation = condense(
             config, self._data, self._compute, self._shared or own, KeptTrainings(), self._mates

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from idm_ray.evaluation.prepare import fingerprint, prepare
 from idm_ray.evaluation.references import reference
 from idm_ray.runtime.compute import Compute, describe, resolve
 from idm_ray.runtime.files import write_json
+from idm_ray.runtime.invocation import command_line
 from idm_ray.runtime.memory import room
 from idm_ray.runtime.progress import Progress
 from idm_ray.runtime.states import read_note, read_state, write_state
@@ -54,7 +55,8 @@ def run(
         mark = fingerprint(config, data)
         saved = read_state(out / CHECKPOINT, mark) if resume else None
         compute = _settled(config, data, compute, kept)
-        condensation = condense(config, data, compute, keep=KeptTrainings())
+        first = _FirstNets(progress)
+        condensation = condense(config, data, compute, keep=KeptTrainings(), tell=first)
         if saved:
             condensation.load_state(saved[0])
             say(console, f"going on after iteration {condensation.iteration}")
@@ -64,9 +66,10 @@ def run(
         facts = {"chunk": compute.most, "precision": config.compute.precision}
         clock = _Clock(float(kept.get("seconds", 0.0)) if saved else 0.0)
         try:
-            _condense(config, condensation, out / CHECKPOINT, mark, facts, clock, progress)
+            _condense(config, condensation, out / CHECKPOINT, mark, facts, clock, progress, first)
         except KeyboardInterrupt:
-            say(console, f"stopped after iteration {condensation.iteration}; go on with: {resuming(given)}")
+            how = resuming(given) if (out / CHECKPOINT).exists() else command_line(*given)
+            say(console, f"stopped after iteration {condensation.iteration}; go on with: {how}")
             raise
         except Diverged as error:
             kept = f"; {out / CHECKPOINT} has the state before" if (out / CHECKPOINT).exists() else ""
@@ -89,6 +92,19 @@ def run(
     if as_json:
         print(json.dumps(result, indent=2))
     return 0
+
+
+class _FirstNets:
+    """Tells how far the training of nets is that comes before the first iteration, and ends it on Ctrl-C."""
+
+    def __init__(self, progress: Progress):
+        self._progress = progress
+        self.interrupted: Callable[[], bool] = lambda: False
+
+    def __call__(self, done: int, total: int) -> None:
+        self._progress("train the first nets", done, total, "epochs of all of them")
+        if self.interrupted():
+            raise KeyboardInterrupt
 
 
 class _Clock:
@@ -133,12 +149,14 @@ def _condense(
     facts: Mapping[str, Any],
     clock: "_Clock",
     progress: Progress,
+    first: "_FirstNets",
 ) -> None:
     """Run to the end, saving now and then, with facts to keep and the seconds until then.
 
     Raises:
         Diverged: what is saved is of before.
-        KeyboardInterrupt: on Ctrl-C, between two iterations and saved.
+        KeyboardInterrupt: on Ctrl-C, between two iterations and saved, or between two epochs of nets that are trained
+            first and kept.
     """
 
     def save() -> None:
@@ -149,6 +167,7 @@ def _condense(
     total, note = condensation.iterations, ""
     looks = max(1, total // 200)  # at the loss, which waits for a CUDA device
     with deferred_interrupt() as interrupted:
+        first.interrupted = interrupted
         for record in condensation:
             if record.iteration % looks == 0 or record.iteration == total:
                 note = f"loss {float(record.total):.3g}, net accuracy {float(record.accuracy):.2f}"

@@ -10,6 +10,8 @@ import torch
 from ray.exceptions import RayActorError
 from torch import Tensor
 
+from idm_ray.artifacts.trained import KeptTrainings
+from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.queue import QueuedNet
 from idm_ray.condensation.real_side import Matched, RealWork
 from idm_ray.condensation.split import Job, work_on
@@ -44,9 +46,8 @@ class Hand:
         data = load_data(config.dataset, config.seed, compute.device, room=room, ref=keeping.ready())
         chosen = real_compute(config, data)
         self._device = chosen.device
-        self._work = RealWork(
-            config, data.train, build_shell(config.net, data.shape, data.num_classes, chosen)
-        )
+        shell = build_shell(config.net, data.shape, data.num_classes, chosen)
+        self._work = RealWork(config, data.train, shell, Pretraining(config, data, chosen, KeptTrainings()))
         self._right_of_way = RightOfWay(turnstile_folder(keeping.workplace.common), count_places(threads))
 
     def do(self, job: Job) -> tuple[Any, float]:

@@ -14,7 +14,8 @@ from typing import Any
 import ray
 import torch
 
-from idm_ray.condensation import RealSide, real_side, split_side
+from idm_ray.artifacts.trained import KeptTrainings
+from idm_ray.condensation import Pretraining, RealSide, real_side, split_side
 from idm_ray.condensation.split import SplitRealSide
 from idm_ray.data import load_data
 from idm_ray.evaluation.prepare import real_compute
@@ -74,7 +75,8 @@ class RealServer:
         selector: dict[str, str] | None = None,
         pulse: str = "",
     ):
-        Beats(pulse, f"real {fingerprint}")(0)
+        beats = Beats(pulse, f"real {fingerprint}")
+        beats(0)
         torch.set_num_threads(threads)
         keep_to_share(gpu_share if workers == 1 else 0.0)
         forget_peak()  # of what the process was used for before
@@ -88,6 +90,9 @@ class RealServer:
         ref = keeping.ready()
         self._data = load_data(self._config.dataset, self._config.seed, compute.device, room=room, ref=ref)
         self._compute = real_compute(self._config, self._data)
+        self._pretraining = Pretraining(
+            self._config, self._data, self._compute, KeptTrainings(), lambda done, total: beats(0)
+        )
         self._place = keeping.workplace
         self._folder = snapshot_folder(self._place.folder, fingerprint)
         for file in (self._folder / FILE, self._lives):
@@ -271,7 +276,7 @@ class RealServer:
 
     def _new_side(self) -> RealSide | SplitRealSide:
         if self._hands is None:
-            return real_side(self._config, self._data, self._compute, SIDE_BY_SIDE)
+            return real_side(self._config, self._data, self._compute, SIDE_BY_SIDE, self._pretraining)
         return split_side(self._config, self._data, self._compute, self._hands, self._needed)
 
 

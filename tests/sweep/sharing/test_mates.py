@@ -34,6 +34,14 @@ MANY = (
     "condense.iterations=20",
     "evaluate.val_repeats=2",
     "compute.chunk=4",
+    "condense.loss=ncfm",
+    "loss.frequencies=8",
+    "queue.source=blend",
+    "condense.optimizer=adamw",
+    "condense.lr=0.05",
+    "condense.pixels=clamped",
+    "condense.patience=3",
+    "condense.calibration=1",
 )
 
 

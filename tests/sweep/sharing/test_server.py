@@ -27,12 +27,14 @@ from idm_ray.sweep.trial import TrialRun
 
 pytestmark = pytest.mark.ray
 STEPS = 12
+NETS = "condense.loss=ncfm", "loss.frequencies=8", "queue.source=blend"
+"""Whose records have all that a record can have."""
 CPU = torch.device("cpu")
 
 
 def same(one, other):
     """Equal in every bit; what they cost may differ."""
-    names = ("weights", "accuracy", "targets", "ages")
+    names = ("weights", "accuracy", "targets", "ages", "trained")
     return (
         one.step == other.step
         and all(torch.equal(getattr(one, name), getattr(other, name)) for name in names)
@@ -69,7 +71,7 @@ def places_taken(tmp_path):
 
 @pytest.fixture
 def expected(tiny_config):
-    config = tiny_config()
+    config = tiny_config(*NETS)
     data = load_data(config.dataset, config.seed, CPU)
     side = real_side(config, data, real_compute(config, data))
     return [side.step(step) for step in range(STEPS)]
@@ -86,7 +88,7 @@ def serve(cluster, tiny_config, tmp_path):
             name=f"real-{tmp_path.name}", max_restarts=-1, max_task_retries=-1, max_concurrency=16
         )
         folder = Keeping(str(tmp_path))
-        actors.append(actor.remote(tiny_config().to_raw(), folder, "mark", budget, 1, 0.0, workers))
+        actors.append(actor.remote(tiny_config(*NETS).to_raw(), folder, "mark", budget, 1, 0.0, workers))
         return actors[0], lambda number: SharedRealSide(f"real-{tmp_path.name}", number, STEPS, CPU)
 
     yield start
@@ -228,7 +230,7 @@ def test_a_trial_has_a_place_with_a_record_in_hand_and_while_it_looks_at_validat
         return call
 
     serve(100, expected)
-    run = TrialRun(tiny_config(), tmp_path / "trials" / "0000", (0, f"real-{tmp_path.name}"))
+    run = TrialRun(tiny_config(*NETS), tmp_path / "trials" / "0000", (0, f"real-{tmp_path.name}"))
     monkeypatch.setattr(SyntheticSide, "step", watched(SyntheticSide.step))
     monkeypatch.setattr(trial, "evaluate", watched(evaluate))
     run.advance()
@@ -255,7 +257,7 @@ def test_what_goes_wrong_for_good_reaches_the_trials_that_wait_and_is_tried_agai
 
     monkeypatch.setattr(RealServer, "_compute_step", fail)
     folder = Keeping(str(tmp_path))
-    server = RealServer(tiny_config().to_raw(), folder, "mark", 10**9, 1, 0.0)
+    server = RealServer(tiny_config(*NETS).to_raw(), folder, "mark", 10**9, 1, 0.0)
     with pytest.raises(MemoryError, match="no room for record 2"):
         server.fetch(client=0, step=2, until=5)
     assert tried == [2, 2, 2]
@@ -279,7 +281,7 @@ def test_what_goes_wrong_for_a_moment_changes_no_record(
         return put(value)
 
     monkeypatch.setattr(ray, "put", short)
-    server = RealServer(tiny_config().to_raw(), Keeping(str(tmp_path)), "mark", 10**9, 1, 0.0)
+    server = RealServer(tiny_config(*NETS).to_raw(), Keeping(str(tmp_path)), "mark", 10**9, 1, 0.0)
     for step in range(STEPS):
         (reference,) = server.fetch(client=0, step=step, until=STEPS)
         assert same(unpack(ray.get(reference), CPU), expected[step])

@@ -28,6 +28,9 @@ MANY = (
     "sweep.pruner=none",
     "queue.train_steps=5",
     "condense.iterations=20",
+    "condense.loss=iid",
+    "queue.source=blend",
+    "condense.calibration=0.5",
 )
 
 
