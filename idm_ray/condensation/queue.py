@@ -123,7 +123,7 @@ class ModelQueue:
 
     def to_match(self, net: QueuedNet, number: int, iteration: int) -> QueuedNet:
         """What is matched at an iteration where a net is sampled: this net, or its blend, which is one of its own."""
-        if self._config.source == "queue":
+        if self._config.source != "blend":
             return net
         untrained = float(torch.rand((), generator=stream(self._seed, "queue blend", iteration)))
         weights = self._untrained(number).mul_(untrained).add_(net.weights, alpha=1 - untrained)

@@ -22,6 +22,7 @@ from idm_ray.settings.presets import (
     METHOD_PRESETS,
     METHODS_BY,
     PRESETS,
+    READ_BY,
     ignores,
     method_of,
 )
@@ -202,7 +203,9 @@ class _Search:
         method = condense.get("method") if isinstance(condense, Mapping) else None
         known = method if isinstance(method, str) and method in METHOD_PRESETS else DEFAULT_METHOD
         domains = {
-            key: domain.model_dump() for key, domain in DEFAULT_SEARCH.items() if not ignores(known, key)
+            key: domain.model_dump()
+            for key, domain in DEFAULT_SEARCH.items()
+            if not ignores(known, key) and _is_read(merged, key)
         }
         return self._without(domains, self._fixed, ())
 
@@ -215,6 +218,13 @@ class _Search:
             f"{self._fixed.get(key, f'{key} follows')}, so it is not searched" for key in sorted(out)
         ]
         return {key: domain for key, domain in domains.items() if key not in out}
+
+
+def _is_read(merged: Raw, key: str) -> bool:
+    """Whether a setting is read where the one that decides about that is as it is; see `READ_BY`."""
+    decides, values = READ_BY.get(key, ("", set()))
+    section, _, name = decides.partition(".")
+    return not decides or _named(merged, section, name, next(iter(values))) in values
 
 
 def _fixed(layer: Raw) -> Iterable[tuple[str, Any]]:

@@ -14,8 +14,7 @@ DSA_OF_DIGITS, DIGIT_SETS = "color_crop_cutout_scale_rotate", ("digits", "mnist"
 
 _NET_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
 _PLAIN_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.0, "weight_decay": 0.0}
-_NO_QUEUE = {
-    "source": "queue",
+FRESH: dict[str, Any] = {
     "initial": 0,
     "push_every": 1,
     "max_nets": 1,
@@ -26,11 +25,9 @@ _NO_QUEUE = {
     "reset_accuracy_every": 0,
     "pretrain_epochs": 0,
 }
-_NO_POOL = {key: value for key, value in _NO_QUEUE.items() if key != "source"}
-_POOL = {
-    "initial": 0,
+"""A net for each iteration, which is never trained."""
+STAYING: dict[str, Any] = {
     "push_every": 1_000_000,
-    "max_nets": 100,
     "train": "sampled",
     "train_nets": 1,
     "train_steps": 0,
@@ -38,6 +35,7 @@ _POOL = {
     "reset_accuracy_every": 0,
 }
 """Nets that are trained first and then stay as they are; one more than `initial`."""
+_NO_QUEUE = {"source": "queue", **FRESH}
 _STEPPED = {"loss": "mean", "optimizer": "sgd", "weight_decay": 0.0, "pixels": "normalised", "patience": 0,
             "calibration": 0.0}  # fmt: skip
 """How DM and IDM match and step."""
@@ -168,7 +166,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # CIFAR-100 SGD with learning rate 0.01. Its steps are in turn, by class.
     "ncfm": _peer(
         "ncfm",
-        {"source": "blend", "pretrain_epochs": 60, **_POOL, "initial": 19},
+        {"source": "blend", "pretrain_epochs": 60, "max_nets": 20, "initial": 19, **STAYING},
         batch_real=1024,
         optimizer="adamw",
         lr=0.001,
@@ -181,7 +179,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Published: 10,000 iterations at a learning rate of 0.01 for each image of a class.
     "dance": _peer(
         "mean",
-        {"source": "blend", "pretrain_epochs": 60, **_POOL, "initial": 4},
+        {"source": "blend", "pretrain_epochs": 60, "max_nets": 5, "initial": 4, **STAYING},
         batch_real=128,
         lr=0.1,
         pixels="clamped",
@@ -189,7 +187,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         stepping="per_class",
     ),
     # Its authors published no program, and the paper leaves the rest as DM has it.
-    "m3d": _peer("mmd", {"source": "queue", "pretrain_epochs": 0, **_NO_POOL}),
+    "m3d": _peer("mmd", _NO_QUEUE),
     # The covariance of channels beside IDM as its authors run it.
     "iid": {
         "condense": {**_OFFICIAL["condense"], "loss": "iid"},
@@ -197,7 +195,11 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "queue": _OFFICIAL["queue"],
     },
     # Published: 10,000 iterations.
-    "dsdm": _peer("mean_cov", {"source": "queue", "pretrain_epochs": 20, **_POOL, "initial": 9}, lr=0.1),
+    "dsdm": _peer(
+        "mean_cov",
+        {"source": "pretrained", "pretrain_epochs": 20, "max_nets": 10, **STAYING},
+        lr=0.1,
+    ),
     # Gradient matching. Published: 1,000 iterations; loops by images per class (`gradient`).
     "dc": _matching("dc", lr=0.1, init="noise", augment="none"),
     "dsa": _matching("dsa", lr=0.1, init="real", augment=DSA),
@@ -306,6 +308,11 @@ READ_BY = {
     "condense.momentum": (_OPTIMIZERS, {"sgd"}),
     "condense.weight_decay": (_OPTIMIZERS, {"adamw"}),
     "evaluate.momentum": ("evaluate.optimizer", {"sgd"}),
+    **dict.fromkeys((f"queue.{name}" for name in STAYING), ("queue.source", {"queue", "blend"})),
+    "queue.initial": ("queue.source", {"queue", "blend"}),
+    **dict.fromkeys(
+        ("queue.max_nets", "queue.pretrain_epochs"), ("queue.source", {"queue", "pretrained", "blend"})
+    ),
 }
 """Settings that are read only where another one has one of some values."""
 METHODS_BY = {"condense.method", "condense.preset"}

@@ -16,7 +16,18 @@ from pydantic import (
 
 from idm_ray.errors import brief
 from idm_ray.settings.locations import Address, Location
-from idm_ray.settings.presets import DSA, FIXED, METHOD_PRESETS, NETS, PRESETS, READ_BY, ignores, method_of
+from idm_ray.settings.presets import (
+    DSA,
+    FIXED,
+    FRESH,
+    METHOD_PRESETS,
+    NETS,
+    PRESETS,
+    READ_BY,
+    STAYING,
+    ignores,
+    method_of,
+)
 from idm_ray.settings.subsets import check_subset
 
 OPERATIONS = tuple(DSA.split("_"))
@@ -244,9 +255,10 @@ class LossConfig(Section):
 class QueueConfig(Section):
     """Nets that are trained during condensation: the model queue (section 4.2), and how other methods train theirs."""
 
-    source: Literal["queue", "blend"] = "queue"
-    """The net that is matched: one of the queue as it is, or a blend of that and what it was when it was made, in
-    random proportion (NCFM, DANCE)."""
+    source: Literal["queue", "fresh", "pretrained", "blend"] = "queue"
+    """The net that is matched: one of the queue (IDM), a new one each time (DM), one of `max_nets` that are trained for
+    `pretrain_epochs` and then stay as they are, or a blend of one of the queue with what it was when it was made, in
+    random proportion (NCFM, DANCE). fresh and pretrained set what else there is to say of a queue."""
     max_nets: int = Field(100, ge=1)
     """N_max: the oldest net is popped when there are more."""
     train_steps: int = Field(10, ge=0)
@@ -273,6 +285,27 @@ class QueueConfig(Section):
     """The net's accuracy: over all batches that trained it (0 before), or on this step's real images, not augmented."""
     reset_accuracy_every: int = Field(0, ge=0)
     """Iterations after which all running accuracies start anew, as the authors' evaluations do; 0: never."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_source(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        if given.get("source") == "fresh":
+            return {**given, **FRESH}
+        if given.get("source") == "pretrained":
+            nets = given.get("max_nets", cls.model_fields["max_nets"].default)
+            return {**given, **STAYING, **({"initial": max(0, nets - 1)} if isinstance(nets, int) else {})}
+        return given
+
+    @model_validator(mode="after")
+    def _pretrained(self) -> "QueueConfig":
+        if self.source == "pretrained" and not self.pretrain_epochs:
+            raise ValueError(
+                "queue.pretrain_epochs must be at least 1 where queue.source is pretrained; got 0; set it, or "
+                "queue.source=fresh for nets that are never trained"
+            )
+        return self
 
 
 class GradientConfig(Section):

@@ -60,6 +60,22 @@ def test_records_depend_on_real_settings(records, small_config, override):
     assert not all(map(same, records(), records(override)))
 
 
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["fresh"], ["queue.initial=0", "queue.push_every=1", "queue.max_nets=1", "queue.train_steps=0"]),
+        (
+            ["pretrained", "queue.max_nets=3", "queue.pretrain_epochs=1"],
+            ["queue.initial=2", "queue.push_every=99", "queue.train_steps=0", "queue.pretrain_epochs=1"],
+        ),
+    ],
+    ids=["fresh", "pretrained"],
+)
+def test_a_source_of_nets_is_short_for_settings_of_the_queue(records, short, long):
+    source, *rest = short
+    assert all(map(same, records(f"queue.source={source}", *rest), records(*long)))
+
+
 def test_losses_that_need_every_image_can_share_a_real_side(records, small_config):
     one, other = "condense.loss=mmd", "condense.loss=mean_cov"
     assert real_settings(small_config(one)) == real_settings(small_config(other))

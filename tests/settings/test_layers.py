@@ -245,3 +245,26 @@ def test_a_config_that_was_kept_before_there_were_some_settings_is_read_as_it_wa
 
 def test_an_empty_section_is_none():
     assert build("dataset.name=cifar10", file={"dataset": None}).dataset.name == "cifar10"
+
+
+def test_a_source_of_nets_says_all_of_a_queue_that_there_is_to_say():
+    fresh = build_config({"queue": {"source": "fresh", "initial": 7}}).queue
+    assert (fresh.initial, fresh.push_every, fresh.max_nets, fresh.train_steps) == (0, 1, 1, 0)
+    point = {"queue.source": "fresh"}
+    config = build_config({"search": {"queue.source": {"choice": ["queue", "fresh"]}}})
+    assert with_point(config, point).queue == fresh
+    assert with_point(config, {"queue.source": "queue"}).queue == config.queue
+    with pytest.raises(UserError, match=r"queue\.pretrain_epochs must be at least 1 .* got 0; set it"):
+        build_config({"queue": {"source": "pretrained"}})
+    kept = build_config({"queue": {"source": "pretrained", "pretrain_epochs": 2, "max_nets": 4}}).queue
+    assert (kept.initial, kept.train_steps, kept.pretrain_epochs) == (3, 0, 2)
+    with pytest.raises(UserError, match=r"queue\.train_steps: queue\.source fresh does not read that"):
+        build_config({"queue": {"source": "fresh"}, "search": {"queue.train_steps": {"choice": [1, 2]}}})
+
+
+@pytest.mark.parametrize("preset", ["ncfm", "dance", "m3d", "iid", "dsdm", "datadam"])
+def test_a_peer_is_put_together_by_its_preset_and_taken_back_by_another(preset):
+    peer = build_config({"condense": {"preset": preset}})
+    assert peer.condense.loss != "mean" or preset == "dance"
+    back = build_config({"condense": {"preset": preset}}, {"condense": {"preset": "official"}})
+    assert back == build_config({"condense": {"preset": "official"}})

@@ -108,12 +108,9 @@ def attribution(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -
         trials: of a sweep.
         test: evaluations, by trial number; those of references are left out.
     """
-    complete = {
-        identity(trial.params): trial
-        for trial in trials
-        if trial.state == TrialState.COMPLETE and trial.value is not None
-    }
-    levels = _levels([trial.params for trial in complete.values()])
+    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    levels = _levels([trial.params for trial in ended])
+    complete = {identity({key: trial.params[key] for key in levels}): trial for trial in ended}
     settings = [key for key in levels if key != SEED]
     seeds = levels.get(SEED, [None])
     if len(settings) < MOST_TOGETHER or len(complete) != np.prod([len(each) for each in levels.values()]):

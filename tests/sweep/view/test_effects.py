@@ -114,6 +114,14 @@ def test_what_is_no_whole_grid_of_several_settings_is_not_told():
     trials = grid(accuracy)
     assert attribution(trials[1:], {}) is None
     assert attribution([], {}) is None
+    for count in range(len(trials)):
+        assert attribution(trials[:count], {}) is None or count in (4, 8)
+    with_one_loss = [trial for trial in trials if trial.params["condense.loss"] == "mmd"]
+    assert {source.name for source in attribution(with_one_loss, {}).sources} == {
+        "partition",
+        "lr",
+        "partition x lr",
+    }
     assert attribution(grid(lambda point: 1.0, "condense.loss", "condense.lr"), {}) is None
     other = trial_of(99, {"condense.method": "random"}, 1.0)
     assert attribution([*trials, other], {}) is None
