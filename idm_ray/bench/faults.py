@@ -27,7 +27,7 @@ SWEEP = (
     "digits", "--name", NAME, "--trials", "4", "--max-concurrent", "1", "net.width=8", "net.depth=1",
     "condense.ipc=1", "condense.iterations=120", "condense.batch_real=16", "queue.batch=16", "evaluate.every=12",
     "evaluate.epochs=40", "evaluate.val_epochs=40", "evaluate.repeats=2", "evaluate.references=[random]",
-    "compute.precision=fp32", "sweep.cpus_per_trial=0.5", "sweep.pruner=none", "sweep.startup_trials=2",
+    "compute.precision=fp32", "sweep.cpus_per_trial=1", "sweep.pruner=none", "sweep.startup_trials=2",
     "search={condense.lambda_reg: {loguniform: [1, 500]}, condense.partition: {choice: [1, 2]}}",
 )  # fmt: skip
 """Short trials that look at S often; with a search whose points follow from what was found."""

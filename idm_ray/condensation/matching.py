@@ -6,15 +6,16 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.optimisers import Plateau
 from idm_ray.condensation.partition import check_partition
 from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.queue import images_trained
-from idm_ray.condensation.real_side import RealSide, RealSource, RealWork, images_matched
+from idm_ray.condensation.real_side import RealSide, RealSource, RealWork, images_kept, images_matched
 from idm_ray.condensation.shards import Mates, start_side
 from idm_ray.condensation.split import Crew, SplitRealSide
 from idm_ray.data import Data
-from idm_ray.nets import build_shell, forward_flops
+from idm_ray.nets import build_shell, feature_sizes, forward_flops
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
 
@@ -133,11 +134,16 @@ def real_flops(config: Config, shape: tuple[int, int, int], num_classes: int) ->
     """
     matched = images_matched(config.condense, config.condense.batch_real)
     images = 3 * images_trained(config.queue) + num_classes * matched
-    return config.condense.iterations * images * forward_flops(config.net, shape, num_classes)
+    kept = num_classes * images_kept(config.condense, config.condense.batch_real)
+    each = loss_of(config).real_flops(*feature_sizes(config.net, shape, num_classes))
+    return config.condense.iterations * (images * forward_flops(config.net, shape, num_classes) + kept * each)
 
 
 def synthetic_flops(config: Config, shape: tuple[int, int, int], num_classes: int) -> float:
     """Floating-point operations of the synthetic side in a whole condensation, counted likewise."""
-    settings = config.condense
-    images = 3 * num_classes * settings.ipc * settings.partition**2
-    return settings.iterations * images * forward_flops(config.net, shape, num_classes)
+    settings, sizes = config.condense, feature_sizes(config.net, shape, num_classes)
+    parts = settings.ipc * settings.partition**2
+    passes = 2 if settings.calibration else 1
+    each = loss_of(config).own_flops(*sizes, images_kept(settings, settings.batch_real), parts)
+    run = 3 * passes * parts * forward_flops(config.net, shape, num_classes)
+    return settings.iterations * num_classes * (run + each)

@@ -346,6 +346,12 @@ def images_matched(config: CondenseConfig, count: int) -> int:
     return drawn + config.easiest if config.easiest < drawn else drawn
 
 
+def images_kept(config: CondenseConfig, count: int) -> int:
+    """Those of them that the loss sees."""
+    drawn = min(config.batch_real, count)
+    return min(drawn, config.easiest or drawn)
+
+
 def easiest(
     positions: Tensor, entropies: Tensor, counts: Sequence[int], most: int
 ) -> tuple[Tensor, tuple[int, ...]]:

@@ -256,7 +256,8 @@ class SplitRealSide:
         if step.kind == "match":
             net, velocity = self._queue.to_match(net, step.number, step.iteration), velocity.new_empty(0)
         before = replace(net, weights=net.weights.clone(), velocity=velocity)
-        job = Job(step.kind, step.iteration, before, step.number, step.place, step.nets)
+        given = replace(before, trained=None)  # which goes into the record, and to no worker
+        job = Job(step.kind, step.iteration, given, step.number, step.place, step.nets)
         self._running += 1
         if step.kind == "match":
             planned = self._planned.get(step.iteration)

@@ -9,6 +9,7 @@ import torch
 
 from idm_ray.condensation import has_real_side
 from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.selection import training_epochs
 from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.data import Outline
@@ -219,8 +220,15 @@ class _Sizes:
 
     @functools.cached_property
     def kept(self) -> float:
-        """S, its velocity, and nets with theirs."""
-        return 2 * self.set_bytes + 2 * self._queue + 6 * self._shell.weights.nbytes
+        """S, what its optimiser keeps, and nets with theirs."""
+        nets = 6 + 2 * (self._config.evaluate.optimizer == "adamw")
+        return (1 + self._moments) * self.set_bytes + 2 * self._queue + nets * self._shell.weights.nbytes
+
+    @property
+    def _moments(self) -> int:
+        """Numbers that the optimiser of S keeps of each pixel."""
+        of_its_own = has_real_side(self._config.condense.method)
+        return len(optimiser_of(self._config.condense, self._classes).moments) if of_its_own else 1
 
     @property
     def replayed(self) -> float:
@@ -236,8 +244,11 @@ class _Sizes:
         return (nets if has_real_side(self._config.condense.method) else 1) * self._shell.weights.nbytes
 
     def _saving(self) -> Peak:
-        """S thrice; the queue's weights and velocities joined, and a copy of one; that of the other comes after."""
-        sizes = (self.set_bytes,) * 3 + (self._queue,) * 3
+        """S, its moments and one of them again; the queue's weights and velocities joined, and a copy of one.
+
+        That of the other comes after.
+        """
+        sizes = (self.set_bytes,) * (2 + self._moments) + (self._queue,) * 3
         events = tuple(Event(number, size, 0.0) for number, size in enumerate(sizes))
         return self._peak(Footprint(events), 0).beside(SAVING_BYTES)
 
@@ -282,6 +293,12 @@ class _Sizes:
         return self._of(what, min(self._config.queue.batch, images)).beside(self.set_bytes)
 
     def _synthetic(self) -> Peak:
+        """Clamped pixels are normalised anew for each step; those of Adam are divided and multiplied."""
+        settings = self._config.condense
+        more = (settings.pixels == "clamped") + 2 * (settings.optimizer != "sgd")
+        return self._stepped().beside(more * self.set_bytes if has_real_side(settings.method) else 0.0)
+
+    def _stepped(self) -> Peak:
         settings = self._config.condense
         each = settings.partition**2
         images = self._classes * settings.ipc

@@ -57,6 +57,8 @@ def train(
         lr = learning_rate(epoch, epochs, settings.lr, settings.schedule)
         if lr != previous and settings.schedule == "half":
             moments.zero_()
+        elif lr != previous:  # of so many rates not all steps are kept that were captured
+            net.forget_replays()
         previous = lr
         for _ in train_epoch(net, moments, fetch, labels, recipe, rule_of(settings, lr), orders, draws):
             pass

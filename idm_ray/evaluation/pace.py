@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import torch
 
 from idm_ray.condensation import has_real_side, images_matched
+from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.queue import images_trained
+from idm_ray.condensation.real_side import images_kept
 from idm_ray.data import Outline
 from idm_ray.evaluation.forecast import rehearsal
-from idm_ray.nets import forward_flops
+from idm_ray.nets import feature_sizes, forward_flops
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
 
@@ -60,11 +62,18 @@ def _pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
     twice = parts > compute.with_gradient(*outline.shape[1:])
     step, forward, slope = seconds("step"), seconds("forward"), seconds("slope") / each
     judged = config.evaluate
-    images = (parts if judged.expand else parts / each) * (judged.val_epochs or judged.epochs) * step
+    net = config.net, outline.shape, outline.num_classes
+    loss, sizes, a_flop = loss_of(config), feature_sizes(*net), forward / forward_flops(*net)
+    kept = [images_kept(settings, count) for count in outline.train]
+    real = sum(kept) * loss.real_flops(*sizes)
+    own = sum(loss.own_flops(*sizes, count, settings.ipc * each) for count in kept)
+    passes = 2 if settings.calibration else 1
+    epochs = judged.val_epochs or judged.epochs
+    images, looks = (parts if judged.expand else parts / each) * epochs * step, min(judged.best_of, epochs)
     return Pace(
-        matched * forward + images_trained(config.queue) * step,
-        parts * (slope + twice * forward),
-        judged.val_repeats * (images + sum(outline.validation) * seconds("judge")),
+        matched * forward + images_trained(config.queue) * step + real * a_flop,
+        passes * parts * (slope + twice * forward) + own * a_flop,
+        judged.val_repeats * (images + looks * sum(outline.validation) * seconds("judge")),
     )
 
 

@@ -308,7 +308,7 @@ def _train_and_judge(
     best = dict.fromkeys(protocol.repeats, 0.0)
     for repeat, shell in _looked_at(fetch_of, labels, protocol, on_epoch, looks):
         best[repeat] = max(best[repeat], accuracy(shell, protocol.judge))
-    on = "test" if protocol.judge is protocol.data.test else "validation"
+    on = "validation" if protocol.judge is protocol.data.validation else "test"
     selected = f"selected on {on}: best of {looks} looks" if looks > 1 else ""
     return Evaluation(tuple(best.values()), time.perf_counter() - began, protocol.epochs, selected)
 

@@ -16,6 +16,7 @@ from idm_ray.evaluation import (
     side_by_side,
 )
 from idm_ray.runtime.files import default_cache, write_json
+from idm_ray.settings.sections import Config
 
 TRAINING = {
     "batch",
@@ -72,6 +73,13 @@ def _known(file: Path) -> Evaluation | None:
         return None
 
 
+def _trained_by(config: Config, epochs: int) -> dict[str, object]:
+    """What is read of the settings, as it is read."""
+    found = config.evaluate.model_dump(include=TRAINING)
+    momentum = found["momentum"] if found["optimizer"] == "sgd" else None
+    return {**found, "momentum": momentum, "best_of": min(found["best_of"], epochs)}
+
+
 def _key(kind: str, protocol: Protocol) -> str:
     config, judge = protocol.config, protocol.judge
     own = [config.condense.ipc, protocol.epochs] if kind == "random" else [config.evaluate.whole_epochs]
@@ -82,7 +90,7 @@ def _key(kind: str, protocol: Protocol) -> str:
         [protocol.data.mean, protocol.data.std, config.dataset.validation],
         [protocol.data.train.identity, "test" if judge is protocol.data.test else "other", judge.identity],
         config.net.model_dump(),
-        config.evaluate.model_dump(include=TRAINING),
+        _trained_by(config, own[-1]),
         [config.seed, protocol.repeats, protocol.compute.numbers],
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]

@@ -31,6 +31,7 @@ __all__ = [
     "Stack",
     "build_net",
     "build_shell",
+    "feature_sizes",
     "forward_flops",
     "sgd_step",
     "stackable",
@@ -110,6 +111,18 @@ def forward_flops(config: NetConfig, shape: Shape, num_classes: int) -> float:
     with torch.inference_mode():
         net.to_empty(device="cpu")(torch.zeros(1, *shape))
     return float(sum(counts))
+
+
+@functools.cache
+def feature_sizes(config: NetConfig, shape: Shape, num_classes: int) -> tuple[int, int]:
+    """Features of an image, and channels of what the last stage makes, see `Net`.
+
+    Raises:
+        UserError: the image is too small for the net, or its width does not fit the norm.
+    """
+    with torch.device("meta"):
+        net = build_net(config, shape, num_classes)
+    return net.classifier.in_features, net.channels
 
 
 def _settings(config: NetConfig, shape: Shape) -> Settings:

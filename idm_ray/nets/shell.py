@@ -98,10 +98,6 @@ class Shell(Steps):
         for norm in self._norms:
             norm.momentum = 0.1
 
-    def forget_replays(self) -> None:
-        """Let go of captured steps and of what they read, such as images that were trained on."""
-        self._replays.forget()
-
     def __call__(self, images: Tensor, training: bool = False) -> tuple[Tensor, Tensor]:
         """Features [N, D] and logits [N, C] of images [N, channels, H, W], both of the type of `weights`."""
         images = self._prepared(images)

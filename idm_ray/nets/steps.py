@@ -73,6 +73,10 @@ class Steps(ABC):
 
     _replays: Replays
 
+    def forget_replays(self) -> None:
+        """Let go of captured steps and of what they read, such as images that were trained on."""
+        self._replays.forget()
+
     def train_step(
         self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
     ) -> tuple[Tensor, Tensor]:

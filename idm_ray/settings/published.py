@@ -18,6 +18,8 @@ METHODS: dict[str, str] = {
     "DM": "dm",
 }
 """Rows of the table, and the preset that each one is; IDM has several."""
+PEERS = {"NCFM": "ncfm", "DANCE": "dance", "DataDAM": "datadam", "M3D": "m3d", "IID": "iid", "DSDM": "dsdm"}
+"""Rows of later papers, likewise."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +171,8 @@ def column(place: str, ipc: int) -> Mapping[str, Published]:
 
 def row_of(method: str, preset: str) -> str:
     """The row of the table that a condensation belongs to."""
-    return next((row for row, known in METHODS.items() if known == preset), method.upper())
+    rows = {known: row for row, known in (METHODS | PEERS).items()}
+    return rows.get(preset, method.upper())
 
 
 def published(figure: str) -> Published:

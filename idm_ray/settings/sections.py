@@ -18,6 +18,7 @@ from idm_ray.errors import brief
 from idm_ray.settings.locations import Address, Location
 from idm_ray.settings.presets import (
     DSA,
+    EVALUATE_PRESETS,
     FIXED,
     FRESH,
     METHOD_PRESETS,
@@ -211,7 +212,7 @@ class CondenseConfig(Section):
     """Iterations without a lower loss that are borne before the learning rate of S is halved; 0: it never is."""
     calibration: float = Field(0.0, ge=0)
     """Weight of the cross-entropy of S under the trained net, lowered by a step of its own after each one that matches
-    (NCFM, DANCE: 1); 0: there is no such step."""
+    (NCFM, DANCE: 1); 0: there is no such step. Where nets are not blended, that is the matched net."""
     batch_real: int = Field(256, ge=1)
     """Real images per class in one matching step; a smaller class gives all it has."""
     easiest: int = Field(0, ge=0)
@@ -613,14 +614,27 @@ class Config(Section):
         return (self.condense.method,)
 
     def _values(self, key: str) -> set[Any]:
-        """Of a dotted key: its value, or those that are searched, itself or by presets."""
+        """Of a dotted key: its value, or those that are searched, by itself, presets or methods, where it is read."""
         section, _, name = key.partition(".")
-        searched, presets = self.search.get(key), self.search.get("condense.preset")
+        own, searched = self.get(key), self.search.get(key)
         if isinstance(searched, Choice):
             return set(searched.choice)
+        if section == "evaluate":
+            judges = self.search.get("evaluate.preset")
+            named = judges.choice if isinstance(judges, Choice) else ()
+            return {EVALUATE_PRESETS.get(str(each), {}).get(name, own) for each in named} or {own}
+        presets, found = self.search.get("condense.preset"), set()
         if isinstance(presets, Choice):
-            return {PRESETS[str(preset)][section][name] for preset in presets.choice if preset in PRESETS}
-        return {self.get(key)}
+            named = tuple(map(str, presets.choice))
+        else:
+            others = [method for method in self.methods if method != self.condense.method]
+            named = tuple(METHOD_PRESETS[method][0] for method in others)
+            found = {own} if self.condense.method in self.methods else set()
+            found = set() if ignores(self.condense.method, key) else found
+        for preset in named:
+            if preset in PRESETS and not ignores(PRESETS[preset]["condense"]["method"], key):
+                found.add(PRESETS[preset][section].get(name, own))
+        return found
 
     def get(self, key: str) -> Any:
         """The value of a dotted key such as ``condense.lambda_reg``."""

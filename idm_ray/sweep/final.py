@@ -1,7 +1,7 @@
 """The last word: the chosen trials and the reference points on test, with the full protocol."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Task:
 def evaluate_on_test(
     config: Config,
     keeping: Keeping,
-    trials: list[int],
+    trials: Mapping[int, Config],
     stopped: Callable[[], bool],
     display: Display,
     disk: Disk,
@@ -56,7 +56,7 @@ def evaluate_on_test(
     Args:
         config: of the sweep.
         keeping: where the trials' files are kept.
-        trials: numbers, best first; the references are for the first one's ipc and net.
+        trials: their settings by number, best first; the references are for the first one's ipc, net and evaluation.
         stopped: asked now and then; True gives up.
         display: told about every net that is done.
         disk: that tasks may find full.
@@ -75,10 +75,10 @@ def evaluate_on_test(
         retry_exceptions=[Unfit],
     )(evaluate_nets)
     subjects = [(f"{number:04d}", number, CONDENSED) for number in trials]
-    subjects += [(kind, trials[0], kind) for kind in config.evaluate.references]
+    subjects += [(kind, next(iter(trials)), kind) for kind in config.evaluate.references]
     here = _whereabouts(config)
     display.say(f"evaluating on test: {', '.join(name for name, *_ in subjects)}")
-    display.expect(sum(epochs_on_test(config, name) for name, *_ in subjects))
+    display.expect(sum(epochs_on_test(trials[number], name) for name, number, _ in subjects))
     tasks = [Task(*subject, nets) for subject in subjects for nets in _nets_of_a_task(config)]
     found = collect(
         tasks,
@@ -165,7 +165,11 @@ def in_the_end(config: Config, outline: Outline) -> str:
     names = ["the best trial" if config.sweep.best == 1 else f"the best {config.sweep.best} trials"]
     names += ["random real images"] * ("random" in settings.references)
     nets = plural(settings.repeats, "net")
-    text = f"in the end, on test: {' and '.join(names)}, {nets} of {plural(settings.epochs, 'epoch')} each"
+    searched = {"evaluate.preset", "evaluate.epochs"} & set(config.search)
+    epochs = (
+        "as many epochs as their settings say" if searched else f"{plural(settings.epochs, 'epoch')} each"
+    )
+    text = f"in the end, on test: {' and '.join(names)}, {nets} of {epochs}"
     if "whole" in settings.references:
         parts = own.partition**2 if settings.expand and "condense.partition" not in config.search else 1
         whole = settings.whole_epochs * sum(outline.train)

@@ -24,10 +24,14 @@ MEMORY_KEYS = (
     "condense.batch_real",
     "condense.easiest",
     "condense.loss",
+    "condense.optimizer",
+    "condense.pixels",
     "loss.frequencies",
     "net.",
     "queue.batch",
     "queue.max_nets",
+    "evaluate.preset",
+    "evaluate.optimizer",
     "evaluate.batch",
     "evaluate.expand",
     "compute.precision",
@@ -162,7 +166,8 @@ def _largest(config: Config, outline: Outline) -> list[Config]:
     """Of the points of a search with one net, precision, method and loss the one that sees most pixels."""
     largest: dict[str, Config] = {}
     for point in space.corners(config, MEMORY_KEYS):
-        kind = repr((point.net, point.compute, point.condense.method, point.condense.loss))
+        own = point.condense
+        kind = repr((point.net, point.compute, own.method, own.loss, own.optimizer, own.pixels))
         if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
             largest[kind] = point
     return list(largest.values())

@@ -405,7 +405,10 @@ class _Run:
 
     def _judge(self, pulse: Pulse, disk: Disk) -> None:
         """Evaluate the best trials and the references on test, unless the sweep was stopped."""
-        best = [trial.number for trial in self._study.best(self._config.sweep.best)]
+        best = {
+            trial.number: with_point(self._config, trial.params)
+            for trial in self._study.best(self._config.sweep.best)
+        }
         if best and not self._stop.reason:
             self._closing.test = evaluate_on_test(
                 self._config,

@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 from scipy.special import j0
+from torch.utils.flop_counter import FlopCounterMode
 
 from idm_ray.condensation.objectives import LOSSES, EveryImage, loss_of
 from idm_ray.condensation.objectives.kernel import WIDTHS
@@ -292,3 +293,18 @@ def test_a_setting_that_no_loss_reads_cannot_be_searched(small_config):
         small_config(frequencies % "")
     small_config(frequencies % "", "condense.loss=ncfm")
     small_config(frequencies % ", condense.loss: {choice: [mean, ncfm]}")
+
+
+@pytest.mark.parametrize("name", [name for name in LOSSES if name != "attention"])
+@pytest.mark.parametrize("parts", [1, 4])
+def test_operations_are_those_that_are_counted(small_config, name, parts):
+    """Products of matrices; what is added up without them is little beside a net."""
+    loss, images = made(small_config(f"condense.loss={name}", "loss.frequencies=50")), 9
+    (real,), own = random_rows(0, (images,)), torch.stack(random_rows(1, (parts,))).requires_grad_()
+    with FlopCounterMode(display=False) as counted:
+        targets = targets_of(loss, [real], 0)
+    assert counted.get_total_flops() == images * loss.real_flops(FEATURES, CHANNELS)
+    with FlopCounterMode(display=False) as counted:
+        loss(own, targets, 0).sum().backward()
+    foreseen = loss.own_flops(FEATURES, CHANNELS, images, parts)
+    assert counted.get_total_flops() == pytest.approx(foreseen, rel=0.35, abs=4 * images * FEATURES)

@@ -49,6 +49,27 @@ def test_steps_are_those_of_torch_class_by_class_or_all_at_once(small_config, st
         mine.step(4 * (mine.images - goal) ** 3, LR, taken=iteration)
 
 
+@pytest.mark.parametrize(
+    ("classes", "slope", "within"), [(10, 1e-4, 2e-3), (100, 1e-5, 6e-3), (100, 1e-6, 3e-2)]
+)
+def test_slopes_as_small_as_adams_epsilon_are_followed_too(classes, slope, within):
+    generator = torch.Generator().manual_seed(0)
+    slopes = slope * torch.randn(4, classes, 1, 1, 1, dtype=torch.float64, generator=generator)
+    pixels = torch.zeros(classes, 1, 1, 1, dtype=torch.float64, requires_grad=True)
+    theirs = torch.optim.Adam([pixels], lr=LR)
+    mine = SyntheticSet(torch.zeros_like(pixels), torch.arange(classes), Adam(classes))
+    for taken, of_classes in enumerate(slopes[:-1]):
+        for label in range(classes):
+            theirs.zero_grad()
+            pixels.grad = torch.zeros_like(pixels)
+            pixels.grad[label] = of_classes[label]
+            theirs.step()
+        mine.step(of_classes, LR, taken=taken)
+    first = slice(0, 1)  # of the others torch has not made all steps without a slope
+    apart = (mine.images[first] - pixels.detach()[first]).abs() / pixels.detach()[first].abs()
+    assert float(apart) < within
+
+
 def test_steps_of_parts_are_those_of_the_whole():
     goal = goals()
     for optimiser in (Momentum(0.5, CLASSES), Adam(CLASSES, 0.1)):

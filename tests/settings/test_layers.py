@@ -268,3 +268,34 @@ def test_a_peer_is_put_together_by_its_preset_and_taken_back_by_another(preset):
     assert peer.condense.loss != "mean" or preset == "dance"
     back = build_config({"condense": {"preset": preset}}, {"condense": {"preset": "official"}})
     assert back == build_config({"condense": {"preset": "official"}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "search"),
+    [
+        ({}, {"condense.preset": ["official", "ncfm"], "evaluate.momentum": [0.5, 0.9]}),
+        ({"evaluate": {"optimizer": "adamw"}}, {"evaluate.preset": ["idm"], "evaluate.momentum": [0.5, 0.9]}),
+        ({"condense": {"method": "dc", "optimizer": "adamw"}}, {"condense.momentum": [0.5, 0.9]}),
+        (
+            {"condense": {"optimizer": "adamw"}},
+            {"condense.method": ["idm", "dm"], "condense.momentum": [0.5, 0.9]},
+        ),
+        ({}, {"condense.preset": ["official", "ncfm"], "condense.weight_decay": [0.1, 0.2]}),
+    ],
+)
+def test_what_some_point_reads_can_be_searched(settings, search):
+    build_config({**settings, "search": {key: {"choice": values} for key, values in search.items()}})
+
+
+@pytest.mark.parametrize(
+    ("settings", "search", "words"),
+    [
+        ({}, {"evaluate.preset": ["ncfm"], "evaluate.momentum": [0.5, 0.9]}, "evaluate.optimizer adamw"),
+        ({"condense": {"optimizer": "adamw"}}, {"condense.method": ["dm"], "condense.weight_decay": [0.1, 0.2]},
+         "condense.optimizer sgd"),
+        ({}, {"condense.preset": ["official", "iid"], "condense.weight_decay": [0.1, 0.2]}, "condense.optimizer sgd"),
+    ],
+)  # fmt: skip
+def test_what_no_point_reads_cannot_be_searched(settings, search, words):
+    with pytest.raises(UserError, match=f"{words} does not read that"):
+        build_config({**settings, "search": {key: {"choice": values} for key, values in search.items()}})

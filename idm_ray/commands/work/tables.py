@@ -54,6 +54,12 @@ def plain(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def _say_selected(evaluations: Iterable[Evaluation], console: Console) -> None:
+    """Say what figures were selected on, where they were."""
+    for selected in dict.fromkeys(each.selected for each in evaluations if each.selected):
+        say(console, selected)
+
+
 def show_nets(rows: Sequence[NetRow], console: Console) -> None:
     """A row for the set and one for random images on each net; a net that does not fit has one, and a reason below."""
     cells = []
@@ -67,10 +73,7 @@ def show_nets(rows: Sequence[NetRow], console: Console) -> None:
     for row in rows:
         if row.problem:
             say(console, row.problem)
-    for selected in dict.fromkeys(
-        row.condensed.selected for row in rows if row.condensed and row.condensed.selected
-    ):
-        say(console, selected)
+    _say_selected([row.condensed for row in rows if row.condensed], console)
 
 
 def plain_nets(rows: Sequence[NetRow]) -> list[dict[str, Any]]:
@@ -103,6 +106,7 @@ def show_matrix(rows: Sequence[MatrixRow], console: Console) -> None:
     ]
     columns = ("expanded", "equal", "DSA", "epochs", "steps", "set", "mean +- deviation")
     show("test accuracy in percent by protocol", columns, cells, console)
+    _say_selected([row.condensed for row in rows], console)
 
 
 def plain_matrix(rows: Sequence[MatrixRow]) -> list[dict[str, Any]]:
@@ -142,6 +146,7 @@ def show_continual(runs: Sequence[Sequence[ContinualStep]], console: Console) ->
     ]
     title = f"test accuracy in percent on the classes seen so far, over {len(runs)} class orders"
     show(title, ("step", "classes", *FIGURES), cells, console)
+    _say_selected([step.evaluation for run in runs for step in run], console)
 
 
 def plain_continual(runs: Sequence[Sequence[ContinualStep]]) -> list[dict[str, Any]]:

@@ -47,6 +47,14 @@ class Channels(Loss):
         centring = self._settings.centring * apart.square().sum((1, 2))
         return (mean - own_mean).square().sum(1) + weight * (covariance - own).square().sum((1, 2)) + centring
 
+    def real_flops(self, features: int, channels: int) -> float:
+        """See `Loss`: the products of channels."""
+        return 2.0 * features * channels
+
+    def own_flops(self, features: int, channels: int, images: int, parts: int) -> float:
+        """See `Loss`: the products of channels, and back; and those of the real mean."""
+        return (3 * parts + 1) * self.real_flops(features, channels)
+
     def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: features once more, and products of channels."""
         return at_once * (features + 2 * channels**2)

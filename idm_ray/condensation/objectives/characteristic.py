@@ -49,6 +49,14 @@ class Characteristic(Loss):
         share = self._settings.amplitude
         return (share * amplitude + (1 - share) * phase).sqrt().mean(1)
 
+    def real_flops(self, features: int, channels: int) -> float:
+        """See `Loss`: the angles."""
+        return 2.0 * features * self._settings.frequencies
+
+    def own_flops(self, features: int, channels: int, images: int, parts: int) -> float:
+        """See `Loss`: the angles, and back."""
+        return 2 * parts * self.real_flops(features, channels)
+
     def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: the frequencies, and angles, cosines and sines by themselves and joined."""
         return self._settings.frequencies * (features + 5 * at_once)

@@ -30,6 +30,10 @@ class MeanCovariance(Loss):
         weight = self.usual_covariance if weight is None else weight
         return (mean - own_mean).square().sum(1) + weight / features.shape[2] * covariances
 
+    def own_flops(self, features: int, channels: int, images: int, parts: int) -> float:
+        """See `Loss`: inner products of all pairs, and back to synthetic ones."""
+        return 2.0 * features * (images**2 + 2 * images * parts + 3 * parts**2)
+
     def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: all features."""
         return images * (features + 1)

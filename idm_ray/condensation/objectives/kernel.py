@@ -34,6 +34,10 @@ class Kernel(Loss):
         kernels = torch.stack([torch.exp(-squares / (width * factor)) for factor in WIDTHS]).sum(0)
         return (signs[:, None] @ kernels @ signs[..., None])[:, 0, 0]
 
+    def own_flops(self, features: int, channels: int, images: int, parts: int) -> float:
+        """See `Loss`: inner products of all pairs, and back to both."""
+        return 3 * 2.0 * features * (images + parts) ** 2
+
     def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """See `Loss`: all features."""
         return images * (features + 1)

@@ -58,6 +58,25 @@ class Loss(ABC):
             iteration: names the random numbers of a loss that draws any.
         """
 
+    def real_flops(self, features: int, channels: int) -> float:
+        """Floating-point operations of `kept`, of an image; but for matrix products there are few.
+
+        Args:
+            features: D.
+            channels: of what the last stage makes, see `Net`.
+        """
+        return 0.0
+
+    def own_flops(self, features: int, channels: int, images: int, parts: int) -> float:
+        """Those of `distances` and its gradient, of a class.
+
+        Args:
+            features, channels: see `real_flops`.
+            images: m, real ones of a class.
+            parts: n, synthetic ones of a class.
+        """
+        return 0.0
+
     @abstractmethod
     def held_of_real(self, features: int, channels: int, at_once: int, images: int) -> int:
         """Numbers that `kept` and what becomes of it hold at a time, about.

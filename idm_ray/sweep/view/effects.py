@@ -12,7 +12,6 @@ from optuna.trial import FrozenTrial, TrialState
 from idm_ray.evaluation import Evaluation
 from idm_ray.evaluation.comparison import half_width
 from idm_ray.sweep.search.space import identity
-from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.seeds import SEED
 
 MOST_TOGETHER = 2
@@ -50,7 +49,7 @@ class Source:
     """A setting, or two of them together.
 
     Attributes:
-        settings: dotted names.
+        settings: as people know them, dotted where several end alike.
         share: of the variance over the grid and the seeds that it explains, in percent.
         effects: of each value.
     """
@@ -62,7 +61,7 @@ class Source:
     @property
     def name(self) -> str:
         """``loss x partition``."""
-        return " x ".join(setting.partition(".")[2] or setting for setting in self.settings)
+        return " x ".join(self.settings)
 
     @property
     def span(self) -> float:
@@ -129,6 +128,12 @@ def attribution(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -
     )
 
 
+def short_names(settings: Sequence[str]) -> dict[str, str]:
+    """For each dotted key the part that people know it by, where that is its own."""
+    ends = [key.partition(".")[2] or key for key in settings]
+    return {key: end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)}
+
+
 def _levels(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """The values of each setting that all points have and that differ among them; empty where they have others."""
     keys = {tuple(sorted(point)) for point in points}
@@ -141,29 +146,30 @@ def _levels(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
 def _sources(table: Floats, settings: Sequence[str], levels: Mapping[str, Sequence[Any]]) -> list[Source]:
     """Of a table [seeds, values of each setting]."""
     whole = float(((table - table.mean()) ** 2).sum())
-    sources = []
+    sources, names = [], short_names(settings)
     for count in range(1, MOST_TOGETHER + 1):
         for axes in itertools.combinations(range(len(settings)), count):
             effects = effects_of(table, axes)
             mean = effects.mean(0)
-            places = list(np.ndindex(*mean.shape))
+            keys = [settings[axis] for axis in axes]
             of_values = tuple(
                 Effect(
-                    describe_point(
-                        {
-                            settings[axis]: levels[settings[axis]][at]
-                            for axis, at in zip(axes, place, strict=True)
-                        }
+                    " ".join(
+                        f"{names[key]}={_short(levels[key][at])}" for key, at in zip(keys, place, strict=True)
                     ),
                     float(mean[place]),
                     half_width([float(each[place]) for each in effects]),
                 )
-                for place in places
+                for place in np.ndindex(*mean.shape)
             )
             squares = float((mean**2).sum()) * table.size / mean.size
             share = 100 * squares / whole if whole else 0.0
-            sources.append(Source(tuple(settings[axis] for axis in axes), share, of_values))
+            sources.append(Source(tuple(names[key] for key in keys), share, of_values))
     return sources
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def effects_of(table: Floats, axes: Sequence[int]) -> Floats:

@@ -68,7 +68,7 @@ def test_intervals_are_those_of_a_t_test_over_seeds():
             for key in ("seed", "condense.loss", "condense.partition", "condense.lr")
         ]
         table[tuple(place)] = trial.value
-    source = next(each for each in found.sources if each.settings == ("condense.loss",))
+    source = next(each for each in found.sources if each.settings == ("loss",))
     for effect, own in zip(source.effects, range(3), strict=True):
         of_seeds = [one[own].mean() - one.mean() for one in table]
         low, high = ttest_1samp(of_seeds, 0).confidence_interval(0.95)
@@ -84,7 +84,7 @@ def test_a_share_is_that_of_an_analysis_of_variance():
     trials = grid(lambda point: accuracy(point) + noise.normal(0, 1))
     groups = [[trial.value for trial in trials if trial.params["condense.loss"] == loss] for loss in LOSSES]
     f, between, within = f_oneway(*groups).statistic, 2, len(trials) - 3
-    source = next(each for each in attribution(trials, {}).sources if each.settings == ("condense.loss",))
+    source = next(each for each in attribution(trials, {}).sources if each.settings == ("loss",))
     assert source.share == pytest.approx(100 * f * between / (f * between + within))
 
 
@@ -125,3 +125,17 @@ def test_what_is_no_whole_grid_of_several_settings_is_not_told():
     assert attribution(grid(lambda point: 1.0, "condense.loss", "condense.lr"), {}) is None
     other = trial_of(99, {"condense.method": "random"}, 1.0)
     assert attribution([*trials, other], {}) is None
+
+
+def test_settings_that_end_alike_are_told_by_their_whole_names():
+    trials = [
+        trial_of(number, {"condense.lr": one, "evaluate.lr": other, "seed": seed}, 10 * one + other + seed)
+        for number, (one, other, seed) in enumerate(itertools.product((0.1, 1.0), (0.1, 0.01), (1, 2)))
+    ]
+    found = attribution(trials, {})
+    assert {source.name for source in found.sources} == {
+        "condense.lr",
+        "evaluate.lr",
+        "condense.lr x evaluate.lr",
+    }
+    assert found.sources[0].effects[0].point == "condense.lr=0.1"

@@ -135,6 +135,13 @@ def test_a_search_over_seeds_tells_their_deviation_from_that_of_nets(sweep):
     assert ["all trials", "2", "46.50", "7.78", "2.12", ""] in page.rows
 
 
+def test_figures_that_were_selected_on_test_are_called_so(sweep):
+    words = "selected on test: best of 20 looks"
+    page = page_of(sweep([50.0], test={"0000": {**EVALUATION, "selected": words}}))
+    assert f"All test figures of this page: {words}." in page.text
+    assert any(words in cell for row in page.rows for cell in row)
+
+
 def test_a_whole_grid_tells_which_setting_earns_how_much(sweep):
     search = "search={seed: {choice: [3, 4]}, condense.lr: {choice: [0.1, 1]}, condense.partition: {choice: [1, 2]}}"
     accuracies = [50.0, 52.0, 60.0, 62.0, 51.0, 53.0, 61.0, 63.0]  # seed, rate, parts in this order

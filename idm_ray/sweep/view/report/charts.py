@@ -118,12 +118,6 @@ def common_settings(trials: Sequence[FrozenTrial]) -> list[str]:
     return [key for key in keys if len({str(trial.params[key]) for trial in trials}) > 1]
 
 
-def short_names(settings: Sequence[str]) -> dict[str, str]:
-    """For each dotted key the part that people know it by, where that is its own."""
-    ends = [key.partition(".")[2] or key for key in settings]
-    return {key: end if ends.count(end) == 1 else key for key, end in zip(settings, ends, strict=True)}
-
-
 def study_of(trials: Sequence[FrozenTrial], names: Mapping[str, str]) -> Study:
     """A study of these complete trials with some of their settings, under other names.
 

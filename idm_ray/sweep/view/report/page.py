@@ -24,7 +24,7 @@ from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
-from idm_ray.sweep.view.effects import attribution
+from idm_ray.sweep.view.effects import attribution, short_names
 from idm_ray.sweep.view.live import describe_point
 from idm_ray.sweep.view.report import charts as figures
 from idm_ray.sweep.view.seeds import over_seeds
@@ -126,6 +126,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "best": _best(sweep, best) if best else None,
         "results": _results(sweep, number),
         "over_seeds": over_seeds(study.trials, sweep.test),
+        "selected": next((each.selected for each in sweep.test.values() if each.selected), ""),
         "attribution": (earned := attribution(study.trials, sweep.test)),
         "earned": figures.draw(partial(figures.effects, earned.sources)) if earned else None,
         "figures": _figures(study.trials, complete, number),
@@ -206,7 +207,7 @@ def _figures(
     trials: list[FrozenTrial], complete: list[FrozenTrial], best: int | None
 ) -> list[tuple[str, str, str]]:
     """Title, explanation and image of every figure that there is enough for."""
-    names = figures.short_names(figures.common_settings(complete))
+    names = short_names(figures.common_settings(complete))
     study, settings = figures.study_of(complete, names), list(names.values())
     candidates = (
         ("Accuracy over iterations", "A cross ends a trial that was pruned.",
