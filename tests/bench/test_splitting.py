@@ -44,11 +44,11 @@ class Others:
     def __init__(self, count, make):
         self.count, self._make = count, make
 
-    def begin(self, classes, images):
-        self._shards = [self._make(*each) for each in zip(classes, images, strict=True)]
+    def begin(self, classes, images, scale):
+        self._shards = [self._make(*each, scale) for each in zip(classes, images, strict=True)]
 
-    def step(self, record):
-        losses = [each.step_classes(record) for each in self._shards]
+    def step(self, record, factor):
+        losses = [each.step_classes(record, factor) for each in self._shards]
         return lambda: losses
 
 
@@ -58,9 +58,9 @@ def test_real_shards_do_the_work_that_the_simulator_gives_them(
 ):
     step, work = SyntheticSide.step_classes, Counter()
 
-    def counted(side, record):
+    def counted(side, *given):
         with FlopCounterMode(display=False) as flops:
-            losses = step(side, record)
+            losses = step(side, *given)
         work[side] += flops.get_total_flops()
         return losses
 

@@ -237,7 +237,7 @@ def test_a_trial_has_a_place_with_a_record_in_hand_and_while_it_looks_at_validat
     assert seen == [("step", 1), ("step", 1), ("evaluate", 1)]
     assert places_taken() == 0
 
-    def fail(side, record):
+    def fail(side, record, factor):
         raise MemoryError
 
     monkeypatch.setattr(SyntheticSide, "step", fail)
