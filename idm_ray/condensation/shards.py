@@ -20,6 +20,8 @@ from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
 
 State = Mapping[str, Tensor]
+OF_CLASSES = "history"
+"""What has a row for each class in a state; the rest has one for each image."""
 
 
 class Synthetic(Protocol):
@@ -70,8 +72,7 @@ class ShardedSide:
     """
 
     def __init__(self, own: SyntheticSide, mates: Mates, ranges: Sequence[range], ipc: int):
-        self._own, self._mates = own, mates
-        self._rows = [slice(part.start * ipc, part.stop * ipc) for part in ranges]
+        self._own, self._mates, self._ranges, self._ipc = own, mates, ranges, ipc
 
     def step(self, record: RealRecord, factor: float = 1.0) -> Losses:
         """See `Synthetic`."""
@@ -85,10 +86,12 @@ class ShardedSide:
 
     def load_state(self, state: State) -> None:
         """See `Synthetic`."""
-        own, *others = self._rows
         names = list(self._own.state())
-        self._own.load_state({name: state[name][own] for name in names})
-        self._mates.load_states([{name: state[name][rows].clone() for name in names} for rows in others])
+        own, *others = (
+            {name: state[name][self._rows(name, part)] for name in names} for part in self._ranges
+        )
+        self._own.load_state(own)
+        self._mates.load_states([{name: each[name].clone() for name in names} for each in others])
 
     @property
     def images(self) -> Tensor:
@@ -99,13 +102,20 @@ class ShardedSide:
     def _gathered(self, names: Sequence[str], device: torch.device) -> dict[str, Tensor]:
         own = self._own.state()
         whole = {
-            name: own[name].new_empty(self._rows[-1].stop, *own[name].shape[1:], device=device)
+            name: own[name].new_empty(
+                self._rows(name, self._ranges[-1]).stop, *own[name].shape[1:], device=device
+            )
             for name in names
         }
-        for rows, state in zip(self._rows, chain([own], self._mates.states(names)), strict=True):
+        for part, state in zip(self._ranges, chain([own], self._mates.states(names)), strict=True):
             for name in names:
-                whole[name][rows] = state[name].to(device)
+                whole[name][self._rows(name, part)] = state[name].to(device)
         return whole
+
+    def _rows(self, name: str, classes: range) -> slice:
+        """Of a tensor of S's state the rows of some classes."""
+        each = 1 if name == OF_CLASSES else self._ipc
+        return slice(classes.start * each, classes.stop * each)
 
 
 def shard(

@@ -1,6 +1,6 @@
 """The half of an IDM iteration that moves S towards the targets."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -45,6 +45,8 @@ class SyntheticSide:
     ):
         self.set, self._loss = synthetic, loss
         self._config, self._shell, self._classes = config, shell, classes
+        width = shell.net.classifier.in_features
+        self._history = torch.zeros(len(classes) if loss.remembers else 0, width).to(synthetic.images)
         for parameter in shell.net.parameters():
             parameter.requires_grad_(False)
 
@@ -78,15 +80,23 @@ class SyntheticSide:
     def _step_part(self, part: range, record: RealRecord, judge: Judge, lr: float, taken: int) -> ClassLosses:
         ipc = self._config.ipc
         begin = (part.start - self._classes.start) * ipc
+        features: list[Tensor] = []
+
+        def judged(seen: Sequence[Tensor]) -> ClassLosses:
+            features.append(seen[0].detach())
+            return judge(seen[0], seen[1], record, part)
+
         losses, gradient = differentiate(
             self.set.some(slice(begin, begin + len(part) * ipc)),
             self._config.partition**2,
             lambda images, first: self._parts(images, record, part.start * ipc + first),
             lambda parts: self._loss.look(self._shell, parts),
-            lambda seen: judge(seen[0], seen[1], record, part),
+            judged,
             self._shell,
         )
         self.set.step(gradient, lr, begin, taken)
+        if self._loss.remembers and judge == self._match:
+            self._loss.follow(features[0].view(len(part), -1, features[0].shape[1]), self._past(part))
         return losses
 
     def losses(self, images: Tensor, record: RealRecord) -> ClassLosses:
@@ -96,17 +106,24 @@ class SyntheticSide:
         return self._match(*seen, record, self._classes)
 
     def state(self) -> dict[str, Tensor]:
-        """See `SyntheticSet`."""
-        return self.set.state()
+        """See `SyntheticSet`; and `history` [c, D], where the loss remembers."""
+        return {**self.set.state(), **({"history": self._history} if self._loss.remembers else {})}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """See `SyntheticSet`."""
         self.set.load_state(state)
+        if self._loss.remembers:
+            self._history.copy_(state["history"])
 
     @property
     def images(self) -> Tensor:
         """As they are now (a copy)."""
         return self.set.images.clone()
+
+    def _past(self, classes: range) -> Tensor:
+        """What the loss remembers of some of these classes."""
+        first = classes.start - self._classes.start
+        return self._history[first : first + len(classes)]
 
     def _parts(self, images: Tensor, record: RealRecord, first: int) -> Tensor:
         """What the net sees of some images of S, of which the first has this number in all of S."""
@@ -117,8 +134,9 @@ class SyntheticSide:
     def _match(self, features: Tensor, logits: Tensor, record: RealRecord, classes: range) -> ClassLosses:
         targets = record.targets[classes.start : classes.stop]
         by_class = features.view(len(targets), -1, features.shape[1])
+        history = self._past(classes) if self._loss.remembers else None
         return objective(
-            self._loss(by_class, targets, record.step),
+            self._loss(by_class, targets, record.step, history),
             logits,
             record.accuracy,
             self._config.lambda_reg,

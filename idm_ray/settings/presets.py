@@ -40,7 +40,7 @@ _NO_QUEUE = {"source": "queue", **FRESH}
 _STEPPED = {"loss": "mean", "optimizer": "sgd", "weight_decay": 0.0, "pixels": "normalised", "patience": 0,
             "calibration": 0.0}  # fmt: skip
 """How DM and IDM match and step."""
-_LOSS = {"weight": None, "frequencies": 4096, "amplitude": 0.5, "covariance": None, "power": 4.0,
+_LOSS = {"weight": None, "frequencies": 4096, "amplitude": 0.5, "covariance": None, "history": 0.2, "power": 4.0,
          "logits": 0.01, "centring": 0.01}  # fmt: skip
 
 
@@ -308,6 +308,7 @@ READ_BY = {
     "loss.power": (_LOSSES, {"attention"}),
     "loss.logits": (_LOSSES, {"attention"}),
     "loss.centring": (_LOSSES, {"iid"}),
+    "loss.history": (_LOSSES, {"mean_cov"}),
     "condense.momentum": (_OPTIMIZERS, {"sgd"}),
     "condense.weight_decay": (_OPTIMIZERS, {"adamw"}),
     "evaluate.momentum": ("evaluate.optimizer", {"sgd"}),

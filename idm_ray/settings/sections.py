@@ -244,6 +244,9 @@ class LossConfig(Section):
     covariance: float | None = Field(None, ge=0)
     """Of mean_cov: weight of the covariances' distance, divided by the number of features; of iid that of the channels'
     covariances. null: as published, 50 and 0.03 (iid beside DM: 0.01)."""
+    history: float = Field(0.2, ge=0)
+    """Of mean_cov: weight of the distance of a class's synthetic mean from a running mean of what it was (0.99 of which
+    stays in an iteration), divided by the number of features; from iteration 2,000 on, as published."""
     centring: float = Field(0.01, ge=0)
     """Of iid: weight of the squared distances of synthetic features from their mean in a class. Published: 0.01, and
     0.05 beside DM."""

@@ -40,7 +40,7 @@ def records(small_config, small_data, cpu):
 NOT_READ = ["condense.ipc=1", "condense.partition=1", "condense.lambda_reg=3", "condense.lr=1",
             "condense.init=noise", "condense.stepping=joint", "condense.iterations=7", "evaluate.every=2",
             "sweep.cpus_per_trial=2", "loss.weight=2", "loss.frequencies=9", "loss.covariance=3", "loss.centring=2",
-            "condense.calibration=1", "condense.patience=3", "condense.optimizer=adam",
+            "loss.history=1",            "condense.calibration=1", "condense.patience=3", "condense.optimizer=adam",
             "condense.pixels=clamped"]  # fmt: skip
 READ = ["seed=1", "net.width=8", "queue.train_steps=3", "queue.lr=0.1", "condense.batch_real=5",
         "condense.augment=flip", "queue.initial=1", "queue.accuracy=matching", "condense.easiest=4",

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy, interpolate
 
 from idm_ray.condensation import condense
 from idm_ray.condensation.augment import OPERATIONS, draw_per_group
-from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.objectives import covariance, loss_of
 from idm_ray.condensation.optimisers import Momentum, sgd_settings
 from idm_ray.condensation.pixels import SyntheticSet
 from idm_ray.condensation.real_side import RealRecord
@@ -157,3 +157,31 @@ def test_the_closed_form_gives_the_figures_of_the_reference():
     assert lr == pytest.approx(0.3996, abs=1e-4)
     assert momentum == pytest.approx(0.001, abs=1e-4)
     assert sgd_settings(0.2, 0.5, 1) == (0.2, 0.5)
+
+
+def test_the_history_of_a_class_counts_from_its_iteration_on(small_config, small_data, cpu, monkeypatch):
+    """Written down from the records: h follows the means by a hundredth, and the loss has its distance from them."""
+    monkeypatch.setattr(covariance, "FIRST", 3)
+    settings = "condense.loss=mean_cov", "condense.augment=none", "condense.lambda_reg=0"
+    run, other = (
+        condense(small_config(*settings, f"loss.history={weight}"), small_data(), cpu) for weight in (0.5, 0)
+    )
+    side, past = run._synthetic, None
+    for step in range(6):
+        record = run._real.match(step)
+        run._real.train()
+        side._shell.load(record.weights)
+        features = side._shell(side._parts(run.images, record, 0))[0].view(3, -1, side._history.shape[1])
+        own = features.mean(1)
+        past = torch.zeros_like(own) if past is None else past
+        other._synthetic.load_state(
+            {name: tensor for name, tensor in side.state().items() if name != "history"}
+        )
+        without = other._synthetic.step_classes(record).matching
+        found = side.step_classes(record).matching
+        drift = 0.5 / own.shape[1] * ((own - past) ** 2).sum(1) if step >= 3 else torch.zeros(3)
+        torch.testing.assert_close(found, without + drift)
+        assert (drift > 0).all() == (step >= 3)
+        past = 0.99 * past + 0.01 * own
+        torch.testing.assert_close(side.state()["history"], past)
+    assert "history" not in other.state()

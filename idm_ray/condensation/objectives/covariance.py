@@ -4,14 +4,31 @@ from torch import Tensor
 
 from idm_ray.condensation.objectives.loss import Loss, weights_of
 
+FIRST = 2000
+"""Iteration from which the history counts, as published."""
+
 
 class MeanCovariance(Loss):
     """Squared distance of the means, and that of the covariance matrices (Frobenius) times a weight over D.
 
-    No covariance is ever formed: squared distances of products of matrices follow from inner products of images.
+    No covariance is ever formed: squared distances of products of matrices follow from inner products of images. After
+    `FIRST` iterations there is also the squared distance of the mean from a running mean of the means before, times a
+    weight over D.
     """
 
     averaged, usual_covariance = False, 50.0
+
+    @property
+    def remembers(self) -> bool:  # type: ignore[override]
+        """See `Loss`."""
+        return self._settings.history > 0
+
+    def drift(self, features: Tensor, history: Tensor, iteration: int) -> Tensor:
+        """See `Loss`."""
+        if iteration < FIRST:
+            return super().drift(features, history, iteration)
+        weight = self._settings.history / features.shape[2]
+        return weight * (features.mean(dim=1) - history).square().sum(1)
 
     def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
         """See `Loss`; covariances are the unbiased ones, and 0 of a single image."""

@@ -9,6 +9,9 @@ from torch import Tensor
 from idm_ray.nets import Shell
 from idm_ray.settings.sections import Config
 
+KEPT = 0.99
+"""Share of a history that an iteration leaves of it (DSDM)."""
+
 
 class Loss(ABC):
     """A distance of the synthetic images of a class from its real ones, in features of one net.
@@ -22,12 +25,14 @@ class Loss(ABC):
     Attributes:
         averaged: whether the mean over its images is all that is needed of a class; else every image is.
         by_stages: whether a net is looked into stage by stage.
+        remembers: whether it also looks at what the synthetic images of a class were like before.
         of_real: its settings in `loss` that decide what is kept of real images.
         usual_weight: that which was published.
     """
 
     averaged = True
     by_stages = False
+    remembers = False
     of_real: tuple[str, ...] = ()
     usual_weight = 1.0
 
@@ -44,9 +49,28 @@ class Loss(ABC):
         """What is needed of real images, [n, E], whose features are [n, D]: these, unless a loss says otherwise."""
         return features
 
-    def __call__(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
-        """What is minimised of each of c classes, [c]: `loss.weight` times `distances`."""
-        return self._weight * self.distances(features, targets, iteration)
+    def __call__(
+        self, features: Tensor, targets: Tensor, iteration: int, history: Tensor | None = None
+    ) -> Tensor:
+        """What is minimised of each of c classes, [c]: `loss.weight` times `distances` and `drift`."""
+        found = self.distances(features, targets, iteration)
+        if history is not None:
+            found = found + self.drift(features, history, iteration)
+        return self._weight * found
+
+    def drift(self, features: Tensor, history: Tensor, iteration: int) -> Tensor:
+        """How far each of c classes is from what it was like, [c].
+
+        Args:
+            features: see `distances`.
+            history: [c, D], see `follow`.
+            iteration: the present one.
+        """
+        return features.new_zeros(len(features))
+
+    def follow(self, features: Tensor, history: Tensor) -> None:
+        """Let the history [c, D] follow the features [c, n, D] of an iteration, in place: a running mean of means."""
+        history.mul_(KEPT).add_(features.mean(dim=1), alpha=1 - KEPT)
 
     @abstractmethod
     def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
