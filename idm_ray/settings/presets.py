@@ -200,7 +200,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Published: 10,000 iterations.
     "dsdm": _peer(
         "mean_cov",
-        {"source": "pretrained", "pretrain_epochs": 20, "max_nets": 10, **STAYING},
+        {"source": "pretrained", "pretrain_epochs": 20, "max_nets": 10, "initial": 9, **STAYING},
         lr=0.1,
     ),
     # Gradient matching. Published: 1,000 iterations; loops by images per class (`gradient`).

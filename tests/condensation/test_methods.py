@@ -14,12 +14,18 @@ from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
 SHORT = ("condense.iterations=4", "select.epochs=4", "gradient.outer=2", "gradient.inner=2",
          "cafe.window=2", "cafe.most_steps=3", "cafe.most_epochs=3", "cafe.query=4", "condense.batch_real=6",
          "queue.batch=8")  # fmt: skip
+FEW = "queue.pretrain_epochs=1", "queue.initial=2", "queue.max_nets=3", "loss.frequencies=32"
+"""Nets of peers that train some first."""
 PRESET_NAMES = [preset for presets in METHOD_PRESETS.values() for preset in presets]
 
 
 @pytest.fixture
 def of_preset(small_config):
-    return lambda preset, *more: small_config(f"condense.preset={preset}", *SHORT, *more)
+    def make(preset, *more):
+        few = FEW if PRESETS[preset]["queue"]["pretrain_epochs"] else ()
+        return small_config(f"condense.preset={preset}", *few, *SHORT, *more)
+
+    return make
 
 
 @pytest.mark.parametrize("preset", PRESET_NAMES)
