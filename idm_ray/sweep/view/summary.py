@@ -90,7 +90,8 @@ def summarise(
     counts = Counter(trial.state for trial in trials)
     test = test or {}
     ours = test.get(f"{best.number:04d}") if best else None
-    random, earned = test.get("random"), attribution(trials, test)
+    random = test.get("random")
+    earned = None if state == "running" else attribution(trials, test)  # of many trials it takes a while
     devices = {trial.user_attrs[REPORT]["device"]: None for trial in trials if REPORT in trial.user_attrs}
     return Summary(
         state=state,
