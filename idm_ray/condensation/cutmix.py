@@ -39,7 +39,8 @@ def mix(
         images: [R * n, channels, H, W].
         labels: int64 [R * n].
         num_classes: C.
-        partners, boxes: see `draw_mixes`; a box whose share is 1 has no area. What lies outside is cut off.
+        partners: see `draw_mixes`.
+        boxes: likewise; one whose share is 1 has no area. What lies outside is cut off.
 
     Returns:
         The images, and shares [R * n, C] that add up to 1.

@@ -40,7 +40,8 @@ class Optimiser(ABC):
         """One step, in place on pixels and moments.
 
         Args:
-            pixels, gradient: of one shape.
+            pixels: [n, channels, H, W].
+            gradient: likewise.
             moments: of these pixels.
             lr: learning rate, as set.
             taken: steps before this one.

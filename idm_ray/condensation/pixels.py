@@ -16,7 +16,8 @@ class Scale:
     """Between normalised images and pixel values in 0..1.
 
     Args:
-        mean, std: of each channel, in 0..1.
+        mean: of each channel, in 0..1.
+        std: likewise.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]):

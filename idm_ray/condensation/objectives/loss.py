@@ -95,7 +95,8 @@ class Loss(ABC):
         """Those of `distances` and its gradient, of a class.
 
         Args:
-            features, channels: see `real_flops`.
+            features: D.
+            channels: see `real_flops`.
             images: m, real ones of a class.
             parts: n, synthetic ones of a class.
         """
