@@ -1,5 +1,6 @@
 """Trained nets that several runs need, kept in the cache folder."""
 
+import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,8 +32,9 @@ class KeptTrainings:
         return saved[0] if saved else None
 
     def save(self, key: str, state: Mapping[str, Tensor]) -> None:
-        """Keep a state, in one step."""
-        write_state(self._path(key), {name: value.cpu() for name, value in state.items()}, key)
+        """Keep a state, in one step; where there is no room for it, it is trained again another time."""
+        with contextlib.suppress(OSError):
+            write_state(self._path(key), {name: value.cpu() for name, value in state.items()}, key)
 
     def _path(self, key: str) -> Path:
         return self._folder / f"{key}.safetensors"

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from idm_ray.artifacts import trained
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import Pretraining, condense, real_side
 from idm_ray.condensation.real_side import RealWork
@@ -86,6 +87,17 @@ def test_every_epoch_of_the_first_nets_is_told_and_can_end_the_work(
     with pytest.raises(KeyboardInterrupt):
         run.advance()
     assert take("seed=5", steps=1)[2] == (FIRST - 1) * EPOCHS
+
+
+def test_where_trainings_cannot_be_kept_they_are_made_again(take, tmp_path, monkeypatch):
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(trained, "write_state", full)
+    before, again = take(), take()
+    assert same(before, again)
+    assert again[2] == before[2]
+    assert not list(tmp_path.glob("*.safetensors"))
 
 
 def test_a_damaged_training_is_made_again(take, tmp_path):
