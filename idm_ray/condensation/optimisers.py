@@ -3,19 +3,34 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from idm_ray.nets import sgd_step
+from idm_ray.nets import BETAS, EPSILON, sgd_step
 from idm_ray.settings.sections import CondenseConfig
 
-BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Of Adam and AdamW, as PyTorch has them and the authors' programs leave them."""
 FACTOR, LEAST = 0.5, 1e-4
 """Of `Plateau`: what the learning rate is multiplied by, and the share by which a loss must be lower to count so."""
+
+Moments = Sequence[Tensor]
+"""What is kept of each pixel, see `Optimiser`."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which step of some images it is.
+
+    Attributes:
+        taken: steps before this one.
+        labels: int64 [n], of the images; classes that step one after another do so in this order.
+    """
+
+    taken: int
+    labels: Tensor
 
 
 class Optimiser(ABC):
@@ -28,15 +43,7 @@ class Optimiser(ABC):
     moments: tuple[str, ...]
 
     @abstractmethod
-    def step(
-        self,
-        pixels: Tensor,
-        gradient: Tensor,
-        moments: Sequence[Tensor],
-        lr: float,
-        taken: int,
-        labels: Tensor,
-    ) -> None:
+    def step(self, pixels: Tensor, gradient: Tensor, moments: Moments, lr: float, turn: Turn) -> None:
         """One step, in place on pixels and moments.
 
         Args:
@@ -44,8 +51,7 @@ class Optimiser(ABC):
             gradient: likewise.
             moments: of these pixels.
             lr: learning rate, as set.
-            taken: steps before this one.
-            labels: int64 [n], of the images; classes that step one after another do so in this order.
+            turn: which step it is.
         """
 
 
@@ -62,15 +68,7 @@ class Momentum(Optimiser):
     def __init__(self, momentum: float, classes: int = 1):
         self._momentum, self._classes = momentum, classes
 
-    def step(
-        self,
-        pixels: Tensor,
-        gradient: Tensor,
-        moments: Sequence[Tensor],
-        lr: float,
-        taken: int,
-        labels: Tensor,
-    ) -> None:
+    def step(self, pixels: Tensor, gradient: Tensor, moments: Moments, lr: float, turn: Turn) -> None:
         """See `Optimiser`."""
         lr, momentum = sgd_settings(lr, self._momentum, self._classes)
         sgd_step(pixels, gradient, moments[0], lr, momentum)
@@ -94,24 +92,16 @@ class Adam(Optimiser):
     def __init__(self, classes: int = 1, weight_decay: float = 0.0):
         self._classes, self._weight_decay = classes, weight_decay
 
-    def step(
-        self,
-        pixels: Tensor,
-        gradient: Tensor,
-        moments: Sequence[Tensor],
-        lr: float,
-        taken: int,
-        labels: Tensor,
-    ) -> None:
+    def step(self, pixels: Tensor, gradient: Tensor, moments: Moments, lr: float, turn: Turn) -> None:
         """See `Optimiser`."""
         (first, second), (mean, square) = BETAS, moments
         mean.mul_(first).add_(gradient, alpha=1 - first)
         square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
-        kept, before = 1 - lr * self._weight_decay, taken * self._classes
+        kept, before = 1 - lr * self._weight_decay, turn.taken * self._classes
         epsilon = EPSILON * np.sqrt(1 - second ** (before + 1 + np.arange(self._classes)))
         factors = torch.from_numpy(np.stack([self._ahead(before, kept), epsilon]))
         if self._classes > 1:
-            factors = factors[:, labels.cpu()]
+            factors = factors[:, turn.labels.cpu()]
         ahead, epsilons = factors.to(pixels)[..., None, None, None]
         pixels.mul_(kept**self._classes)
         pixels.sub_(lr * ahead * mean / (square.sqrt() + epsilons))

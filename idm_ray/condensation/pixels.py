@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.objectives.total import class_labels
-from idm_ray.condensation.optimisers import Momentum, Optimiser
+from idm_ray.condensation.optimisers import Momentum, Optimiser, Turn
 from idm_ray.condensation.partition import check_start, start_images
 from idm_ray.data import Data
 from idm_ray.settings.sections import CondenseConfig
@@ -79,7 +79,7 @@ class SyntheticSet:
         moments = [self._moments[name][rows] for name in self._optimiser.moments]
         if self._scale is not None:
             gradient = self._scale.slope(gradient)
-        self._optimiser.step(self._stepped[rows], gradient, moments, lr, taken, self._labels[rows])
+        self._optimiser.step(self._stepped[rows], gradient, moments, lr, Turn(taken, self._labels[rows]))
         if self._scale is not None:
             self._stepped[rows].clamp_(0, 1)
 

@@ -12,7 +12,7 @@ from idm_ray.nets.classic import alexnet, lenet, mlp, vgg11
 from idm_ray.nets.convnet import ConvNet, default_depth
 from idm_ray.nets.modules import Settings, Shape, TooSmall
 from idm_ray.nets.resnet import resnet18
-from idm_ray.nets.rules import AdamW, Rule, Sgd
+from idm_ray.nets.rules import BETAS, EPSILON, AdamW, Rule, Sgd
 from idm_ray.nets.shell import Batches, Shell
 from idm_ray.nets.stack import Stack
 from idm_ray.nets.weights import sgd_step
@@ -21,6 +21,8 @@ from idm_ray.settings import presets
 from idm_ray.settings.sections import NetConfig
 
 __all__ = [
+    "BETAS",
+    "EPSILON",
     "NETS",
     "AdamW",
     "Batches",

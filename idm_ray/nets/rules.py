@@ -9,7 +9,7 @@ from torch import Tensor
 from idm_ray.nets.weights import sgd_step
 
 BETAS, EPSILON = (0.9, 0.999), 1e-8
-"""Of AdamW, as PyTorch has them."""
+"""Of Adam and AdamW, as PyTorch has them and the authors' programs leave them."""
 
 
 class Rule(Protocol):

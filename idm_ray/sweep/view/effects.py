@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from idm_ray.evaluation import Evaluation
 from idm_ray.evaluation.comparison import half_width
 from idm_ray.sweep.search.space import identity
+from idm_ray.sweep.view.live import in_short
 from idm_ray.sweep.view.seeds import SEED
 
 MOST_TOGETHER = 2
@@ -45,8 +46,8 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A setting, or two of them together.
+class Term:
+    """A setting, or two of them together: a term of an analysis of variance.
 
     Attributes:
         settings: as people know them, dotted where several end alike.
@@ -78,25 +79,24 @@ class Attribution:
         judged_on: test, where every trial was evaluated there, or validation.
         mean: over the grid, in percent.
         seeds: that every point of the grid was condensed with.
-        sources: settings and pairs of them, by share.
+        terms: settings and pairs of them, by share.
     """
 
     judged_on: str
     mean: float
     seeds: int
-    sources: tuple[Source, ...]
+    terms: tuple[Term, ...]
 
     @property
     def rest(self) -> float:
         """Percent of the variance that is left: more settings together, and what differs between seeds."""
-        return max(0.0, 100 - sum(source.share for source in self.sources))
+        return max(0.0, 100 - sum(term.share for term in self.terms))
 
     @property
     def text(self) -> str:
         """``loss 61 %, partition 20 %, loss x partition 4 %, rest 15 % of the variance``."""
         return (
-            ", ".join(f"{each.name} {each.share:.0f} %" for each in self.sources)
-            + f", rest {self.rest:.0f} %"
+            ", ".join(f"{each.name} {each.share:.0f} %" for each in self.terms) + f", rest {self.rest:.0f} %"
         )
 
 
@@ -124,7 +124,7 @@ def attribution(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -
         "test" if on_test else "validation",
         float(table.mean()),
         len(seeds),
-        tuple(sorted(_sources(table, settings, levels), key=lambda source: -source.share)),
+        tuple(sorted(_terms(table, settings, levels), key=lambda term: -term.share)),
     )
 
 
@@ -143,10 +143,10 @@ def _levels(points: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     return {key: values for key, values in found.items() if len(values) > 1}
 
 
-def _sources(table: Floats, settings: Sequence[str], levels: Mapping[str, Sequence[Any]]) -> list[Source]:
+def _terms(table: Floats, settings: Sequence[str], levels: Mapping[str, Sequence[Any]]) -> list[Term]:
     """Of a table [seeds, values of each setting]."""
     whole = float(((table - table.mean()) ** 2).sum())
-    sources, names = [], short_names(settings)
+    terms, names = [], short_names(settings)
     for count in range(1, MOST_TOGETHER + 1):
         for axes in itertools.combinations(range(len(settings)), count):
             effects = effects_of(table, axes)
@@ -155,7 +155,8 @@ def _sources(table: Floats, settings: Sequence[str], levels: Mapping[str, Sequen
             of_values = tuple(
                 Effect(
                     " ".join(
-                        f"{names[key]}={_short(levels[key][at])}" for key, at in zip(keys, place, strict=True)
+                        f"{names[key]}={in_short(levels[key][at])}"
+                        for key, at in zip(keys, place, strict=True)
                     ),
                     float(mean[place]),
                     half_width([float(each[place]) for each in effects]),
@@ -164,12 +165,8 @@ def _sources(table: Floats, settings: Sequence[str], levels: Mapping[str, Sequen
             )
             squares = float((mean**2).sum()) * table.size / mean.size
             share = 100 * squares / whole if whole else 0.0
-            sources.append(Source(tuple(names[key] for key in keys), share, of_values))
-    return sources
-
-
-def _short(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+            terms.append(Term(tuple(names[key] for key in keys), share, of_values))
+    return terms
 
 
 def effects_of(table: Floats, axes: Sequence[int]) -> Floats:

@@ -145,7 +145,7 @@ class Display:
             table.add_row(
                 f"{row.number:04d}",
                 f"[{STYLES[row.state]}]{row.state.lower()}[/]",
-                *(_short(row.point.get(key, "")) for key in keys),
+                *(in_short(row.point.get(key, "")) for key in keys),
                 f"{row.iteration}/{self._length(row.point)}",
                 "" if row.accuracy is None else f"{row.accuracy:.2f}",
                 *[f"{row.seconds + waiting:.0f}"] * seconds,
@@ -177,7 +177,7 @@ def shown(rows: Sequence[Row]) -> list[Row]:
 
 def describe_point(point: Point) -> str:
     """``lambda_reg=12.3 partition=2``."""
-    return " ".join(f"{_name(key)}={_short(value)}" for key, value in point.items())
+    return " ".join(f"{_name(key)}={in_short(value)}" for key, value in point.items())
 
 
 def _line(row: Row, length: int) -> str:
@@ -196,5 +196,6 @@ def _over_lines(name: str) -> str:
     return name.replace("_", " ").replace(" ", "\n")
 
 
-def _short(value: object) -> str:
+def in_short(value: object) -> str:
+    """Four digits of a number that is not whole."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

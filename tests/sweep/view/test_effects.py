@@ -39,9 +39,9 @@ def accuracy(point):
 def test_effects_that_were_put_in_are_found():
     found = attribution(grid(accuracy), {})
     assert (found.judged_on, found.seeds, found.mean) == ("validation", 3, pytest.approx(70))
-    by_name = {source.name: source for source in found.sources}
+    by_name = {term.name: term for term in found.terms}
     assert list(by_name)[:3] == ["loss", "partition", "loss x partition"]
-    points = {effect.point: effect for source in found.sources for effect in source.effects}
+    points = {effect.point: effect for term in found.terms for effect in term.effects}
     expected = {"loss=mean": -2, "loss=ncfm": 3, "loss=mmd": -1, "partition=1": -0.5, "partition=2": 0.5, "lr=0.1": 0,
                 "loss=ncfm partition=1": 0.25, "loss=mean partition=1": -0.25, "loss=mmd partition=2": 0}  # fmt: skip
     for point, effect in expected.items():
@@ -68,14 +68,14 @@ def test_intervals_are_those_of_a_t_test_over_seeds():
             for key in ("seed", "condense.loss", "condense.partition", "condense.lr")
         ]
         table[tuple(place)] = trial.value
-    source = next(each for each in found.sources if each.settings == ("loss",))
-    for effect, own in zip(source.effects, range(3), strict=True):
+    term = next(each for each in found.terms if each.settings == ("loss",))
+    for effect, own in zip(term.effects, range(3), strict=True):
         of_seeds = [one[own].mean() - one.mean() for one in table]
         low, high = ttest_1samp(of_seeds, 0).confidence_interval(0.95)
         assert effect.points - effect.half == pytest.approx(low)
         assert effect.points + effect.half == pytest.approx(high)
         assert effect.told == (low > 0 or high < 0)
-    assert sum(each.share for each in found.sources) + found.rest == pytest.approx(100)
+    assert sum(each.share for each in found.terms) + found.rest == pytest.approx(100)
 
 
 def test_a_share_is_that_of_an_analysis_of_variance():
@@ -84,8 +84,8 @@ def test_a_share_is_that_of_an_analysis_of_variance():
     trials = grid(lambda point: accuracy(point) + noise.normal(0, 1))
     groups = [[trial.value for trial in trials if trial.params["condense.loss"] == loss] for loss in LOSSES]
     f, between, within = f_oneway(*groups).statistic, 2, len(trials) - 3
-    source = next(each for each in attribution(trials, {}).sources if each.settings == ("loss",))
-    assert source.share == pytest.approx(100 * f * between / (f * between + within))
+    term = next(each for each in attribution(trials, {}).terms if each.settings == ("loss",))
+    assert term.share == pytest.approx(100 * f * between / (f * between + within))
 
 
 def test_an_interaction_is_the_difference_of_differences():
@@ -106,18 +106,22 @@ def test_test_figures_count_where_all_trials_have_one():
 def test_with_one_seed_there_are_no_intervals():
     found = attribution(grid(accuracy, "seed"), {})
     assert found.seeds == 1
-    assert {effect.half for source in found.sources for effect in source.effects} == {None}
-    assert not any(effect.told for source in found.sources for effect in source.effects)
+    assert {effect.half for term in found.terms for effect in term.effects} == {None}
+    assert not any(effect.told for term in found.terms for effect in term.effects)
 
 
 def test_what_is_no_whole_grid_of_several_settings_is_not_told():
     trials = grid(accuracy)
     assert attribution(trials[1:], {}) is None
     assert attribution([], {}) is None
-    for count in range(len(trials)):
-        assert attribution(trials[:count], {}) is None or count in (4, 8)
+    for count in range(1, len(trials) + 1):
+        points = [trial.params for trial in trials[:count]]
+        sizes = {key: len({point[key] for point in points}) for key in points[0]}
+        several = [key for key, size in sizes.items() if size > 1 and key != "seed"]
+        whole = len(several) >= 2 and count == np.prod(list(sizes.values()))
+        assert (attribution(trials[:count], {}) is not None) == whole
     with_one_loss = [trial for trial in trials if trial.params["condense.loss"] == "mmd"]
-    assert {source.name for source in attribution(with_one_loss, {}).sources} == {
+    assert {term.name for term in attribution(with_one_loss, {}).terms} == {
         "partition",
         "lr",
         "partition x lr",
@@ -133,9 +137,9 @@ def test_settings_that_end_alike_are_told_by_their_whole_names():
         for number, (one, other, seed) in enumerate(itertools.product((0.1, 1.0), (0.1, 0.01), (1, 2)))
     ]
     found = attribution(trials, {})
-    assert {source.name for source in found.sources} == {
+    assert {term.name for term in found.terms} == {
         "condense.lr",
         "evaluate.lr",
         "condense.lr x evaluate.lr",
     }
-    assert found.sources[0].effects[0].point == "condense.lr=0.1"
+    assert found.terms[0].effects[0].point == "condense.lr=0.1"

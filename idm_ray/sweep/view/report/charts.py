@@ -16,7 +16,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from idm_ray.sweep.search.study import REPORT
-from idm_ray.sweep.view.effects import Source
+from idm_ray.sweep.view.effects import Term
 
 mpl.use("agg")
 
@@ -173,24 +173,22 @@ def slices(study: Study, settings: Sequence[str]) -> Figure | None:
     return _sized(found, max(WIDTH * 0.5, WIDTH * len(shown) / 4))
 
 
-def effects(sources: Sequence[Source]) -> Figure | None:
+def effects(terms: Sequence[Term]) -> Figure | None:
     """What each value of each setting adds, a panel for each; and of two together, for the first pairs by share."""
-    alone = [source for source in sources if len(source.settings) == 1][:MOST_SLICES]
-    pairs = [source for source in sources if len(source.settings) > 1][: MOST_SLICES - 2]
+    alone = [term for term in terms if len(term.settings) == 1][:MOST_SLICES]
+    pairs = [term for term in terms if len(term.settings) > 1][: MOST_SLICES - 2]
     figure = Figure(figsize=(WIDTH, HEIGHT * (1 + bool(pairs))), layout="constrained")
     rows = figure.subfigures(1 + bool(pairs), 1, squeeze=False)[:, 0]
     for row, shown in zip(rows, (alone, pairs), strict=False):
-        for axes, source in zip(
-            row.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True
-        ):
-            places = range(len(source.effects))
-            heights = [effect.points for effect in source.effects]
-            axes.bar(places, heights, yerr=[effect.half or 0.0 for effect in source.effects], capsize=3,
-                     color=[OTHER if effect.told else PRUNED for effect in source.effects])  # fmt: skip
+        for axes, term in zip(row.subplots(1, len(shown), sharey=True, squeeze=False)[0], shown, strict=True):
+            places = range(len(term.effects))
+            heights = [effect.points for effect in term.effects]
+            axes.bar(places, heights, yerr=[effect.half or 0.0 for effect in term.effects], capsize=3,
+                     color=[OTHER if effect.told else PRUNED for effect in term.effects])  # fmt: skip
             axes.set_xticks(
-                places, [effect.point for effect in source.effects], rotation=60, ha="right", size=7
+                places, [effect.point for effect in term.effects], rotation=60, ha="right", size=7
             )
-            axes.set_title(f"{source.name}: {source.share:.0f} %")
+            axes.set_title(f"{term.name}: {term.share:.0f} %")
             axes.axhline(0, color="black", linewidth=0.8)
         row.supylabel("percentage points", size=9)
     return figure

@@ -25,7 +25,7 @@ from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
 from idm_ray.sweep.view.effects import attribution, short_names
-from idm_ray.sweep.view.live import describe_point
+from idm_ray.sweep.view.live import describe_point, in_short
 from idm_ray.sweep.view.report import charts as figures
 from idm_ray.sweep.view.seeds import over_seeds
 from idm_ray.sweep.view.summary import output_option, ui_steps
@@ -128,7 +128,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "over_seeds": over_seeds(study.trials, sweep.test),
         "selected": next((each.selected for each in sweep.test.values() if each.selected), ""),
         "attribution": (earned := attribution(study.trials, sweep.test)),
-        "earned": figures.draw(partial(figures.effects, earned.sources)) if earned else None,
+        "earned": figures.draw(partial(figures.effects, earned.terms)) if earned else None,
         "figures": _figures(study.trials, complete, number),
         "trials": (rows := [_row(sweep, trial) for trial in study.trials]),
         "shared": any(row["shared"] for row in rows),
@@ -184,7 +184,7 @@ def _best(sweep: _Sweep, best: FrozenTrial) -> dict[str, Any]:
     picture = folder / "grid.png"
     return {
         "number": f"{best.number:04d}",
-        "params": [(key, _value(value)) for key, value in best.params.items()],
+        "params": [(key, in_short(value)) for key, value in best.params.items()],
         "validation": f"{best.value:.2f}",
         "method": sweep.settings_of(best).condense.method,
         "folder": folder,
@@ -291,7 +291,3 @@ def _commands(sweep: _Sweep, best: str, tracking_uri: str) -> list[tuple[str, st
 def _words(*words: str | Path) -> str:
     """A command, by its name alone: a report is read on other machines, too."""
     return f"{NAME} {shlex.join(map(str, words))}"
-
-
-def _value(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
