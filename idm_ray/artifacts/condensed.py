@@ -29,6 +29,8 @@ TENSORS, TABLE = "images.safetensors", "images.parquet"
 PIXELS_OF = 64
 """Images that are turned into pixels at a time."""
 GRID_COLUMNS = 10
+SUM_WITHIN = 1e-3
+"""Of 1, the sum of an image's probabilities, which were rounded."""
 TILE, GAP, LABEL, FONT = 84, 3, 20, 13
 """Pixels in the picture of S: the least side of an image, between two, and the height of a name."""
 
@@ -47,6 +49,7 @@ class CondensedSet:
         iteration: steps that S has taken.
         class_ids: WordNet id of each label; empty where the data set has none.
         left_out: broken images of the data set that were left out of it.
+        probabilities: float32 [N, l * l, C], of each part of the images, where labels are soft.
     """
 
     images: Tensor
@@ -59,6 +62,12 @@ class CondensedSet:
     iteration: int
     class_ids: tuple[str, ...] = ()
     left_out: int = 0
+    probabilities: Tensor | None = None
+
+    @property
+    def targets(self) -> Tensor:
+        """What nets are taught: the probabilities where labels are soft, else the labels."""
+        return self.labels if self.probabilities is None else self.probabilities
 
     @property
     def settings(self) -> Config:
@@ -79,8 +88,17 @@ class CondensedSet:
         return finished.permute(0, 2, 3, 1).numpy()
 
 
-def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int) -> CondensedSet:
-    """Join S with where it came from."""
+def condensed_set(
+    images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int, targets: Tensor | None = None
+) -> CondensedSet:
+    """Join S with where it came from.
+
+    Args:
+        images, labels, config, iteration: see `CondensedSet`.
+        data: that it was condensed from.
+        targets: what nets are taught, where these are not the labels.
+    """
+    soft = targets is not None and targets.dim() > 1
     return CondensedSet(
         images.detach().float().cpu(),
         labels.cpu(),
@@ -92,6 +110,7 @@ def condensed_set(images: Tensor, labels: Tensor, config: Config, data: Data, it
         iteration,
         data.class_ids,
         data.left_out,
+        targets.detach().float().cpu() if soft and targets is not None else None,
     )
 
 
@@ -105,7 +124,11 @@ def expanded(condensed: CondensedSet) -> CondensedSet:
     channels, height, width = condensed.images.shape[1:]
     check_partition(partition, (channels, height, width))
     labels = condensed.labels.repeat_interleave(partition**2)
-    return replace(condensed, images=expand(condensed.images, partition), labels=labels)
+    of_parts = condensed.probabilities
+    if of_parts is not None:
+        of_parts = of_parts.flatten(0, 1)[:, None]
+    images = expand(condensed.images, partition)
+    return replace(condensed, images=images, labels=labels, probabilities=of_parts)
 
 
 def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
@@ -115,6 +138,8 @@ def save_condensed(folder: str | Path, condensed: CondensedSet) -> None:
     """
     with whole_folder(Path(folder)) as draft:
         tensors = {"images": condensed.images.contiguous(), "labels": condensed.labels.contiguous()}
+        if condensed.probabilities is not None:
+            tensors["probabilities"] = condensed.probabilities.contiguous()
         save_file(tensors, draft / TENSORS)
         pq.write_table(_table(condensed), draft / TABLE)
         draw_grid(condensed).save(draft / "grid.png")
@@ -164,6 +189,7 @@ def load_condensed(folder: str | Path) -> CondensedSet:
         manifest.iteration,
         manifest.class_ids,
         manifest.left_out,
+        tensors.get("probabilities"),
     )
     _check(folder, condensed, manifest)
     return condensed
@@ -197,6 +223,19 @@ def _check(folder: Path, condensed: CondensedSet, manifest: Manifest) -> None:
         raise UserError(
             f"labels in {folder} must be 0..{len(condensed.class_names) - 1}, as in manifest.json"
         )
+    if condensed.probabilities is not None:
+        _check_probabilities(condensed.probabilities, condensed, tensor_path)
+
+
+def _check_probabilities(found: Tensor, condensed: CondensedSet, path: Path) -> None:
+    expected = [len(condensed.images), condensed.settings.condense.partition**2, len(condensed.class_names)]
+    if found.dtype != torch.float32 or list(found.shape) != expected:
+        raise UserError(
+            f"{path} must hold probabilities as float32 of shape {expected}, of each part and class; got "
+            f"{found.dtype} of shape {list(found.shape)}"
+        )
+    if not bool((found >= 0).all() and ((found.sum(-1) - 1).abs() < SUM_WITHIN).all()):
+        raise UserError(f"probabilities in {path} must be at least 0 and add up to 1")
 
 
 def draw_grid(condensed: CondensedSet, columns: int = GRID_COLUMNS) -> Image.Image:

@@ -13,7 +13,7 @@ from idm_ray.condensation.augment import augment as apply_draws
 from idm_ray.condensation.augment import draw_per_image
 
 
-class CondensedDataset(Dataset[tuple[Any, int]]):
+class CondensedDataset(Dataset[tuple[Any, Any]]):
     """Labelled images of a condensed set, one by one or in the batches of a DataLoader.
 
     An item is (image, label): float32 [channels, H, W] and an int. What comes out of
@@ -35,6 +35,7 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
 
     Attributes:
         labels: int64 [N].
+        probabilities: float32 [N, C] where labels are soft, else None; then items have these in place of labels.
         class_names, classes: of each label, as a tuple and, as torchvision has it, as a list.
         class_ids: WordNet id of each label; empty where the data set has none.
         mean, std: per channel, in 0..1; pixel = normalised value * std + mean.
@@ -63,7 +64,8 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
         self._normalised = condensed.images
         self._normalise = normalise
         self._transform = transform
-        self.labels = condensed.labels
+        self.labels, soft = condensed.labels, condensed.probabilities
+        self.probabilities = None if soft is None else soft.mean(1)
         self.class_names, self.classes = condensed.class_names, list(condensed.class_names)
         self.class_ids = condensed.class_ids
         self.mean, self.std = condensed.mean, condensed.std
@@ -85,10 +87,10 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index: int) -> tuple[Any, int]:
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, int]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """The items of a batch, with one augmentation for all."""
         positions = torch.tensor(indices)
         images = self._normalised[positions]
@@ -98,6 +100,8 @@ class CondensedDataset(Dataset[tuple[Any, int]]):
         finished: Sequence[Any] = self._finished(images).unbind()
         if self._transform is not None:
             finished = [self._transform(image) for image in finished]
+        if self.probabilities is not None:
+            return list(zip(finished, self.probabilities[positions].unbind(), strict=True))
         return list(zip(finished, self.labels[positions].tolist(), strict=True))
 
     def _finished(self, normalised: Tensor) -> Tensor:

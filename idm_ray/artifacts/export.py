@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -80,18 +81,20 @@ def write_npz(condensed: CondensedSet, out: Path) -> None:
     """Arrays for numpy, to be loaded without pickle.
 
     They are `images` float32 [N, channels, H, W] normalised, `pixels` uint8 [N, H, W, channels] clipped, `labels`
-    int64 [N], `class_names`, `mean` and `std`.
+    int64 [N], `class_names`, `mean` and `std`; and `probabilities` float32 [N, C] where labels are soft.
     """
     buffer = io.BytesIO()
-    np.savez(
-        buffer,
-        images=condensed.images.numpy(),
-        pixels=condensed.pixels,
-        labels=condensed.labels.numpy(),
-        class_names=np.array(condensed.class_names, dtype=np.str_),
-        mean=np.array(condensed.mean, dtype=np.float32),
-        std=np.array(condensed.std, dtype=np.float32),
-    )
+    arrays: dict[str, Any] = {
+        "images": condensed.images.numpy(),
+        "pixels": condensed.pixels,
+        "labels": condensed.labels.numpy(),
+        "class_names": np.array(condensed.class_names, dtype=np.str_),
+        "mean": np.array(condensed.mean, dtype=np.float32),
+        "std": np.array(condensed.std, dtype=np.float32),
+    }
+    if condensed.probabilities is not None:
+        arrays["probabilities"] = condensed.probabilities.mean(1).numpy()
+    np.savez(buffer, **arrays)
     write_bytes(out, buffer.getvalue())
 
 

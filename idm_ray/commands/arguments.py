@@ -13,8 +13,9 @@ from idm_ray.runtime.files import check_root
 from idm_ray.settings.keys import all_keys
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.locations import is_there
+from idm_ray.settings.presets import ignores
 from idm_ray.settings.reading import parse_overrides, read_yaml
-from idm_ray.settings.sections import Config, Raw
+from idm_ray.settings.sections import DEFAULT_SEARCH, Config, Raw
 from idm_ray.settings.shipped import config_names, find_config
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -100,11 +101,17 @@ def one_run(given: Sequence[str]) -> Config:
 
 
 def searched_values(given: Sequence[str], config: Config) -> str:
-    """What the settings that CONFIG searches are in a single run of it, in words; empty when it searches none."""
+    """What the settings that CONFIG searches are in a single run of it, in words; empty when it searches none.
+
+    Those that are given beside it, or do nothing for the method, are left out.
+    """
     name, overrides = split(given)
     assert name is not None
-    search = build_config(config_layer(name), ("command line", parse_overrides(overrides))).search
-    values = " ".join(f"{key}={config.get(key)}" for key in search)
+    raw = config_layer(name)[1]
+    search = raw["search"] or {} if "search" in raw else DEFAULT_SEARCH
+    set_beside = {word.partition("=")[0] for word in overrides}
+    idle = {key for key in search if search[key] is None or ignores(config.condense.method, key)}
+    values = " ".join(f"{key}={config.get(key)}" for key in search if key not in idle | set_beside)
     return f"not searched here: {values}" if values else ""
 
 

@@ -37,7 +37,7 @@ def mix(
 
     Args:
         images: [R * n, channels, H, W].
-        labels: int64 [R * n].
+        labels: int64 [R * n], or shares [R * n, C] that add up to 1.
         num_classes: C.
         partners: see `draw_mixes`.
         boxes: likewise; one whose share is 1 has no area. What lies outside is cut off.
@@ -52,7 +52,10 @@ def mix(
         ranges.append((at >= (centre - half)[:, None]) & (at < (centre + half)[:, None]))
     inside = ranges[0][:, :, None] & ranges[1][:, None]
     inside = inside.repeat_interleave(len(images) // len(boxes), dim=0)
-    shares = (labels[:, None] == torch.arange(num_classes, device=labels.device)).to(images.dtype)
+    known = (
+        labels if labels.dim() == 2 else labels[:, None] == torch.arange(num_classes, device=labels.device)
+    )
+    shares = known.to(images.dtype)
     other = inside.to(images.dtype).mean((1, 2))[:, None]
     mixed = torch.where(inside[:, None], images.index_select(0, partners), images)
     return mixed, (1 - other) * shares + other * shares.index_select(0, partners)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.objectives.total import class_labels
+from idm_ray.condensation.teacher import Teacher
 
 STRIDE = 50
 """Iterations after which a loss on a CUDA device is looked at, which waits for it."""
@@ -58,7 +59,10 @@ class Condensation(ABC):
     Attributes:
         iteration: how many have been run.
         labels: int64 [C * ipc] of `images`.
+        teacher: says what nets are taught about `images`; None where that is the labels.
     """
+
+    teacher: Teacher | None = None
 
     def __init__(self, iterations: int, num_classes: int, ipc: int):
         self.iterations = iterations
@@ -81,6 +85,11 @@ class Condensation(ABC):
         self.iteration += 1
         self._watch(record.total)
         return replace(record, iteration=self.iteration, seconds=time.perf_counter() - began)
+
+    @property
+    def targets(self) -> Tensor:
+        """What nets are taught about `images`: labels, or float32 [C * ipc, l * l, C], probabilities of each part."""
+        return self.labels if self.teacher is None else self.teacher.label(self.images)
 
     def finite_images(self) -> Tensor:
         """`images`, where they can be used.

@@ -7,11 +7,12 @@ from idm_ray.condensation.cafe import Cafe
 from idm_ray.condensation.gradient_matching import GradientMatching
 from idm_ray.condensation.loop import Condensation
 from idm_ray.condensation.matching import DistributionMatching
-from idm_ray.condensation.pretrained import Pretraining, Tell
+from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.real_side import RealSource
 from idm_ray.condensation.selection import Selection, training_epochs
 from idm_ray.condensation.shards import Mates
-from idm_ray.condensation.training import Keep
+from idm_ray.condensation.teacher import Teacher
+from idm_ray.condensation.training import Keep, Tell
 from idm_ray.data import Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
@@ -79,9 +80,10 @@ def condense(
         data: only its training part is used.
         compute: where and how.
         real: of idm and dm, gives the records; None makes a real side of its own.
-        keep: has trained nets, of selection and of `queue.pretrain_epochs`; None always trains.
+        keep: has trained nets, of selection, of `queue.pretrain_epochs` and teachers; None always trains.
         mates: of idm and dm, own some classes of S; None: this process owns all.
-        tell: of idm and dm, told how far the training is of nets that must be trained before the first iteration.
+        tell: told how far the training is of nets that must be trained before the first iteration, or before images
+            are labelled.
 
     Raises:
         UserError: settings that do not fit the data.
@@ -89,7 +91,10 @@ def condense(
     >>> for record in condense(config, data, compute):  # doctest: +SKIP
     ...     print(record.iteration, float(record.total))
     """
-    return METHODS[config.condense.method](config, data, compute, Given(real, keep, mates, tell))
+    run = METHODS[config.condense.method](config, data, compute, Given(real, keep, mates, tell))
+    if config.condense.labels == "soft":
+        run.teacher = Teacher(config, data, compute, keep, tell)
+    return run
 
 
 def run_length(config: Config) -> int:

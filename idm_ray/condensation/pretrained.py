@@ -2,19 +2,15 @@
 
 import hashlib
 import json
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
 from idm_ray.condensation.queue import QueuedNet
-from idm_ray.condensation.training import Keep
+from idm_ray.condensation.training import Keep, Tell
 from idm_ray.data import Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
-
-Tell = Callable[[int, int], None]
-"""Told how many epochs are done, and how many there are before the first iteration; may end the work by raising."""
 
 
 class Pretraining:
@@ -77,7 +73,7 @@ class Pretraining:
     def _heard(self, number: int, epochs: int) -> None:
         if self._tell is not None and self._is_first(number):
             each = self._queue.pretrain_epochs
-            self._tell(number * each + epochs, (self._queue.initial + 1) * each)
+            self._tell("the first nets", number * each + epochs, (self._queue.initial + 1) * each)
 
     def _is_first(self, number: int) -> bool:
         return number <= self._queue.initial

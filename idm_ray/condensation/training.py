@@ -19,6 +19,9 @@ CPU = torch.device("cpu")
 Fetch = Callable[[Tensor], Tensor]
 """Gives float32 images [n, channels, H, W] at int64 positions [n], both on the device."""
 
+Tell = Callable[[str, int, int], None]
+"""Told what is trained, how many epochs are done and how many there are; may end the work by raising."""
+
 
 class OnDevice:
     """Images on the device that stay as they are for as long as nets are trained on them: a `Fetch`.
@@ -98,7 +101,7 @@ def train_epoch(
         net: its weights are trained.
         moments: what its optimiser keeps, see `Rule.start`; changed in place.
         fetch: the images.
-        labels: int64 [N] on the device.
+        labels: int64 [N] on the device, or probabilities [N, C] of the type of the net's weights.
         recipe: batch and augmentation.
         rule: the optimiser.
         orders: a CPU generator for each net, shuffles.

@@ -56,7 +56,8 @@ class Run:
     @property
     def condensed(self) -> CondensedSet:
         """S as it is now, with all that is needed to use it."""
-        return condensed_set(self.images, self.labels, self.config, self.data, self.condensation.iteration)
+        run = self.condensation
+        return condensed_set(run.images, run.labels, self.config, self.data, run.iteration, run.targets)
 
     def save(self, folder: Path | str) -> None:
         """Write S as it is now, in place of what the folder holds; see `save_condensed`."""
@@ -91,7 +92,7 @@ def evaluate_saved(condensed: CondensedSet | Path | str, settings: Raw | None = 
     )
     data, compute = prepare(config)
     images = as_these_data(known, data, "the condensed set")
-    return evaluate(images, known.labels, config.condense.partition, full_protocol(config, data, compute))
+    return evaluate(images, known.targets, config.condense.partition, full_protocol(config, data, compute))
 
 
 def as_these_data(condensed: CondensedSet, data: Data, name: str) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Protocol as Interface
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from idm_ray.data import Data
 from idm_ray.errors import UserError
@@ -26,7 +27,7 @@ class Memory:
 
     Attributes:
         images: float32 [n, channels, H, W], normalised.
-        labels: int64 [n], numbered within the step's own classes.
+        labels: int64 [n], numbered within the step's own classes, or probabilities of these, see `evaluate`.
     """
 
     images: Tensor
@@ -107,7 +108,7 @@ def learn(
     for step, own in enumerate(parts):
         memory = learner.memory(step, data.of_classes(own))
         images.append(memory.images)
-        labels.append(memory.labels + seen)
+        labels.append(_among_all(memory.labels, seen, data.num_classes))
         seen += len(own)
         judge = data.test.of_classes(order[:seen])
         protocol = Protocol(config, ordered, judge, compute, config.evaluate.epochs, (step,))
@@ -115,6 +116,13 @@ def learn(
             evaluate, torch.cat(images), torch.cat(labels), config.condense.partition, protocol, on_epoch
         )
         yield ContinualStep(step, own, seen, learner.evaluation(step, train))
+
+
+def _among_all(labels: Tensor, seen: int, num_classes: int) -> Tensor:
+    """A step's labels, or probabilities, among all classes, of which so many came before."""
+    if labels.dim() == 1:
+        return labels + seen
+    return pad(labels, (seen, num_classes - seen - labels.shape[-1]))
 
 
 def over_seeds(runs: Sequence[Sequence[ContinualStep]]) -> tuple[Evaluation, ...]:

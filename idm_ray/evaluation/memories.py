@@ -110,7 +110,7 @@ class Memories:
         for record in run:
             self.progress(f"condense {data.num_classes} classes", record.iteration, run.iterations)
             self._stop_if_interrupted()
-        return condensed_set(run.images, run.labels, config, data, run.iteration)
+        return condensed_set(run.images, run.labels, config, data, run.iteration, run.targets)
 
     def _stop_if_interrupted(self) -> None:
         if self.interrupted():
@@ -130,7 +130,7 @@ class _Learner:
             write_json(self.memories.out / MARK, self.memories.mark)
             save_condensed(folder, self.memories.condense(self.config, data))
         condensed = load_condensed(folder)
-        return Memory(condensed.images, condensed.labels)
+        return Memory(condensed.images, condensed.targets)
 
     def evaluation(self, step: int, train: Callable[[], Evaluation]) -> Evaluation:
         file = self._folder / f"step{step:02d}.json"

@@ -130,7 +130,7 @@ def evaluate(
 
     Args:
         images: float32 [N, channels, H, W], normalised, as optimised.
-        labels: int64 [N].
+        labels: int64 [N], or float32 [N, l * l, C], probabilities of each part; of an image as it is their mean.
         partition: l with which the set was condensed; used when the settings say `expand`.
         protocol: how.
         on_epoch: for progress.
@@ -141,8 +141,12 @@ def evaluate(
 
 def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Fetch, Tensor]:
     """Images, at positions among all, and labels as nets are trained on them: expanded where the settings say so."""
-    device, parts = protocol.compute.device, partition if protocol.config.evaluate.expand else 1
-    return fetch_parts(images.detach().to(device), parts), labels.to(device).repeat_interleave(parts**2)
+    compute, parts = protocol.compute, partition if protocol.config.evaluate.expand else 1
+    fetch, labels = fetch_parts(images.detach().to(compute.device), parts), labels.to(compute.device)
+    if labels.dim() == 1:
+        return fetch, labels.repeat_interleave(parts**2)
+    of_each = labels.flatten(0, 1) if parts == partition else labels.mean(1)
+    return fetch, of_each.to(compute.storage)
 
 
 def fetch_parts(images: Tensor, partition: int) -> Fetch:

@@ -38,8 +38,8 @@ STAYING: dict[str, Any] = {
 """Nets that are trained first and then stay as they are; one more than `initial`."""
 _NO_QUEUE = {"source": "queue", **FRESH}
 _STEPPED = {"loss": "mean", "optimizer": "sgd", "weight_decay": 0.0, "pixels": "normalised", "patience": 0,
-            "calibration": 0.0}  # fmt: skip
-"""How DM and IDM match and step."""
+            "calibration": 0.0, "labels": "hard"}  # fmt: skip
+"""How DM and IDM match and step, and what nets are taught about S."""
 _LOSS = {"weight": None, "frequencies": 4096, "amplitude": 0.5, "covariance": None, "history": 0.2, "power": 4.0,
          "logits": 0.01, "centring": 0.01}  # fmt: skip
 
@@ -312,6 +312,7 @@ READ_BY = {
     "condense.momentum": (_OPTIMIZERS, {"sgd"}),
     "condense.weight_decay": (_OPTIMIZERS, {"adamw"}),
     "evaluate.momentum": ("evaluate.optimizer", {"sgd"}),
+    **dict.fromkeys(("teacher.net", "teacher.epochs", "teacher.temperature"), ("condense.labels", {"soft"})),
     **dict.fromkeys((f"queue.{name}" for name in STAYING), ("queue.source", {"queue", "blend"})),
     "queue.initial": ("queue.source", {"queue", "blend"}),
     **dict.fromkeys(

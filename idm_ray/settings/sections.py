@@ -224,6 +224,9 @@ class CondenseConfig(Section):
     """Start of S: real images, l x l whole images downscaled, l x l crops, or noise."""
     stepping: Literal["per_class", "joint"] = "per_class"
     """One joint step an iteration, or the published loop that steps S once per class (in closed form)."""
+    labels: Literal["hard", "soft"] = "hard"
+    """What nets are taught about S: the class that an image was made for, or what a teacher sees in each of its parts;
+    see `teacher`."""
     augment: str = DSA
     """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
     that train nets on S or for selection augment there too. For digits, mnist and svhn without flip unless set."""
@@ -351,6 +354,17 @@ class SelectConfig(Section):
     never_learnt: Literal["by_count", "first"] = "by_count"
     """Of forgetting, images that the net never took for their class: by how often they were forgotten, which is never
     (as published for condensation), or before all others (Toneva et al., 2019)."""
+
+
+class TeacherConfig(Section):
+    """The net that `condense.labels` soft asks, trained on the training part as `queue` and `condense.augment` say."""
+
+    net: Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"] | None = None
+    """Its architecture, as published; null: that of `net`."""
+    epochs: int = Field(60, ge=1)
+    """Epochs over the training part; trained once and kept."""
+    temperature: float = Field(1.0, gt=0)
+    """Its logits are divided by this before they become probabilities."""
 
 
 class EvaluateConfig(Section):
@@ -547,6 +561,7 @@ class Config(Section):
     gradient: GradientConfig = GradientConfig()
     cafe: CafeConfig = CafeConfig()
     select: SelectConfig = SelectConfig()
+    teacher: TeacherConfig = TeacherConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     compute: ComputeConfig = ComputeConfig()
     search: dict[str, Domain] = DEFAULT_SEARCH

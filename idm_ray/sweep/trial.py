@@ -129,13 +129,17 @@ class TrialRun:
         own = None
         if shared is None and has_real_side(config.condense.method):
             chosen = real_compute(config, self._data)
-            pretraining = Pretraining(
-                config, self._data, chosen, KeptTrainings(), lambda done, total: on_iteration(0)
-            )
+            pretraining = Pretraining(config, self._data, chosen, KeptTrainings(), lambda *_: on_iteration(0))
             own = real_side(config, self._data, chosen, pretraining=pretraining)
         self._mates = hire(self._data.shape, self._data.num_classes) if hire else None
         self._run: Condensation = condense(
-            config, self._data, self._compute, self._shared or own, KeptTrainings(), self._mates
+            config,
+            self._data,
+            self._compute,
+            self._shared or own,
+            KeptTrainings(),
+            self._mates,
+            self._on_epoch,
         )
         self._seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
@@ -225,17 +229,17 @@ class TrialRun:
     def _evaluate(self, images: torch.Tensor) -> Evaluation:
         protocol = validation_protocol(self._config, self._data, self._compute)
         partition = self._config.condense.partition
-        labels = self._run.labels
         others: Callable[[], list[Evaluation]] = list
         compute = self._compute
-        if self._mates is not None and not stacked(self._config, compute.device.type, compute.graphs):
-            own, others = self._mates.judge(images, labels, protocol.repeats)
-            protocol = replace(protocol, repeats=own)
         with self._turnstile.turn():
-            mine = evaluate(images, labels, partition, protocol, self._on_epoch)
+            targets = self._run.targets
+            if self._mates is not None and not stacked(self._config, compute.device.type, compute.graphs):
+                own, others = self._mates.judge(images, targets, protocol.repeats)
+                protocol = replace(protocol, repeats=own)
+            mine = evaluate(images, targets, partition, protocol, self._on_epoch)
         return join([mine, *others()])
 
-    def _on_epoch(self, *_: int) -> None:
+    def _on_epoch(self, *_: object) -> None:
         self._on_iteration(self._run.iteration)  # still there
         self._turnstile.step_aside()
 
@@ -244,7 +248,8 @@ class TrialRun:
         return self._turnstile.waited + (self._shared.waited if self._shared else 0.0)
 
     def _save_condensed(self, images: torch.Tensor) -> list[list[str]]:
-        condensed = condensed_set(images, self._run.labels, self._config, self._data, self._run.iteration)
+        run = self._run
+        condensed = condensed_set(images, run.labels, self._config, self._data, run.iteration, run.targets)
         save_condensed(self._folder / "condensed", condensed)
         step = self._folder / "steps" / f"{self._run.iteration:06d}.png"
         write_bytes(step, (self._folder / "condensed" / "grid.png").read_bytes())

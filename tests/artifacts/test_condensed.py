@@ -13,6 +13,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from idm_ray.artifacts.condensed import condensed_set, load_condensed, save_condensed
+from idm_ray.artifacts.dataset import CondensedDataset
 from idm_ray.errors import UserError
 from idm_ray.evaluation.prepare import fingerprint
 from idm_ray.runtime.files import whole_folder, write_bytes
@@ -250,3 +251,46 @@ def test_ids_of_classes_are_kept_and_a_set_from_before_them_has_none(saved):
     assert manifest.pop("class_ids") == list(ids)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     assert load_condensed(folder).class_ids == ()
+
+
+@pytest.fixture
+def soft(small_config, small_data, tmp_path):
+    images, labels = torch.randn(6, 3, 8, 8), torch.arange(3).repeat_interleave(2)
+    seen = torch.rand(6, 4, 3, generator=torch.Generator().manual_seed(2)).softmax(-1)
+    condensed = condensed_set(images, labels, small_config("condense.partition=2"), small_data(), 5, seen)
+    save_condensed(tmp_path / "soft", condensed)
+    return condensed, tmp_path / "soft"
+
+
+def test_soft_labels_come_back_exactly_and_are_what_nets_are_taught(soft, saved):
+    condensed, folder = soft
+    again = load_condensed(folder)
+    assert torch.equal(again.probabilities, condensed.probabilities)
+    assert torch.equal(again.targets, condensed.probabilities)
+    hard = load_condensed(saved[1])
+    assert hard.probabilities is None
+    assert torch.equal(hard.targets, hard.labels)
+
+
+def test_each_part_of_a_set_with_soft_labels_has_its_own(soft):
+    whole, parts = CondensedDataset(soft[1], expand=False), CondensedDataset(soft[1])
+    seen = soft[0].probabilities
+    assert torch.equal(parts.probabilities, seen.flatten(0, 1))
+    torch.testing.assert_close(whole.probabilities, seen.mean(1))
+    assert torch.equal(parts[5][1], seen[1, 1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (torch.full((6, 4, 3), 0.5), "add up to 1"),
+        (torch.full((6, 1, 3), 1 / 3), r"of shape \[6, 4, 3\].*got torch.float32 of shape \[6, 1, 3\]"),
+        (torch.full((6, 4, 3), 1 / 3).double(), "got torch.float64"),
+        (torch.full((6, 4, 3), float("nan")), "add up to 1"),
+    ],
+)
+def test_soft_labels_that_mean_nothing_are_refused(wrong, says, soft):
+    condensed, folder = soft
+    save_condensed(folder, replace(condensed, probabilities=wrong))
+    with pytest.raises(UserError, match=says):
+        load_condensed(folder)

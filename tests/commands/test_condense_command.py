@@ -93,6 +93,15 @@ def test_what_was_begun_in_bf16_is_gone_on_with_in_bf16_by_another_machine(
     assert "compute.precision bf16, now fp32" in refused(*begun, "compute.precision=fp32", "--resume")
 
 
+def test_a_config_that_searches_what_a_method_does_not_read_can_be_run_with_it(call, tmp_path):
+    words = [*SMALL, "condense.iterations=1", "--no-evaluation", "--out"]
+    plain = call("condense", "digits", *words, tmp_path / "plain")
+    assert "not searched here: condense.lambda_reg=50.0 condense.lr=0.2 queue.train_steps=10" in plain.output
+    other = call("condense", "digits", "condense.method=dm", "condense.lr=3", *words, tmp_path / "dm")
+    assert other.code == 0, other.errors
+    assert "condense.partition" not in other.output
+
+
 def test_a_reference_that_cannot_be_drawn_is_refused_before_anything_is_computed(
     refused, tmp_path, monkeypatch
 ):

@@ -82,7 +82,12 @@ def run(
             "chunk": compute.most,
         }
         condensed = condensed_set(
-            condensation.images, condensation.labels, config, data, condensation.iteration
+            condensation.images,
+            condensation.labels,
+            config,
+            data,
+            condensation.iteration,
+            condensation.targets,
         )
         save_condensed(out / "condensed", condensed)
         say(console, f"condensed set: {out / 'condensed'}")
@@ -95,14 +100,14 @@ def run(
 
 
 class _FirstNets:
-    """Tells how far the training of nets is that comes before the first iteration, and ends it on Ctrl-C."""
+    """Tells how far the training of nets is on which the rest waits, and ends it on Ctrl-C."""
 
     def __init__(self, progress: Progress):
         self._progress = progress
         self.interrupted: Callable[[], bool] = lambda: False
 
-    def __call__(self, done: int, total: int) -> None:
-        self._progress("train the first nets", done, total, "epochs of all of them")
+    def __call__(self, what: str, done: int, total: int) -> None:
+        self._progress(f"train {what}", done, total, "epochs in all")
         if self.interrupted():
             raise KeyboardInterrupt
 
@@ -185,7 +190,7 @@ def _evaluate(
 ) -> dict[str, object]:
     tick = counted(progress, "evaluate on test", protocol)
     partition = config.condense.partition
-    evaluation = evaluate(condensation.images, condensation.labels, partition, protocol, tick)
+    evaluation = evaluate(condensation.images, condensation.targets, partition, protocol, tick)
     result: dict[str, object] = {"test_accuracy_mean": evaluation.mean, "test_accuracy_std": evaluation.std}
     result["test_accuracy_runs"] = evaluation.runs
     if evaluation.selected:

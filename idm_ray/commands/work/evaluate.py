@@ -84,10 +84,17 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         if request.neighbours:
             check_neighbours(request.neighbours, data)
         images = _fitting(request.condensed, condensed, data, console)
-        work = _Work(images, condensed.labels, full_protocol(config, data, compute), console, progress)
+        work = _Work(
+            images,
+            condensed.labels,
+            condensed.targets,
+            full_protocol(config, data, compute),
+            console,
+            progress,
+        )
         result: dict[str, Any] = {}
         if other or not (nets or request.matrix or request.neighbours):
-            own = work.evaluate("evaluate on test", images, condensed.labels, config.condense.partition)
+            own = work.evaluate("evaluate on test", images, condensed.targets, config.condense.partition)
             say(console, f"test accuracy {_in_words(own)}")
             result |= tables.plain(own)
             if other and request.against:
@@ -113,13 +120,14 @@ class _Work:
 
     images: Tensor
     labels: Tensor
+    targets: Tensor
     protocol: Protocol
     console: Console
     progress: Progress
 
-    def evaluate(self, what: str, images: Tensor, labels: Tensor, partition: int) -> Evaluation:
+    def evaluate(self, what: str, images: Tensor, targets: Tensor, partition: int) -> Evaluation:
         tick = counted(self.progress, what, self.protocol)
-        return evaluate(images, labels, partition, self.protocol, tick)
+        return evaluate(images, targets, partition, self.protocol, tick)
 
     def _watch(self, what: str, protocol: Protocol) -> OnEpoch:
         return counted(self.progress, what, protocol)
@@ -128,7 +136,7 @@ class _Work:
         self, own: Evaluation, images: Tensor, other: CondensedSet, request: Request
     ) -> dict[str, Any]:
         settings = build_config((f"{request.against}/manifest.json", other.config)).condense
-        rival = self.evaluate(f"evaluate {request.against}", images, other.labels, settings.partition)
+        rival = self.evaluate(f"evaluate {request.against}", images, other.targets, settings.partition)
         found = compare(own.runs, rival.runs)
         self.console.print(
             f"{request.against}: {_in_words(rival)}\n{found.text(str(request.condensed), str(request.against))}",
@@ -139,12 +147,12 @@ class _Work:
         return {"against": tables.plain(rival), "comparison": asdict(found)}
 
     def nets(self, nets: Sequence[NetConfig]) -> list[NetRow]:
-        rows = list(transfer(self.images, self.labels, nets, self.protocol, self._watch))
+        rows = list(transfer(self.images, self.targets, nets, self.protocol, self._watch))
         tables.show_nets(rows, self.console)
         return rows
 
     def matrix(self) -> list[dict[str, Any]]:
-        rows = list(matrix(self.images, self.labels, self.protocol, self._watch))
+        rows = list(matrix(self.images, self.targets, self.protocol, self._watch))
         tables.show_matrix(rows, self.console)
         return tables.plain_matrix(rows)
 

@@ -166,7 +166,7 @@ class RayMates:
 
         Args:
             images: S.
-            labels: of these.
+            labels: of these, see `evaluate`.
             repeats: all nets that are wanted.
 
         Returns:

@@ -91,7 +91,7 @@ class RealServer:
         self._data = load_data(self._config.dataset, self._config.seed, compute.device, room=room, ref=ref)
         self._compute = real_compute(self._config, self._data)
         self._pretraining = Pretraining(
-            self._config, self._data, self._compute, KeptTrainings(), lambda done, total: beats(0)
+            self._config, self._data, self._compute, KeptTrainings(), lambda *_: beats(0)
         )
         self._place = keeping.workplace
         self._folder = snapshot_folder(self._place.folder, fingerprint)

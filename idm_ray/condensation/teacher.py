@@ -1,0 +1,96 @@
+"""Soft labels: what a net that was trained on real images sees in each part of S."""
+
+import hashlib
+import json
+
+import torch
+from torch import Tensor
+
+from idm_ray.condensation.partition import expand
+from idm_ray.condensation.training import Keep, Recipe, Tell, train_epoch
+from idm_ray.data import Data
+from idm_ray.nets import Sgd, Shell, build_shell
+from idm_ray.runtime.compute import Compute
+from idm_ray.runtime.streams import stream
+from idm_ray.settings.sections import Config, NetConfig
+
+
+class Teacher:
+    """A net that is trained on the training part when it is first asked, once for all who need it, and kept.
+
+    Args:
+        config: `teacher` says which net; `queue` and `condense.augment` how it is trained.
+        data: only its training part is used.
+        compute: where and how.
+        keep: has the trained net, or gets it; None always trains.
+        tell: told of every epoch; None is told of nothing.
+
+    Raises:
+        UserError: the net does not fit the data.
+    """
+
+    def __init__(
+        self, config: Config, data: Data, compute: Compute, keep: Keep | None = None, tell: Tell | None = None
+    ):
+        self._config, self._data, self._keep, self._tell = config, data, keep, tell
+        self._compute, net = compute, teaching_net(config)
+        self._shell = build_shell(net, data.shape, data.num_classes, compute)
+        self._trained = False
+
+    def label(self, images: Tensor) -> Tensor:
+        """What it sees in images [N, channels, H, W] of S: float32 [N, l * l, C], probabilities of each part."""
+        shell, partition = self._ready(), self._config.condense.partition
+        size = max(1, shell.chunk // partition**2)
+        with torch.no_grad():
+            logits = [shell(expand(some, partition))[1] for some in images.split(size)]
+        seen = torch.softmax(torch.cat(logits).float() / self._config.teacher.temperature, dim=1)
+        return seen.view(len(images), partition**2, -1)
+
+    def _ready(self) -> Shell:
+        if not self._trained:
+            key = self._key()
+            kept = None if self._keep is None else self._keep.load(key)
+            if kept is None:
+                self._train()
+                if self._keep is not None:
+                    self._keep.save(key, {"weights": self._shell.weights})
+            else:
+                self._shell.load(kept["weights"])
+            self._trained = True
+        return self._shell
+
+    def _train(self) -> None:
+        config, queue, train = self._config, self._config.queue, self._data.train
+        self._shell.load(self._shell.fresh_weights(stream(config.seed, "teacher")))
+        sgd, recipe = (
+            Sgd(queue.lr, queue.momentum, queue.weight_decay),
+            Recipe(queue.batch, config.condense.augment),
+        )
+        moments = sgd.start(self._shell.weights)
+        for epoch in range(config.teacher.epochs):
+            order, draws = (stream(config.seed, f"teacher {what}", epoch) for what in ("order", "draws"))
+            for _ in train_epoch(
+                self._shell, moments, train.images, train.labels, recipe, sgd, [order], [draws]
+            ):
+                pass
+            if self._tell is not None:
+                self._tell("the teacher", epoch + 1, config.teacher.epochs)
+
+    def _key(self) -> str:
+        """Equal for two runs exactly when they train the same net."""
+        config, data = self._config, self._data
+        facts = [
+            "teacher",
+            [data.checksum, data.class_names, data.train.identity],
+            [data.mean, data.std],
+            teaching_net(config).model_dump(),
+            config.queue.model_dump(include={"batch", "lr", "momentum", "weight_decay"}),
+            [config.condense.augment, config.teacher.epochs, config.seed, self._compute.numbers],
+        ]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+
+
+def teaching_net(config: Config) -> NetConfig:
+    """The net of the settings where `teacher.net` is silent or names it, else one as published."""
+    name = config.teacher.net
+    return config.net if name in (None, config.net.name) else NetConfig.model_validate({"name": name})
