@@ -12,7 +12,7 @@ from idm_ray.runtime.states import read_state, write_state
 
 
 class KeptTrainings:
-    """Keeps nets that herding, k-center and forgetting choose by, and those that IDM trains before it begins.
+    """Keeps nets that herding, k-center and forgetting choose by, those that IDM trains before it begins, and teachers.
 
     See `idm_ray.condensation.Keep`.
 

@@ -9,6 +9,7 @@ from idm_ray.condensation.loop import Condensation
 from idm_ray.condensation.matching import DistributionMatching
 from idm_ray.condensation.pretrained import Pretraining
 from idm_ray.condensation.real_side import RealSource
+from idm_ray.condensation.realism import CropSelection
 from idm_ray.condensation.selection import Selection, training_epochs
 from idm_ray.condensation.shards import Mates
 from idm_ray.condensation.teacher import Teacher
@@ -47,6 +48,10 @@ def _cafe(config: Config, data: Data, compute: Compute, given: Given) -> Condens
     return Cafe(config, data, compute)
 
 
+def _crops(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return CropSelection(config, data, Teacher(config, data, compute, given.keep, given.tell))
+
+
 def _selection(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
     return Selection(config, data, compute, given.keep)
 
@@ -61,6 +66,7 @@ METHODS: dict[str, Build] = {
     "herding": _selection,
     "kcenter": _selection,
     "forgetting": _selection,
+    "rded": _crops,
 }
 
 
@@ -92,13 +98,15 @@ def condense(
     ...     print(record.iteration, float(record.total))
     """
     run = METHODS[config.condense.method](config, data, compute, Given(real, keep, mates, tell))
-    if config.condense.labels == "soft":
+    if config.condense.labels == "soft" and run.teacher is None:
         run.teacher = Teacher(config, data, compute, keep, tell)
     return run
 
 
 def run_length(config: Config) -> int:
     """Iterations of a whole condensation by the config's method; for a selection epochs of the net that chooses."""
+    if METHODS[config.condense.method] is _crops:
+        return 0
     if METHODS[config.condense.method] is _selection:
         return training_epochs(config)
     return config.condense.iterations

@@ -39,12 +39,22 @@ class Teacher:
 
     def label(self, images: Tensor) -> Tensor:
         """What it sees in images [N, channels, H, W] of S: float32 [N, l * l, C], probabilities of each part."""
-        shell, partition = self._ready(), self._config.condense.partition
-        size = max(1, shell.chunk // partition**2)
-        with torch.no_grad():
-            logits = [shell(expand(some, partition))[1] for some in images.split(size)]
+        partition = self._config.condense.partition
+        size = max(1, self.at_once // partition**2)
+        logits = [self.judge(expand(some, partition)) for some in images.split(size)]
         seen = torch.softmax(torch.cat(logits).float() / self._config.teacher.temperature, dim=1)
         return seen.view(len(images), partition**2, -1)
+
+    @property
+    def at_once(self) -> int:
+        """Images that it is worth judging at a time."""
+        return self._shell.chunk
+
+    def judge(self, images: Tensor) -> Tensor:
+        """Its logits [N, C] of images [N, channels, H, W], at most `at_once` of them, as they are."""
+        shell = self._ready()
+        with torch.no_grad():
+            return shell(images)[1]
 
     def _ready(self) -> Shell:
         if not self._trained:

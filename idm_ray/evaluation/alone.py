@@ -54,6 +54,11 @@ class Run:
         return self.condensation.labels
 
     @property
+    def targets(self) -> Tensor:
+        """What nets are taught about `images`: labels, or probabilities of each part; see `evaluate`."""
+        return self.condensation.targets
+
+    @property
     def condensed(self) -> CondensedSet:
         """S as it is now, with all that is needed to use it."""
         run = self.condensation

@@ -12,6 +12,7 @@ from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.selection import training_epochs
 from idm_ray.condensation.synthetic import classes_at_once
+from idm_ray.condensation.teacher import teaching_net
 from idm_ray.data import Outline
 from idm_ray.data.raw import Shape
 from idm_ray.data.sampling import keys_bytes
@@ -46,6 +47,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "statistics": ("for the statistics of batch norm", ("queue.batch", PRECISION)),
     "gradients": ("to match gradients", ("condense.ipc", CHUNK)),
     "choosing": ("to train the net that chooses", ("queue.batch", PRECISION)),
+    "teaching": ("to train the teacher", ("queue.batch", PRECISION)),
 }
 """What memory is for while it is held, in words, and the settings that would lower it."""
 ADVICE = dict(PARTS.values())
@@ -212,6 +214,8 @@ class _Sizes:
             sizes |= {"gradients": self._gradients, "on set": self._training_on_set}
         elif training_epochs(config):
             sizes |= {"choosing": self._training}
+        if config.condense.labels == "soft":
+            sizes |= {"teaching": self._teaching}
         if self._shell.needs_statistics:
             sizes |= {"statistics": self._statistics}
         self._runs: list[tuple[Footprint, float]] = []
@@ -286,6 +290,13 @@ class _Sizes:
         drawn = queue.train_steps * (queue.train_nets if queue.train == "drawn" else 1)
         keys = keys_bytes(drawn, images) if self._compute.device.type == "cuda" else 0
         return self._of("step", queue.batch).beside(keys)
+
+    def _teaching(self) -> Peak:
+        """A step of the teacher; its weights, what they were and what it keeps of its steps."""
+        config = self._config.model_copy(update={"net": teaching_net(self._config)})
+        run = _footprint("step", *_facts("step", config, self._outline, self._compute))
+        shell = _shell(config.net, self._shape, self._classes, self._compute)
+        return self._peak(run, config.queue.batch).beside(3 * shell.weights.nbytes)
 
     def _training_on_set(self) -> Peak:
         images = self._classes * self._config.condense.ipc

@@ -213,6 +213,12 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "herding": _selecting("herding"),
     "kcenter": _selecting("kcenter"),
     "forgetting": _selecting("forgetting"),
+    # Published: l = 1 for 32 pixels and 2 from 128 on, among 300 images of a class, and on their own labels of each
+    # augmented view.
+    "rded": {
+        **_selecting("rded"),
+        "condense": {**_selecting("rded")["condense"], "labels": "soft", "augment": DSA},
+    },
 }
 
 _JUDGED = {"epochs": 1000, "batch": 256, "optimizer": "sgd", "lr": 0.01, "schedule": "half", "momentum": 0.9,
@@ -249,6 +255,7 @@ METHOD_PRESETS: dict[str, tuple[str, ...]] = {
     "herding": ("herding",),
     "kcenter": ("kcenter",),
     "forgetting": ("forgetting",),
+    "rded": ("rded",),
 }
 """The presets of each method, its default first."""
 
@@ -264,6 +271,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "herding": _CHOSEN,
     "kcenter": _CHOSEN,
     "forgetting": _CHOSEN,
+    "rded": {"condense.lambda_reg": 0, "condense.init": "real", "condense.labels": "soft"},
 }
 """Settings that a method leaves no choice about."""
 
@@ -287,6 +295,7 @@ _STEPS = (
     "condense.stepping",
     *_OF_LOSS,
 )
+_OF_CROPS = ("select.candidates", "select.crops")
 _CHOOSING = (*_STEPS, *_QUEUE, "gradient.", "cafe.")
 UNREAD: dict[str, tuple[str, ...]] = {
     "idm": ("gradient.", "cafe.", "select."),
@@ -294,8 +303,9 @@ UNREAD: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(("dc", "dsa"), (*_QUEUE, "condense.stepping", *_OF_LOSS, "cafe.", "select.")),
     "cafe": (*_QUEUE, "condense.stepping", *_OF_LOSS, "gradient.", "select."),
     "random": (*_CHOOSING, "queue.", "select.", "condense.augment"),
-    **dict.fromkeys(("herding", "kcenter"), (*_CHOOSING, "select.never_learnt")),
-    "forgetting": _CHOOSING,
+    **dict.fromkeys(("herding", "kcenter"), (*_CHOOSING, "select.never_learnt", *_OF_CROPS)),
+    "forgetting": (*_CHOOSING, *_OF_CROPS),
+    "rded": (*_CHOOSING, "select.epochs", "select.never_learnt"),
 }
 """Settings, and sections ending in a dot, that have no effect on a method."""
 

@@ -163,7 +163,9 @@ def _check_augment(value: str) -> str:
 class CondenseConfig(Section):
     """How the condensed set S is made."""
 
-    method: Literal["idm", "dm", "dc", "dsa", "cafe", "random", "herding", "kcenter", "forgetting"] = "idm"
+    method: Literal[
+        "idm", "dm", "dc", "dsa", "cafe", "random", "herding", "kcenter", "forgetting", "rded"
+    ] = "idm"
     """How S is made; docs/methods.md describes each. Naming another one also takes its default preset."""
     preset: Literal[
         "official",
@@ -178,6 +180,7 @@ class CondenseConfig(Section):
         "herding",
         "kcenter",
         "forgetting",
+        "rded",
         "ncfm",
         "dance",
         "m3d",
@@ -347,13 +350,17 @@ class CafeConfig(Section):
 
 
 class SelectConfig(Section):
-    """The net that herding, kcenter and forgetting choose by."""
+    """What is chosen: by the net of herding, kcenter and forgetting, and among which crops by rded."""
 
     epochs: int = Field(20, ge=1)
     """Epochs over the training part; one is an iteration of the method."""
     never_learnt: Literal["by_count", "first"] = "by_count"
     """Of forgetting, images that the net never took for their class: by how often they were forgotten, which is never
     (as published for condensation), or before all others (Toneva et al., 2019)."""
+    candidates: int = Field(300, ge=1)
+    """Of rded: training images of each class that crops are taken of, drawn at random; a smaller class gives all."""
+    crops: int = Field(5, ge=1)
+    """Of rded: random crops of each of them, of which the surest is a candidate."""
 
 
 class TeacherConfig(Section):
