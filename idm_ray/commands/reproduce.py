@@ -46,8 +46,8 @@ def _experiments(ctx: click.Context, param: click.Parameter, incomplete: str) ->
 def command(given: Sequence[str], /, experiment: str, overrides: Sequence[str], **options: Any) -> int:
     """Run a table or figure of the paper again, and draw it beside the published figures.
 
-    EXPERIMENT is LIST, which shows them, or one of table1 to table4 and fig3 to fig8. key=value sets anything that a
-    config can. What is done is not run again; after an interruption the same command goes on.
+    EXPERIMENT is LIST, which shows them, or one of table1 to table4, fig3 to fig8 and peers. key=value sets anything
+    that a config can. What is done is not run again; after an interruption the same command goes on.
 
     \b
     idm-ray reproduce LIST

@@ -31,6 +31,7 @@ class Cell:
         error: why there is no value, or why not all trials gave one.
         commit: of the code, when the cell was measured.
         versions: of what it depends on.
+        selected: what each net's best look counts by, see `Evaluation`.
     """
 
     row: str
@@ -46,6 +47,7 @@ class Cell:
     error: str = ""
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    selected: str = ""
 
     @property
     def mean(self) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from idm_ray.errors import UserError
-from idm_ray.settings.published import METHODS
+from idm_ray.settings.published import METHODS, PEERS
 from idm_ray.settings.sections import Config, Raw
 
 Column = str | float
@@ -93,6 +93,15 @@ _NETS = {"ConvNet": "convnet", "AlexNet": "alexnet", "VGG11": "vgg11", "ResNet18
 _IDM: Rows = {"IDM": {"condense.method": "idm"}}
 
 
+def _peer(preset: str, iterations: int, judged: str = "idm") -> Raw:
+    """What a later paper's authors run, and how they judge it where that is known."""
+    return {
+        "condense": {"preset": preset, "iterations": iterations},
+        "evaluate": {"preset": judged, "references": []},
+        "search": {},
+    }
+
+
 def _sensitivity(name: str, axis: Axis) -> Experiment:
     return Experiment(name, f"IDM by {axis.label}", "cifar100", 10, _IDM, f"{name}.yaml", axis=axis)
 
@@ -122,6 +131,22 @@ _ALL = (
                 "evaluate": {"references": []},
                 "search": {"condense.preset": {"choice": ["cafe", "cafe_dsa"]}},
             },
+        },
+    ),
+    Experiment(
+        "peers",
+        "Later losses on the same features, each as its authors condense and judge",
+        "cifar10",
+        10,
+        {**{label: {"condense.preset": preset} for label, preset in PEERS.items()}, **_IDM},
+        "peers.yaml",
+        variants={
+            "ncfm": _peer("ncfm", 20_000, "ncfm"),
+            "dance": _peer("dance", 10_000),
+            "m3d": _peer("m3d", 20_000),
+            "iid": _peer("iid", 20_000),
+            "dsdm": _peer("dsdm", 10_000),
+            "datadam": _peer("datadam", 8_000, "datadam"),
         },
     ),
     Experiment(

@@ -32,8 +32,8 @@ def accuracies(work: Work) -> Iterator[Cell]:
         if test is None:
             cells = [_cell(trial, row, column, (), error=trial.error or "it was not evaluated on test")]
         else:
-            seconds, epochs = test.seconds, test.epochs
-            cells = [_cell(trial, row, column, test.runs, evaluate_seconds=seconds, epochs=epochs)]
+            facts = {"evaluate_seconds": test.seconds, "epochs": test.epochs, "selected": test.selected}
+            cells = [_cell(trial, row, column, test.runs, **facts)]
         yield from work.store.kept(_file_name(trial), [cells[0].to_raw()], functools.partial(list, cells))
     for variant in work.configs:
         whole = reference(work.sweep_folder(variant), "whole")

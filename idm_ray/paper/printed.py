@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from idm_ray.paper.experiments import Experiment
 from idm_ray.paper.result import Key
-from idm_ray.settings.published import Published, column, place_of, published
+from idm_ray.settings.published import PEERS, WHOLE, Published, column, place_of, published
 from idm_ray.settings.sections import Config
 
 OTHERS: dict[tuple[str, str, int], dict[Key, str]] = {
@@ -66,7 +66,9 @@ def published_for(experiment: Experiment, dataset: str, ipc: int, config: Config
         return {}  # the command line has named other classes, or another size
     of_methods = column(dataset, ipc)
     if experiment.name == "table1":
-        return {(row, ""): figure for row, figure in of_methods.items()}
+        return {(row, ""): figure for row, figure in of_methods.items() if row not in PEERS}
+    if experiment.name == "peers":
+        return {(row, ""): figure for row, figure in of_methods.items() if row in {"IDM", WHOLE, *PEERS}}
     if experiment.name in ("fig5", "fig6", "fig7"):
         own = experiment.column(config, "IDM")
         return {("IDM", own): of_methods["IDM"]} if "IDM" in of_methods else {}

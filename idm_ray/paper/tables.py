@@ -5,7 +5,7 @@ import io
 
 from idm_ray.paper.cells import Cell
 from idm_ray.paper.result import Key, Result
-from idm_ray.settings.published import Published
+from idm_ray.settings.published import CHOSEN_BY, Published
 
 NOTHING = "-"
 
@@ -32,7 +32,7 @@ def as_csv(result: Result) -> str:
     writer.writerow(
         ("experiment", "dataset", "ipc", "scaled", "row", "column", "published", "published_std", "ours", "ours_std",
          "difference", "nets", "epochs", "iterations", "condense_seconds", "shared_seconds", "evaluate_seconds",
-         "device", "commit", "source", "error")
+         "device", "commit", "source", "chosen_by", "selected", "error")
     )  # fmt: skip
     for key in result.keys:
         cell, known = result.ours.get(key), result.published.get(key)
@@ -63,15 +63,16 @@ def difference(cell: Cell | None, published: Published | None) -> float | None:
 
 
 def _narrow(result: Result) -> list[str]:
-    axis = result.experiment.axis
+    axis, chosen = result.experiment.axis, any(row in CHOSEN_BY for row in result.rows)
     place = [axis.label] if axis else []
-    lines = _head([result.experiment.row_label, *place, "published", "ours", "difference", "how"])
+    by = ["chosen by"] if chosen else []
+    lines = _head([result.experiment.row_label, *place, "published", *by, "ours", "difference", "how"])
     for key in result.keys:
         cell, known = result.ours.get(key), result.published.get(key)
         shown = [f"{key[1]:g}" if isinstance(key[1], int | float) else NOTHING] if axis else []
-        lines.append(
-            _line([key[0], *shown, published_text(known), value_text(cell), _signed(cell, known), _how(cell)])
-        )
+        by = [CHOSEN_BY.get(key[0], NOTHING)] if chosen else []
+        ours = value_text(cell), _signed(cell, known), _how(cell)
+        lines.append(_line([key[0], *shown, published_text(known), *by, *ours]))
     return lines
 
 
@@ -100,7 +101,8 @@ def _how(cell: Cell | None) -> str:
         return "not run"
     if not cell.runs:
         return cell.error
-    nets = f"{_count(len(cell.runs), 'net')}, {_count(cell.epochs, 'epoch')}"
+    selected = f", {cell.selected}" if cell.selected else ""
+    nets = f"{_count(len(cell.runs), 'net')}, {_count(cell.epochs, 'epoch')}{selected}"
     how = f"{_count(cell.iterations, 'iteration')}; {nets}" if cell.iterations else nets
     return f"{how}; not all: {cell.error}" if cell.error else how
 
@@ -137,7 +139,7 @@ def _our_cells(cell: Cell | None, published: Published | None) -> tuple[str, str
 
 def _facts(cell: Cell | None) -> tuple[object, ...]:
     if cell is None:
-        return ("",) * 10
+        return ("",) * 12
     seconds = (
         f"{value:.1f}" for value in (cell.condense_seconds, cell.shared_seconds, cell.evaluate_seconds)
     )
@@ -149,6 +151,8 @@ def _facts(cell: Cell | None) -> tuple[object, ...]:
         cell.device,
         cell.commit,
         cell.source,
+        CHOSEN_BY.get(cell.row, ""),
+        cell.selected,
         cell.error,
     )
 
