@@ -31,16 +31,27 @@ SECTIONS = {"dataset", "net", "evaluate", "compute", "seed"}
     "whole training part for evaluate.whole_epochs",
 )
 @click.option(
+    "--ranking", is_flag=True, help="DD-Ranking's scores, LRS and ARS; their nets are trained once and kept"
+)
+@click.option(
+    "--weights",
+    metavar="LAMBDA,GAMMA",
+    help="of --ranking: of the improvement over random images in LRS, and of that with augmentation in ARS "
+    "(0.5,0.5)",
+)
+@click.option(
     "--against", type=Path, metavar="OTHER_DIR", help="paired comparison with another condensed set"
 )
 @click.option(
     "--mlflow",
     metavar="URI",
-    help="also record a run for each net, and the alignment, in this tracking store",
+    help="also record a run for each net, the alignment and the ranking in this tracking store",
 )
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON on standard output")
 @click.option_panel("How", options=["--repeats", "--epochs", "--seed"])
-@click.option_panel("What else", options=["--nets", "--matrix", "--alignment", "--against"])
+@click.option_panel(
+    "What else", options=["--nets", "--matrix", "--alignment", "--ranking", "--weights", "--against"]
+)
 @click.option_panel("Output", options=["--mlflow", "--json", "--help"])
 def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
     """Evaluate a condensed set: nets are trained on it alone and tried on test.
@@ -53,6 +64,7 @@ def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
     idm-ray evaluate runs/digits/condensed --nets convnet,resnet18 --repeats 3
     idm-ray evaluate runs/digits/condensed --matrix
     idm-ray evaluate runs/digits/condensed --alignment 1,5,10
+    idm-ray evaluate runs/digits/condensed --ranking
     idm-ray evaluate runs/digits/condensed --against runs/baseline/condensed
     """
     config = settle(condensed, overrides, options)
@@ -61,10 +73,18 @@ def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
         raise UserError("--against compares net by net and needs at least 2; got --repeats 1")
     neighbours = _numbers(options["alignment"]) if options["alignment"] is not None else ()
     nets = _names(options["nets"]) if options["nets"] is not None else ()
+    weights = _weights(options["weights"], options["ranking"])
     from idm_ray.commands.work import evaluate as work
 
     request = work.Request(
-        condensed, config, nets, options["matrix"], neighbours, options["against"], options["as_json"]
+        condensed,
+        config,
+        nets,
+        options["matrix"],
+        neighbours,
+        weights,
+        options["against"],
+        options["as_json"],
     )
     return work.run(request, options["mlflow"])
 
@@ -99,3 +119,16 @@ def _numbers(text: str) -> tuple[int, ...]:
         return tuple(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError:
         raise UserError(f"--alignment takes whole numbers such as 1,5,10,50; got {text!r}") from None
+
+
+def _weights(text: str | None, ranking: bool) -> tuple[float, float] | None:
+    """Those of a ranking; None where none is asked for."""
+    if text is not None and not ranking:
+        raise UserError(f"--weights are those of --ranking; got --weights {text} alone; set --ranking, too")
+    if not ranking:
+        return None
+    try:
+        label, augmentation = (float(weight) for weight in (text or "0.5,0.5").split(","))
+    except ValueError:
+        raise UserError(f"--weights takes two numbers from 0 to 1, such as 0.5,0.5; got {text!r}") from None
+    return label, augmentation

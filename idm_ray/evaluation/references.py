@@ -1,15 +1,19 @@
-"""Reference points in the units of an evaluation, computed once and kept in the cache folder."""
+"""Evaluations whose nets are trained once and kept in the cache folder: reference points, and those of a ranking."""
 
 import contextlib
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
+
+from torch import Tensor
 
 from idm_ray.evaluation import (
     Evaluation,
     OnEpoch,
     Protocol,
+    evaluate,
     evaluate_random,
     evaluate_whole,
     join,
@@ -46,22 +50,76 @@ def reference(
     Raises:
         UserError: a class has too few images.
     """
+    ipc, whole_epochs = protocol.config.condense.ipc, protocol.config.evaluate.whole_epochs
+    if kind == "random":
+        own, epochs = [ipc, protocol.epochs], protocol.epochs
+    else:
+        own, epochs = [whole_epochs], whole_epochs
+
+    def train(part: Protocol) -> Evaluation:
+        return evaluate_random(part, ipc, on_epoch) if kind == "random" else evaluate_whole(part, on_epoch)
+
+    return _kept([kind, own], epochs, protocol, cache, train)
+
+
+def evaluate_once(
+    images: Tensor,
+    labels: Tensor,
+    partition: int,
+    protocol: Protocol,
+    cache: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Evaluation:
+    """What `evaluate` gives, each net of which is trained once for a set of these very values.
+
+    Args:
+        images, labels, partition, protocol: as of `evaluate`.
+        cache: the cache folder; null for the default one.
+        on_epoch: for progress, when something has to be computed.
+    """
+    parts = partition if protocol.config.evaluate.expand else 1
+    own = [_digest(images), _digest(labels), parts, protocol.epochs]
+
+    def train(part: Protocol) -> Evaluation:
+        return evaluate(images, labels, partition, part, on_epoch)
+
+    return _kept(["condensed", own], protocol.epochs, protocol, cache, train)
+
+
+def _kept(
+    what: list[object],
+    epochs: int,
+    protocol: Protocol,
+    cache: Path | None,
+    train: Callable[[Protocol], Evaluation],
+) -> Evaluation:
+    """The evaluation of all nets, those that are not in the cache trained: several at a time where they are stacked.
+
+    Args:
+        what: kind and facts that say what the nets are trained on.
+        epochs: that they are trained for.
+        protocol: how.
+        cache: the cache folder; null for the default one.
+        train: makes the evaluation of some of the nets.
+    """
     folder = (cache or default_cache()) / "references"
     files = {
-        net: folder / f"{_key(kind, replace(protocol, repeats=(net,)))}.json" for net in protocol.repeats
+        net: folder / f"{_key(what, epochs, replace(protocol, repeats=(net,)))}.json"
+        for net in protocol.repeats
     }
     known = {net: evaluation for net, file in files.items() if (evaluation := _known(file))}
     missing = tuple(net for net in protocol.repeats if net not in known)
     for part in side_by_side(replace(protocol, repeats=missing)):
-        if kind == "random":
-            evaluation = evaluate_random(part, protocol.config.condense.ipc, on_epoch)
-        else:
-            evaluation = evaluate_whole(part, on_epoch)
+        evaluation = train(part)
         for net, single in zip(part.repeats, evaluation.singles, strict=True):
             known[net] = single
             with contextlib.suppress(OSError):  # a full cache costs time, and nothing else
-                write_json(files[net], {"kind": kind, **asdict(single)})
+                write_json(files[net], {"kind": what[0], **asdict(single)})
     return join([known[net] for net in protocol.repeats])
+
+
+def _digest(values: Tensor) -> str:
+    return hashlib.sha256(values.detach().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _known(file: Path) -> Evaluation | None:
@@ -80,17 +138,15 @@ def _trained_by(config: Config, epochs: int) -> dict[str, object]:
     return {**found, "momentum": momentum, "best_of": min(found["best_of"], epochs)}
 
 
-def _key(kind: str, protocol: Protocol) -> str:
+def _key(what: list[object], epochs: int, protocol: Protocol) -> str:
     config, judge = protocol.config, protocol.judge
-    own = [config.condense.ipc, protocol.epochs] if kind == "random" else [config.evaluate.whole_epochs]
     facts = [
-        kind,
-        own,
+        *what,
         protocol.data.checksum,
         [protocol.data.mean, protocol.data.std, config.dataset.validation],
         [protocol.data.train.identity, "test" if judge is protocol.data.test else "other", judge.identity],
         config.net.model_dump(),
-        _trained_by(config, own[-1]),
+        _trained_by(config, epochs),
         [config.seed, protocol.repeats, protocol.compute.numbers],
     ]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]

@@ -77,9 +77,46 @@ def test_everything_about_a_set_in_one_call(started, sets, folder):
     }
 
 
+def test_a_ranking_is_printed_recorded_and_found_again(started, sets, folder):
+    store = f"sqlite:///{folder}/ranking.db"
+    arguments = ("evaluate", sets[0], "--ranking", "--weights", "0.25,0.75", "--json")
+    first, again = started(*arguments, "--mlflow", store), started(*arguments)
+    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
+    found = json.loads(first.stdout)["ranking"]
+    assert json.loads(again.stdout)["ranking"] == found  # with the seconds of the first time
+    assert "LRS, 0 to 100 (lambda 0.25)" in again.stderr
+    assert found["nets"] == 10
+    assert [(row["images"], row["augmented"]) for row in found["trained"]] == [
+        ("condensed", True), ("random", True), ("whole", True), ("condensed", False), ("random", False),
+    ]  # fmt: skip
+    own, random, whole, bare, bare_random = (np.array(row["runs"]) for row in found["trained"])
+    assert found["hlr"]["runs"] == pytest.approx(whole - own)
+    won, bare_won = own - random, bare - bare_random
+    label, augmentation = (
+        100 * (np.exp(each / 100) - np.exp(-1)) / (np.exp(1) - np.exp(-1))
+        for each in (0.25 * won - 0.75 * (whole - own), 0.75 * won + 0.25 * bare_won)
+    )
+    assert found["lrs"]["mean"] == pytest.approx(label.mean())
+    assert found["ars"]["mean"] == pytest.approx(augmentation.mean())
+
+    client = MlflowClient(tracking_uri=store)
+    (experiment,) = [each for each in client.search_experiments() if each.name == "idm_ray"]
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.info.run_name, run.data.params["gamma"]) == ("condensed ranking", "0.75")
+    assert run.data.metrics["label_robust_score_mean"] == pytest.approx(found["lrs"]["mean"])
+    assert run.data.metrics["augmentation_robust_score_std"] == pytest.approx(found["ars"]["std"])
+    assert run.data.metrics["random_accuracy_plain_mean"] == pytest.approx(bare_random.mean())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--weights", "0.5,0.5"], "got --weights 0.5,0.5 alone; set --ranking, too"),
+        (
+            ["--ranking", "--weights", "0.5"],
+            "--weights takes two numbers from 0 to 1, such as 0.5,0.5; got '0.5'",
+        ),
+        (["--ranking", "--weights", "0.5,2"], "must be 0 to 1; got gamma 2"),
         (["--nets", "convnet,vgg"], "nets are convnet, alexnet"),
         (["--nets", "vgg11"], "vgg11 needs images of at least 28x28, got images of 8x8"),
         (["--alignment", "1,x"], "--alignment takes whole numbers such as 1,5,10,50; got '1,x'"),

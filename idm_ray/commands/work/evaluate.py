@@ -31,6 +31,7 @@ from idm_ray.evaluation import (
 )
 from idm_ray.evaluation.alone import as_these_data
 from idm_ray.evaluation.prepare import prepare
+from idm_ray.evaluation.ranking import Ranking, Weights, rank
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, NetConfig
@@ -46,6 +47,7 @@ class Request:
         nets: names of architectures to try it on.
         matrix: whether to try all protocols.
         neighbours: numbers of nearest images to look at.
+        weights: of DD-Ranking's scores; None where these are not asked for.
         against: the folder of another set; None for none.
         as_json: print the result as JSON.
     """
@@ -55,6 +57,7 @@ class Request:
     nets: tuple[str, ...]
     matrix: bool
     neighbours: tuple[int, ...]
+    weights: tuple[float, float] | None
     against: Path | None
     as_json: bool
 
@@ -64,12 +67,13 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
 
     Args:
         request: what is asked.
-        tracking_uri: where to record the table of nets and the alignment; None for nowhere.
+        tracking_uri: where to record the table of nets, the alignment and the ranking; None for nowhere.
 
     Raises:
         UserError: bad input; nothing was trained.
     """
     config, console = request.config, Console(stderr=request.as_json)
+    weights = Weights(*request.weights) if request.weights else None
     condensed = load_condensed(request.condensed)
     other = load_condensed(request.against) if request.against else None
     if tracking_uri:
@@ -77,7 +81,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
 
         reach(tracking_uri)
     nets = nets_named(request.nets, config) if request.nets else ()
-    if tracking_uri and not nets and not request.neighbours:
+    if tracking_uri and not (nets or request.neighbours or weights):
         nets = (config.net,)
     with shown(console) as progress:
         data, compute = prepare(config, progress, verify=True)
@@ -93,7 +97,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
             progress,
         )
         result: dict[str, Any] = {}
-        if other or not (nets or request.matrix or request.neighbours):
+        if other or not (nets or request.matrix or request.neighbours or weights):
             own = work.evaluate("evaluate on test", images, condensed.targets, config.condense.partition)
             say(console, f"test accuracy {_in_words(own)}")
             result |= tables.plain(own)
@@ -105,12 +109,14 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         result |= {"matrix": work.matrix()} if request.matrix else {}
         alignment = work.alignment(request.neighbours) if request.neighbours else ()
         result |= {"alignment": tables.plain_alignment(alignment)} if request.neighbours else {}
+        ranking = work.ranking(weights) if weights else None
+        result |= {"ranking": tables.plain_ranking(ranking)} if ranking else {}
     if request.as_json:
         print(json.dumps(result, indent=2))
     if tracking_uri:
         from idm_ray.sweep.tracking.evaluations import log_evaluation
 
-        log_evaluation(tracking_uri, request.condensed, config, rows, alignment)
+        log_evaluation(tracking_uri, request.condensed, config, rows, alignment, ranking)
     return 0
 
 
@@ -164,6 +170,11 @@ class _Work:
             self.images, self.labels, config.condense.partition, neighbours, self.protocol, tick
         )
         tables.show_alignment(found, self.console)
+        return found
+
+    def ranking(self, weights: Weights) -> Ranking:
+        found = rank(self.images, self.labels, self.protocol, weights, self._watch)
+        tables.show_ranking(found, self.console)
         return found
 
 

@@ -9,10 +9,12 @@ from rich.table import Table
 
 from idm_ray.commands.terminal import say
 from idm_ray.evaluation import Alignment, ContinualStep, Evaluation, MatrixRow, NetRow, over_seeds
+from idm_ray.evaluation.ranking import Figure, Ranking
 
 FIGURES = ("mean", "deviation", "95 % interval", "seconds")
-WORDS = ("net", "set", "expanded", "equal", "DSA")
+WORDS = ("net", "set", "expanded", "equal", "DSA", "augmented", "score")
 CONDENSED, RANDOM, UNFIT = "condensed", "random images", "does not fit"
+TRAINED_ON = {"condensed": CONDENSED, "random": RANDOM, "whole": "whole data"}
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
@@ -36,7 +38,7 @@ def figures(evaluation: Evaluation) -> tuple[str, ...]:
     )
 
 
-def interval_text(evaluation: Evaluation) -> str:
+def interval_text(evaluation: Evaluation | Figure) -> str:
     """``40.75 to 41.67``; a dash for one net, which has none."""
     if evaluation.interval is None:
         return "-"
@@ -136,6 +138,54 @@ def show_alignment(found: Sequence[Alignment], console: Console) -> None:
 def plain_alignment(found: Sequence[Alignment]) -> list[dict[str, Any]]:
     """k and its ratios in 0..1."""
     return [{**asdict(each), "mean": each.mean, "std": each.std} for each in found]
+
+
+def show_ranking(ranking: Ranking, console: Console) -> None:
+    """A row for all that nets were trained on, and one for each score and what it is made of."""
+    cells = [
+        (TRAINED_ON[training.images], "yes" if training.augmented else "no", *figures(evaluation))
+        for training, evaluation in ranking.trained.items()
+    ]
+    title = f"test accuracy in percent, for DD-Ranking's scores ({ranking.nets} nets)"
+    show(title, ("set", "augmented", *FIGURES), cells, console)
+    _say_selected(ranking.trained.values(), console)
+    label, augmentation = ranking.weights.label, ranking.weights.augmentation
+    scores = (
+        ("HLR, points lost to the whole", ranking.recovery),
+        ("IOR, points won on random images", ranking.improvement),
+        ("points won without augmentation", ranking.plain_improvement),
+        (f"LRS, 0 to 100 (lambda {label:g})", ranking.label_robust),
+        (f"ARS, 0 to 100 (gamma {augmentation:g})", ranking.augmentation_robust),
+    )
+    rows = [(name, f"{each.mean:.2f}", f"{each.std:.2f}", interval_text(each)) for name, each in scores]
+    show("DD-Ranking", ("score", "mean", "deviation", "95 % interval"), rows, console)
+    if not ranking.augmented:
+        say(
+            console,
+            "nothing is augmented here (evaluate.augment, evaluate.cutmix): ARS knows one difference only",
+        )
+
+
+def plain_ranking(ranking: Ranking) -> dict[str, Any]:
+    """Scores, differences in percentage points, and the accuracies that they are made of."""
+    figures = {
+        "hlr": ranking.recovery,
+        "ior": ranking.improvement,
+        "ior_plain": ranking.plain_improvement,
+        "lrs": ranking.label_robust,
+        "ars": ranking.augmentation_robust,
+    }
+    return {
+        **{
+            name: {"runs": each.runs, "mean": each.mean, "std": each.std, "interval": each.interval}
+            for name, each in figures.items()
+        },
+        "weights": {"lambda": ranking.weights.label, "gamma": ranking.weights.augmentation},
+        "nets": ranking.nets,
+        "trained": [
+            {**asdict(training), **plain(evaluation)} for training, evaluation in ranking.trained.items()
+        ],
+    }
 
 
 def show_continual(runs: Sequence[Sequence[ContinualStep]], console: Console) -> None:

@@ -1,4 +1,4 @@
-"""Evaluations of a saved set in MLflow: a run for each net, and one for its alignment."""
+"""Evaluations of a saved set in MLflow: a run for each net, one for its alignment, and one for its ranking."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,13 +8,19 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from idm_ray.evaluation import Alignment, Evaluation, NetRow
+from idm_ray.evaluation.ranking import Ranking
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.tracking.store import find_experiment, one_attempt
 from idm_ray.sweep.tracking.ui import EXPERIMENT, SQLITE
 
 
 def log_evaluation(
-    uri: str, folder: Path, config: Config, rows: Sequence[NetRow], alignment: Sequence[Alignment]
+    uri: str,
+    folder: Path,
+    config: Config,
+    rows: Sequence[NetRow],
+    alignment: Sequence[Alignment],
+    ranking: Ranking | None = None,
 ) -> None:
     """Record what was found about a condensed set.
 
@@ -24,6 +30,7 @@ def log_evaluation(
         config: of the evaluation.
         rows: what it is worth on each net, beside random images under the same protocol; a run for each.
         alignment: consistency ratios, a curve over k in a run of its own.
+        ranking: DD-Ranking's scores and what they are made of, in a run of its own; None for none.
 
     Raises:
         UserError: the store went away.
@@ -58,6 +65,17 @@ def log_evaluation(
                 for key, value in (("consistency_ratio", each.mean), ("consistency_ratio_std", each.std))
             ]
             _record(client, experiment, f"{folder.resolve().name} alignment", params, curve)
+        if ranking:
+            params = {
+                **_params(folder, config),
+                "net": config.net.name,
+                "epochs": config.evaluate.epochs,
+                "repeats": len(ranking.improvement.runs),
+                "lambda": ranking.weights.label,
+                "gamma": ranking.weights.augmentation,
+            }
+            metrics = [Metric(key, value, _now(), 0) for key, value in _scores(ranking).items()]
+            _record(client, experiment, f"{folder.resolve().name} ranking", params, metrics)
 
 
 def _record(
@@ -95,3 +113,23 @@ def _metrics(condensed: Evaluation, random: Evaluation) -> dict[str, float]:
     if condensed.interval:
         metrics["test_accuracy_low"], metrics["test_accuracy_high"] = condensed.interval
     return metrics
+
+
+def _scores(ranking: Ranking) -> dict[str, float]:
+    """Scores in 0..100, differences in percentage points, and accuracies in percent."""
+    figures = {
+        "label_robust_score": ranking.label_robust,
+        "augmentation_robust_score": ranking.augmentation_robust,
+        "hard_label_recovery": ranking.recovery,
+        "improvement_over_random": ranking.improvement,
+        "improvement_over_random_plain": ranking.plain_improvement,
+    }
+    accuracies = {
+        f"{training.images}_accuracy{'' if training.augmented else '_plain'}_mean": evaluation.mean
+        for training, evaluation in ranking.trained.items()
+    }
+    return {
+        **{f"{name}_mean": figure.mean for name, figure in figures.items()},
+        **{f"{name}_std": figure.std for name, figure in figures.items()},
+        **accuracies,
+    }

@@ -1,0 +1,231 @@
+"""DD-Ranking's two scores (Li, Zhong et al., 2025): what a set is worth apart from its labels and its augmentation."""
+
+import math
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from torch import Tensor
+
+from idm_ray.errors import UserError
+from idm_ray.evaluation.comparison import half_width
+from idm_ray.evaluation.protocol import Evaluation, Protocol, check_random
+from idm_ray.evaluation.references import evaluate_once, reference
+from idm_ray.evaluation.transfer import Watch, unwatched
+
+HALF = 0.5
+"""Both weights on the leaderboard, and in the paper."""
+
+
+def label_robust_score(recovery: float, improvement: float, weight: float = HALF) -> float:
+    """LRS of DD-Ranking (equation 3).
+
+    Args:
+        recovery: HLR, accuracy on the whole data minus accuracy on the set, both with hard labels, in -1..1.
+        improvement: IOR, accuracy on the set minus accuracy on as many random images, both under the set's own
+            protocol, in -1..1.
+        weight: lambda, of the improvement, in 0..1.
+
+    Returns:
+        0..100, more is better; 26.9 where both are 0.
+
+    >>> round(label_robust_score(recovery=0.4, improvement=0.2), 1)
+    22.8
+    """
+    return _normalised(weight * improvement - (1 - weight) * recovery)
+
+
+def augmentation_robust_score(augmented: float, plain: float, weight: float = HALF) -> float:
+    """ARS of DD-Ranking (equation 4).
+
+    Args:
+        augmented: accuracy on the set minus accuracy on as many random images, in -1..1.
+        plain: the same of nets that are trained without augmentation.
+        weight: gamma, of the former, in 0..1.
+
+    Returns:
+        0..100, more is better; 26.9 where both are 0.
+    """
+    return _normalised(weight * augmented + (1 - weight) * plain)
+
+
+def _normalised(difference: float) -> float:
+    """100 (e^a - 1/e) / (e - 1/e) of a in -1..1, written so that it ends in 0 and 100 exactly."""
+    return 100 * math.expm1(difference + 1) / math.expm1(2)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Of the first of the two differences that a score joins; the other has the rest of 1.
+
+    Attributes:
+        label: lambda, of the improvement over random images against what is lost to the whole data.
+        augmentation: gamma, of the improvement with augmentation against that without.
+
+    Raises:
+        UserError: one is not in 0..1.
+    """
+
+    label: float = HALF
+    augmentation: float = HALF
+
+    def __post_init__(self) -> None:
+        for name, weight in (("lambda", self.label), ("gamma", self.augmentation)):
+            if not 0 <= weight <= 1:
+                raise UserError(
+                    f"the weights of a ranking must be 0 to 1; got {name} {weight:g}; 0.5 is usual"
+                )
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What each of several nets says, in percentage points or as a score."""
+
+    runs: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the nets."""
+        return statistics.fmean(self.runs)
+
+    @property
+    def std(self) -> float:
+        """Deviation over the nets (population)."""
+        return statistics.pstdev(self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean (Student t); None for one net."""
+        half = half_width(self.runs)
+        return None if half is None else (self.mean - half, self.mean + half)
+
+
+@dataclass(frozen=True)
+class Training:
+    """What nets of a ranking are trained on.
+
+    Attributes:
+        images: of the set, as many random ones of each class, or the whole training part.
+        augmented: as the settings say; else without DSA and CutMix.
+    """
+
+    images: Literal["condensed", "random", "whole"]
+    augmented: bool
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """The accuracies that DD-Ranking's scores are made of, and the scores, net by net.
+
+    Net 3 starts from the same weights whatever it is trained on, so differences are of pairs; the mean of a score is
+    that of the nets' scores.
+
+    Attributes:
+        trained: accuracy of the nets of each training; none is there twice.
+        augmented: whether the settings augment; else both differences of ARS are one.
+        weights: of the scores.
+    """
+
+    trained: Mapping[Training, Evaluation]
+    augmented: bool
+    weights: Weights
+
+    @property
+    def nets(self) -> int:
+        """All that were trained for it, now or before."""
+        return sum(len(evaluation.runs) for evaluation in self.trained.values())
+
+    @property
+    def recovery(self) -> Figure:
+        """HLR in percentage points: what the set loses to the whole training part; less is better."""
+        return self._differences(Training("whole", self.augmented), Training("condensed", self.augmented))
+
+    @property
+    def improvement(self) -> Figure:
+        """IOR in percentage points: what the set gains on random images."""
+        return self._gain(self.augmented)
+
+    @property
+    def plain_improvement(self) -> Figure:
+        """In percentage points: what the set gains on random images where neither is augmented."""
+        return self._gain(False)
+
+    @property
+    def label_robust(self) -> Figure:
+        """LRS, 0..100."""
+        pairs = zip(self.recovery.runs, self.improvement.runs, strict=True)
+        return Figure(
+            tuple(label_robust_score(lost / 100, won / 100, self.weights.label) for lost, won in pairs)
+        )
+
+    @property
+    def augmentation_robust(self) -> Figure:
+        """ARS, 0..100."""
+        pairs = zip(self.improvement.runs, self.plain_improvement.runs, strict=True)
+        weight = self.weights.augmentation
+        return Figure(tuple(augmentation_robust_score(won / 100, bare / 100, weight) for won, bare in pairs))
+
+    def _gain(self, augmented: bool) -> Figure:
+        return self._differences(Training("condensed", augmented), Training("random", augmented))
+
+    def _differences(self, first: Training, second: Training) -> Figure:
+        pairs = zip(self.trained[first].runs, self.trained[second].runs, strict=True)
+        return Figure(tuple(mine - other for mine, other in pairs))
+
+
+def rank(
+    images: Tensor,
+    labels: Tensor,
+    protocol: Protocol,
+    weights: Weights = Weights(),
+    watch: Watch = unwatched,
+    cache: Path | None = None,
+) -> Ranking:
+    """DD-Ranking's scores of a set, from nets that are trained once and kept.
+
+    Random images are as many whole ones of each class, other ones for each net, and are trained on for as many epochs
+    by the same settings; so is the whole training part, but for `whole_epochs`.
+
+    Args:
+        images: float32 [N, channels, H, W], normalised, as optimised.
+        labels: int64 [N].
+        protocol: how; its config gives ipc and partition.
+        weights: of the scores.
+        watch: for progress, where something has to be trained.
+        cache: the cache folder; null for the default one.
+
+    Raises:
+        UserError: a class has too few images; before anything is trained.
+    """
+    config = protocol.config
+    check_random(protocol.data.outline, config.condense.ipc)
+    augmented = config.evaluate.augment != "none" or config.evaluate.cutmix > 0
+
+    def evaluated(training: Training) -> Evaluation:
+        here = protocol if training.augmented else _plain(protocol)
+        seen = replace(here, epochs=config.evaluate.whole_epochs) if training.images == "whole" else here
+        tick = watch(_words(training), seen)
+        if training.images == "condensed":
+            return evaluate_once(images, labels, config.condense.partition, here, cache, tick)
+        return reference(training.images, here, cache, tick)
+
+    needed = (
+        Training("condensed", augmented),
+        Training("random", augmented),
+        Training("whole", augmented),
+        Training("condensed", False),
+        Training("random", False),
+    )
+    return Ranking({training: evaluated(training) for training in dict.fromkeys(needed)}, augmented, weights)
+
+
+def _plain(protocol: Protocol) -> Protocol:
+    settings = protocol.config.evaluate.model_copy(update={"augment": "none", "cutmix": 0.0})
+    return replace(protocol, config=protocol.config.model_copy(update={"evaluate": settings}))
+
+
+def _words(training: Training) -> str:
+    named = {"condensed": "the set", "random": "random images", "whole": "the whole training part"}
+    return f"{named[training.images]}{'' if training.augmented else ', not augmented'}"
