@@ -20,7 +20,8 @@ CLASS_NAME_LENGTH = 60
 """Characters kept of a class name in a folder's name, which may have 255 bytes."""
 
 CIFAR = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
-DD_RANKING = {"cifar10": CIFAR, "cifar100": CIFAR}
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+DD_RANKING = {"cifar10": CIFAR, "cifar100": CIFAR, "tiny_imagenet": IMAGENET, "imagenet": IMAGENET}
 """Mean and standard deviation that DD-Ranking normalises its real images with (ddranking 0.2.0, utils/data.py)."""
 
 
@@ -101,24 +102,36 @@ def write_npz(condensed: CondensedSet, out: Path) -> None:
 def write_dd_ranking(condensed: CondensedSet, out: Path) -> None:
     """The tensors that DD-Ranking's metrics take as `image_tensor` and `hard_labels`, as safetensors.
 
-    `images` is float32 [N, channels, H, W] and `labels` int64 [N], in the order of the classes. CIFAR images are
-    normalised like DD-Ranking's own, with which they are compared; those of other data sets as they were optimised.
+    `images` is float32 [N, channels, H, W] and `labels` int64 [N], in the order of the classes. Images of data sets
+    that DD-Ranking has are normalised like its own, with which they are compared; others as they were optimised.
+    Classes of Tiny ImageNet are numbered as there: by their folders, not by ``wnids.txt``.
 
     Raises:
-        UserError: the classes are numbered otherwise there.
+        UserError: it is a set of Tiny ImageNet that does not say which label is which class.
     """
     name = condensed.settings.dataset.name
-    if name == "tiny_imagenet":
-        raise UserError(
-            "DD-Ranking numbers the classes of Tiny ImageNet by their folders, dataset.name=tiny_imagenet by "
-            "wnids.txt; condense its train and val folders with dataset.name=folder to have one numbering"
-        )
-    order = condensed.labels.argsort(stable=True)
+    classes = _by_folder(condensed) if name == "tiny_imagenet" else range(len(condensed.class_names))
+    places = torch.empty(len(classes), dtype=torch.int64)
+    places[torch.tensor(classes)] = torch.arange(len(classes))
+    labels = places[condensed.labels]
+    order = labels.argsort(stable=True)
     mean, std = DD_RANKING.get(name, (condensed.mean, condensed.std))
     images = _renormalised(condensed, mean, std)[order]
-    facts = {"mean": mean, "std": std, "class_names": condensed.class_names}
+    names = [condensed.class_names[label] for label in classes]
+    facts = {"mean": mean, "std": std, "class_names": names}
     metadata = {key: json.dumps(value) for key, value in facts.items()}
-    write_bytes(out, save({"images": images, "labels": condensed.labels[order]}, metadata))
+    write_bytes(out, save({"images": images, "labels": labels[order]}, metadata))
+
+
+def _by_folder(condensed: CondensedSet) -> list[int]:
+    """The labels in the order of their WordNet ids, after which the folders of the classes are named."""
+    ids = condensed.class_ids
+    if not ids:
+        raise UserError(
+            "DD-Ranking numbers the classes of Tiny ImageNet by their folders, and this set does not say which class "
+            "has which; condense it again with this version, which keeps the WordNet ids"
+        )
+    return sorted(range(len(ids)), key=ids.__getitem__)
 
 
 def _renormalised(condensed: CondensedSet, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:

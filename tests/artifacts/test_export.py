@@ -123,7 +123,20 @@ def test_dd_ranking_gets_the_values_as_optimised_where_both_normalise_alike(stor
     assert torch.equal(tensors["labels"], dd_ranking_labels(2 * 4, 3))
 
 
-def test_classes_that_dd_ranking_numbers_otherwise_are_refused(store, tmp_path):
+def test_dd_ranking_gets_classes_of_tiny_imagenet_in_the_order_of_their_folders(store, tmp_path):
+    condensed, _ = store("dataset.name=tiny_imagenet", "dataset.root=here")
+    known = replace(condensed, class_ids=("n03", "n01", "n02"), class_names=("ant", "bee", "cat"))
+    export_set(known, "dd-ranking", tmp_path / "set.safetensors", expand=False)
+    tensors = load_file(tmp_path / "set.safetensors")
+    assert torch.equal(tensors["labels"], dd_ranking_labels(2, 3))
+    theirs = v2.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    expected = theirs(condensed.images[[2, 3, 4, 5, 0, 1]] * 0.25 + 0.5)
+    torch.testing.assert_close(tensors["images"], expected)
+    with safe_open(tmp_path / "set.safetensors", "pt") as file:
+        assert json.loads(file.metadata()["class_names"]) == ["bee", "cat", "ant"]
+
+
+def test_classes_that_dd_ranking_numbers_in_an_unknown_way_are_refused(store, tmp_path):
     condensed, _ = store("dataset.name=tiny_imagenet", "dataset.root=here")
     with pytest.raises(UserError, match="numbers the classes of Tiny ImageNet"):
         export_set(condensed, "dd-ranking", tmp_path / "set.safetensors")
