@@ -100,11 +100,12 @@ def write_npz(condensed: CondensedSet, out: Path) -> None:
 
 
 def write_dd_ranking(condensed: CondensedSet, out: Path) -> None:
-    """The tensors that DD-Ranking's metrics take as `image_tensor` and `hard_labels`, as safetensors.
+    """The tensors that DD-Ranking's metrics take as `image_tensor`, `hard_labels` and `soft_labels`, as safetensors.
 
     `images` is float32 [N, channels, H, W] and `labels` int64 [N], in the order of the classes. Images of data sets
     that DD-Ranking has are normalised like its own, with which they are compared; others as they were optimised.
-    Classes of Tiny ImageNet are numbered as there: by their folders, not by ``wnids.txt``.
+    Classes of Tiny ImageNet are numbered as there: by their folders, not by ``wnids.txt``. Where labels are soft,
+    `soft_labels` is float32 [N, C], logarithms of the probabilities: its losses take logits, as teachers give them.
 
     Raises:
         UserError: it is a set of Tiny ImageNet that does not say which label is which class.
@@ -116,11 +117,14 @@ def write_dd_ranking(condensed: CondensedSet, out: Path) -> None:
     labels = places[condensed.labels]
     order = labels.argsort(stable=True)
     mean, std = DD_RANKING.get(name, (condensed.mean, condensed.std))
-    images = _renormalised(condensed, mean, std)[order]
+    tensors = {"images": _renormalised(condensed, mean, std)[order], "labels": labels[order]}
+    if condensed.probabilities is not None:
+        seen = condensed.probabilities.mean(1)[order][:, torch.tensor(classes)]
+        tensors["soft_labels"] = seen.clamp_min(torch.finfo(seen.dtype).tiny).log()
     names = [condensed.class_names[label] for label in classes]
     facts = {"mean": mean, "std": std, "class_names": names}
     metadata = {key: json.dumps(value) for key, value in facts.items()}
-    write_bytes(out, save({"images": images, "labels": labels[order]}, metadata))
+    write_bytes(out, save(tensors, metadata))
 
 
 def _by_folder(condensed: CondensedSet) -> list[int]:

@@ -37,9 +37,19 @@ class Teacher:
         self._shell = build_shell(net, data.shape, data.num_classes, compute)
         self._trained = False
 
-    def label(self, images: Tensor) -> Tensor:
-        """What it sees in images [N, channels, H, W] of S: float32 [N, l * l, C], probabilities of each part."""
-        partition = self._config.condense.partition
+    @property
+    def identity(self) -> str:
+        """Equal for two teachers exactly when they label alike."""
+        return f"{self._key()} at {self._config.teacher.temperature:g}"
+
+    def label(self, images: Tensor, partition: int | None = None) -> Tensor:
+        """What it sees in images [N, channels, H, W]: float32 [N, l * l, C], probabilities of each part.
+
+        Args:
+            images: of S, or real ones, on the device.
+            partition: l; None: that of the settings.
+        """
+        partition = partition or self._config.condense.partition
         size = max(1, self.at_once // partition**2)
         logits = [self.judge(expand(some, partition)) for some in images.split(size)]
         seen = torch.softmax(torch.cat(logits).float() / self._config.teacher.temperature, dim=1)

@@ -4,6 +4,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from idm_ray.condensation.objectives.total import class_labels
 from idm_ray.condensation.partition import cells, enlarge, expand, start_images
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.condensation.training import Fetch, OnDevice
 from idm_ray.data import ClassImages, Data, Outline
 from idm_ray.data.sampling import pixel_bytes
@@ -200,6 +202,39 @@ def evaluate_random(
         )
 
     return _train_and_judge(fetch_of, labels, protocol, on_epoch)
+
+
+def evaluate_taught_random(
+    protocol: Protocol, ipc: int, teacher: Teacher, on_epoch: OnEpoch | None = None
+) -> Evaluation:
+    """The whole images of `evaluate_random`, which nets are taught as a teacher sees them.
+
+    Each net has images, and so labels, of its own; none are trained side by side.
+
+    Args:
+        protocol: how.
+        ipc: images per class.
+        teacher: labels the images.
+        on_epoch: for progress.
+
+    Raises:
+        UserError: a class has too few images.
+    """
+    check_random(protocol.data.outline, ipc)
+    compute, shape = protocol.compute, protocol.data.shape
+    positions = torch.arange(protocol.data.num_classes * ipc, device=compute.device)
+    found = []
+    for repeat in protocol.repeats:
+        one = replace(protocol, repeats=(repeat,))
+        fetch = _random_fetch(one, ipc, 1, repeat)
+        seen = [teacher.label(fetch(some), 1)[:, 0] for some in positions.split(compute.chunk(*shape[1:]))]
+        labels = torch.cat(seen).to(compute.storage)
+        found.append(_train_and_judge(partial(_given, fetch), labels, one, on_epoch))
+    return join(found)
+
+
+def _given(fetch: Fetch, part: Protocol) -> Fetch:
+    return fetch
 
 
 def check_random(outline: Outline, ipc: int) -> None:

@@ -9,6 +9,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.errors import UserError
 from idm_ray.evaluation.comparison import half_width
 from idm_ray.evaluation.protocol import Evaluation, Protocol, check_random
@@ -109,10 +110,12 @@ class Training:
     Attributes:
         images: of the set, as many random ones of each class, or the whole training part.
         augmented: as the settings say; else without DSA and CutMix.
+        soft: whether labels are probabilities; else classes.
     """
 
     images: Literal["condensed", "random", "whole"]
     augmented: bool
+    soft: bool = False
 
 
 @dataclass(frozen=True)
@@ -126,11 +129,15 @@ class Ranking:
         trained: accuracy of the nets of each training; none is there twice.
         augmented: whether the settings augment; else both differences of ARS are one.
         weights: of the scores.
+        soft: whether the set has probabilities.
+        taught: whether random images have, by a teacher.
     """
 
     trained: Mapping[Training, Evaluation]
     augmented: bool
     weights: Weights
+    soft: bool = False
+    taught: bool = False
 
     @property
     def nets(self) -> int:
@@ -139,12 +146,13 @@ class Ranking:
 
     @property
     def recovery(self) -> Figure:
-        """HLR in percentage points: what the set loses to the whole training part; less is better."""
+        """HLR in percentage points: what the set loses to the whole training part, both with classes for labels; less
+        is better."""
         return self._differences(Training("whole", self.augmented), Training("condensed", self.augmented))
 
     @property
     def improvement(self) -> Figure:
-        """IOR in percentage points: what the set gains on random images."""
+        """IOR in percentage points: what the set gains on random images, with its own labels."""
         return self._gain(self.augmented)
 
     @property
@@ -168,16 +176,33 @@ class Ranking:
         return Figure(tuple(augmentation_robust_score(won / 100, bare / 100, weight) for won, bare in pairs))
 
     def _gain(self, augmented: bool) -> Figure:
-        return self._differences(Training("condensed", augmented), Training("random", augmented))
+        own = Training("condensed", augmented, self.soft)
+        return self._differences(own, Training("random", augmented, self.taught))
 
     def _differences(self, first: Training, second: Training) -> Figure:
         pairs = zip(self.trained[first].runs, self.trained[second].runs, strict=True)
         return Figure(tuple(mine - other for mine, other in pairs))
 
 
+@dataclass(frozen=True)
+class Ranked:
+    """A set that is ranked.
+
+    Attributes:
+        images: float32 [N, channels, H, W], normalised, as optimised.
+        labels: int64 [N].
+        targets: what nets are taught, see `evaluate`; None: the labels.
+        teacher: labels random images as it labelled those of the set; None: their classes do.
+    """
+
+    images: Tensor
+    labels: Tensor
+    targets: Tensor | None = None
+    teacher: Teacher | None = None
+
+
 def rank(
-    images: Tensor,
-    labels: Tensor,
+    ranked: Ranked,
     protocol: Protocol,
     weights: Weights = Weights(),
     watch: Watch = unwatched,
@@ -186,11 +211,11 @@ def rank(
     """DD-Ranking's scores of a set, from nets that are trained once and kept.
 
     Random images are as many whole ones of each class, other ones for each net, and are trained on for as many epochs
-    by the same settings; so is the whole training part, but for `whole_epochs`.
+    by the same settings; so is the whole training part, but for `whole_epochs`. A set of soft labels is judged by
+    these, beside random images that its teacher labels, and for HLR by its classes.
 
     Args:
-        images: float32 [N, channels, H, W], normalised, as optimised.
-        labels: int64 [N].
+        ranked: the set.
         protocol: how; its config gives ipc and partition.
         weights: of the scores.
         watch: for progress, where something has to be trained.
@@ -202,23 +227,28 @@ def rank(
     config = protocol.config
     check_random(protocol.data.outline, config.condense.ipc)
     augmented = config.evaluate.augment != "none" or config.evaluate.cutmix > 0
+    own = ranked.labels if ranked.targets is None else ranked.targets
+    soft, taught = own.dim() > 1, ranked.teacher is not None
 
     def evaluated(training: Training) -> Evaluation:
         here = protocol if training.augmented else _plain(protocol)
         seen = replace(here, epochs=config.evaluate.whole_epochs) if training.images == "whole" else here
         tick = watch(_words(training), seen)
         if training.images == "condensed":
-            return evaluate_once(images, labels, config.condense.partition, here, cache, tick)
-        return reference(training.images, here, cache, tick)
+            labels = own if training.soft else ranked.labels
+            return evaluate_once(ranked.images, labels, config.condense.partition, here, cache, tick)
+        return reference(training.images, here, cache, tick, ranked.teacher if training.soft else None)
 
     needed = (
+        Training("condensed", augmented, soft),
+        Training("random", augmented, taught),
         Training("condensed", augmented),
-        Training("random", augmented),
         Training("whole", augmented),
-        Training("condensed", False),
-        Training("random", False),
+        Training("condensed", False, soft),
+        Training("random", False, taught),
     )
-    return Ranking({training: evaluated(training) for training in dict.fromkeys(needed)}, augmented, weights)
+    trained = {training: evaluated(training) for training in dict.fromkeys(needed)}
+    return Ranking(trained, augmented, weights, soft, taught)
 
 
 def _plain(protocol: Protocol) -> Protocol:
@@ -228,4 +258,5 @@ def _plain(protocol: Protocol) -> Protocol:
 
 def _words(training: Training) -> str:
     named = {"condensed": "the set", "random": "random images", "whole": "the whole training part"}
-    return f"{named[training.images]}{'' if training.augmented else ', not augmented'}"
+    soft, plain = ", soft labels" * training.soft, ", not augmented" * (not training.augmented)
+    return f"{named[training.images]}{soft}{plain}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.evaluation import (
     Evaluation,
     OnEpoch,
@@ -19,6 +20,7 @@ from idm_ray.evaluation import (
     join,
     side_by_side,
 )
+from idm_ray.evaluation.protocol import evaluate_taught_random
 from idm_ray.runtime.files import default_cache, write_json
 from idm_ray.settings.sections import Config
 
@@ -37,7 +39,11 @@ TRAINING = {
 
 
 def reference(
-    kind: str, protocol: Protocol, cache: Path | None = None, on_epoch: OnEpoch | None = None
+    kind: str,
+    protocol: Protocol,
+    cache: Path | None = None,
+    on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
 ) -> Evaluation:
     """The accuracy of random real images at the same ipc, or of the whole training part.
 
@@ -46,20 +52,24 @@ def reference(
         protocol: how to evaluate; its config gives ipc and `whole_epochs`. Each net is cached by itself.
         cache: the cache folder; null for the default one.
         on_epoch: for progress, when something has to be computed.
+        teacher: labels random images; None: their classes do.
 
     Raises:
         UserError: a class has too few images.
     """
     ipc, whole_epochs = protocol.config.condense.ipc, protocol.config.evaluate.whole_epochs
-    if kind == "random":
-        own, epochs = [ipc, protocol.epochs], protocol.epochs
-    else:
-        own, epochs = [whole_epochs], whole_epochs
+    epochs = protocol.epochs if kind == "random" else whole_epochs
+    own = [ipc, epochs] if kind == "random" else [epochs]
+    taught = [] if teacher is None else [teacher.identity]
 
     def train(part: Protocol) -> Evaluation:
-        return evaluate_random(part, ipc, on_epoch) if kind == "random" else evaluate_whole(part, on_epoch)
+        if kind == "whole":
+            return evaluate_whole(part, on_epoch)
+        if teacher is None:
+            return evaluate_random(part, ipc, on_epoch)
+        return evaluate_taught_random(part, ipc, teacher, on_epoch)
 
-    return _kept([kind, own], epochs, protocol, cache, train)
+    return _kept([kind, [*own, *taught]], epochs, protocol, cache, train)
 
 
 def evaluate_once(
@@ -73,7 +83,7 @@ def evaluate_once(
     """What `evaluate` gives, each net of which is trained once for a set of these very values.
 
     Args:
-        images, labels, partition, protocol: as of `evaluate`.
+        images, labels, partition, protocol: as of `evaluate`; labels may be probabilities as there.
         cache: the cache folder; null for the default one.
         on_epoch: for progress, when something has to be computed.
     """

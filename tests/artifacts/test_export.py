@@ -136,6 +136,23 @@ def test_dd_ranking_gets_classes_of_tiny_imagenet_in_the_order_of_their_folders(
         assert json.loads(file.metadata()["class_names"]) == ["bee", "cat", "ant"]
 
 
+@pytest.mark.parametrize("expand", [True, False])
+def test_dd_ranking_gets_logits_whose_softmax_the_soft_labels_are(store, tmp_path, expand):
+    condensed, _ = store("dataset.name=tiny_imagenet", "dataset.root=here", "condense.partition=2")
+    seen = torch.rand(6, 4, 3, generator=torch.Generator().manual_seed(2))
+    seen[0, :, 1] = 0
+    seen /= seen.sum(-1, keepdim=True)
+    known = replace(condensed, class_ids=("n03", "n01", "n02"), probabilities=seen)
+    export_set(known, "dd-ranking", tmp_path / "set.safetensors", expand=expand)
+    order, classes = [2, 3, 4, 5, 0, 1], [1, 2, 0]
+    expected = (seen.flatten(0, 1).view(6, 4, 3) if expand else seen.mean(1, keepdim=True))[order][
+        ..., classes
+    ]
+    logits = load_file(tmp_path / "set.safetensors")["soft_labels"]
+    torch.testing.assert_close(logits.softmax(1), expected.flatten(0, 1))
+    assert logits.isfinite().all()
+
+
 def test_classes_that_dd_ranking_numbers_in_an_unknown_way_are_refused(store, tmp_path):
     condensed, _ = store("dataset.name=tiny_imagenet", "dataset.root=here")
     with pytest.raises(UserError, match="numbers the classes of Tiny ImageNet"):

@@ -108,6 +108,25 @@ def test_a_ranking_is_printed_recorded_and_found_again(started, sets, folder):
     assert run.data.metrics["random_accuracy_plain_mean"] == pytest.approx(bare_random.mean())
 
 
+def test_a_set_of_soft_labels_is_ranked_with_its_own_teacher(call, folder, cache, monkeypatch):
+    monkeypatch.chdir(folder)
+    soft = (*SMALL, "condense.labels=soft", "teacher.epochs=1")
+    assert call("condense", "digits", *soft, "--out", "soft", "--no-evaluation").code == 0
+    teachers = set((cache / "trainings").iterdir())
+    done = call("evaluate", "soft/condensed", "--ranking", "--seed", "5", "net.width=5", "--json")
+    assert done.code == 0, done.errors
+    found = json.loads(done.output)["ranking"]
+    assert found["nets"] == 12
+    assert [(row["images"], row["soft"], row["augmented"]) for row in found["trained"]] == [
+        ("condensed", True, True), ("random", True, True), ("condensed", False, True), ("whole", False, True),
+        ("condensed", True, False), ("random", True, False),
+    ]  # fmt: skip
+    own, random, classes, whole, _, _ = (np.array(row["runs"]) for row in found["trained"])
+    assert found["hlr"]["runs"] == pytest.approx(whole - classes)
+    assert found["ior"]["runs"] == pytest.approx(own - random)
+    assert set((cache / "trainings").iterdir()) == teachers
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

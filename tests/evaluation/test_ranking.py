@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 import torch
 
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.errors import UserError
 from idm_ray.evaluation import evaluate, evaluate_random, evaluate_whole, full_protocol
 from idm_ray.evaluation.protocol import Evaluation
 from idm_ray.evaluation.ranking import (
+    Ranked,
     Ranking,
     Training,
     Weights,
@@ -17,6 +19,7 @@ from idm_ray.evaluation.ranking import (
     rank,
 )
 from idm_ray.evaluation.references import reference
+from idm_ray.runtime.streams import stream
 
 SETTINGS = (
     "evaluate.augment=color_crop_cutout",
@@ -123,7 +126,7 @@ def test_scores_are_those_of_nets_trained_one_by_one(
     small_config, small_data, cpu, condensed, tmp_path, partition
 ):
     config, data = small_config(*SETTINGS, f"condense.partition={partition}"), small_data()
-    found = rank(*condensed, full_protocol(config, data, cpu), Weights(0.3, 0.6), cache=tmp_path)
+    found = rank(Ranked(*condensed), full_protocol(config, data, cpu), Weights(0.3, 0.6), cache=tmp_path)
 
     plain = small_config(
         *SETTINGS, f"condense.partition={partition}", "evaluate.augment=none", "evaluate.cutmix=0"
@@ -149,15 +152,15 @@ def test_the_second_ranking_trains_nothing_and_one_that_was_cut_off_the_rest(
     small_config, small_data, cpu, condensed, tmp_path
 ):
     protocol = full_protocol(small_config(*SETTINGS), small_data(), cpu)
-    first = rank(*condensed, protocol, cache=tmp_path)
+    first = rank(Ranked(*condensed), protocol, cache=tmp_path)
     told = []
-    assert rank(*condensed, protocol, watch=counting(told), cache=tmp_path) == first
+    assert rank(Ranked(*condensed), protocol, watch=counting(told), cache=tmp_path) == first
     assert told == []
 
     files = sorted((tmp_path / "references").iterdir())
     assert [json.loads(file.read_text())["kind"] for file in files].count("condensed") == 4
     next(file for file in files if json.loads(file.read_text())["kind"] == "whole").unlink()
-    assert rank(*condensed, protocol, watch=counting(told), cache=tmp_path).recovery == first.recovery
+    assert rank(Ranked(*condensed), protocol, watch=counting(told), cache=tmp_path).recovery == first.recovery
     assert {what for what, _ in told} == {"the whole training part"}
     assert len({repeat for _, repeat in told}) == 1
 
@@ -166,7 +169,7 @@ def test_references_are_shared_with_other_evaluations(small_config, small_data, 
     protocol = full_protocol(small_config(*SETTINGS), small_data(), cpu)
     known = {kind: reference(kind, protocol, tmp_path) for kind in ("random", "whole")}
     told = []
-    found = rank(*condensed, protocol, watch=counting(told), cache=tmp_path)
+    found = rank(Ranked(*condensed), protocol, watch=counting(told), cache=tmp_path)
     assert {what for what, _ in told} == {
         "the set", "the set, not augmented", "random images, not augmented",
     }  # fmt: skip
@@ -178,7 +181,7 @@ def test_references_are_shared_with_other_evaluations(small_config, small_data, 
 def test_another_set_is_not_taken_for_this_one(small_config, small_data, cpu, condensed, tmp_path, what):
     images, labels = condensed
     settings = (*SETTINGS, "condense.partition=2")
-    rank(images, labels, full_protocol(small_config(*settings), small_data(), cpu), cache=tmp_path)
+    rank(Ranked(images, labels), full_protocol(small_config(*settings), small_data(), cpu), cache=tmp_path)
     if what == "an image":
         images = images.clone()
         images[0, 0, 0, 0] += 1e-3
@@ -189,7 +192,7 @@ def test_another_set_is_not_taken_for_this_one(small_config, small_data, cpu, co
         settings = (*settings, "evaluate.expand=false")
     told = []
     protocol = full_protocol(small_config(*settings), small_data(), cpu)
-    rank(images, labels, protocol, watch=counting(told), cache=tmp_path)
+    rank(Ranked(images, labels), protocol, watch=counting(told), cache=tmp_path)
     assert {what for what, _ in told} == {"the set", "the set, not augmented"}
 
 
@@ -197,9 +200,76 @@ def test_a_protocol_that_augments_nothing_trains_nothing_twice(
     small_config, small_data, cpu, condensed, tmp_path
 ):
     config = small_config("evaluate.augment=none", "evaluate.whole_epochs=1")
-    found = rank(*condensed, full_protocol(config, small_data(), cpu), cache=tmp_path)
+    found = rank(Ranked(*condensed), full_protocol(config, small_data(), cpu), cache=tmp_path)
     assert (found.augmented, found.nets) == (False, 6)
     assert found.improvement == found.plain_improvement
+
+
+SOFT = ("condense.labels=soft", "teacher.epochs=2", "condense.partition=2", *SETTINGS)
+
+
+@pytest.fixture
+def soft(small_config, small_data, cpu, condensed):
+    """A set whose labels are a teacher's, and a protocol for it."""
+    config, data = small_config(*SOFT), small_data()
+    teacher = Teacher(config, data, cpu)
+    return Ranked(*condensed, teacher.label(condensed[0]), teacher), full_protocol(config, data, cpu)
+
+
+def test_soft_labels_are_judged_beside_random_images_of_the_same_teacher(
+    small_config, small_data, cpu, soft, tmp_path
+):
+    ranked, protocol = soft
+    found = rank(ranked, protocol, cache=tmp_path)
+    assert found.nets == 12
+    plain = full_protocol(
+        small_config(*SOFT, "evaluate.augment=none", "evaluate.cutmix=0"), small_data(), cpu
+    )
+    classes = np.array(evaluate(ranked.images, ranked.labels, 2, protocol).runs)
+    assert found.recovery.runs == pytest.approx(np.array(evaluate_whole(protocol).runs) - classes)
+    for how, won in ((protocol, found.improvement), (plain, found.plain_improvement)):
+        own = np.array(evaluate(ranked.images, ranked.targets, 2, how).runs)
+        assert won.runs == pytest.approx(own - random_images_as_taught(how, ranked.teacher))
+
+
+def random_images_as_taught(protocol, teacher):
+    """Accuracies on the published random images, labelled whole and trained on as if they were a set."""
+    accuracies = []
+    for repeat in protocol.repeats:
+        generator = stream(protocol.config.seed, "random reference", repeat)
+        images = protocol.data.train.images(protocol.data.train.sample_per_class(2, generator))
+        seen = teacher.label(images, partition=1)
+        accuracies += evaluate(images, seen, 1, replace(protocol, repeats=(repeat,))).runs
+    return np.array(accuracies)
+
+
+def test_random_images_of_another_teacher_or_of_none_are_other_references(
+    small_config, small_data, cpu, soft, tmp_path
+):
+    ranked, protocol = soft
+    rank(ranked, protocol, cache=tmp_path)
+    told = []
+    rank(ranked, protocol, watch=counting(told), cache=tmp_path)
+    assert told == []
+    for settings in ("teacher.epochs=1", "teacher.temperature=4"):
+        other = replace(ranked, teacher=Teacher(small_config(*SOFT, settings), small_data(), cpu))
+        rank(other, protocol, watch=counting(told), cache=tmp_path)
+        assert {what for what, _ in told} == {
+            "random images, soft labels", "random images, soft labels, not augmented",
+        }  # fmt: skip
+        told.clear()
+    rank(replace(ranked, teacher=None), protocol, watch=counting(told), cache=tmp_path)
+    assert {what for what, _ in told} == {"random images", "random images, not augmented"}
+
+
+def test_a_teacher_is_not_trained_where_all_is_known(small_config, small_data, cpu, soft, tmp_path):
+    ranked, protocol = soft
+    rank(ranked, protocol, cache=tmp_path)
+    told = []
+    config = small_config(*SOFT)
+    teacher = Teacher(config, small_data(), cpu, tell=lambda *how_far: told.append(how_far))
+    rank(replace(ranked, teacher=teacher), protocol, cache=tmp_path)
+    assert told == []
 
 
 def test_too_few_real_images_are_refused_before_anything_is_trained(
@@ -208,14 +278,14 @@ def test_too_few_real_images_are_refused_before_anything_is_trained(
     protocol = full_protocol(small_config("condense.ipc=18"), small_data(), cpu)
     told = []
     with pytest.raises(UserError, match=r"ipc 18 training images of every class, but 'bee' has 17"):
-        rank(*condensed, protocol, watch=counting(told), cache=tmp_path)
+        rank(Ranked(*condensed), protocol, watch=counting(told), cache=tmp_path)
     assert told == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_one_net_has_scores_without_an_interval(small_config, small_data, cpu, condensed, tmp_path):
     protocol = replace(full_protocol(small_config(*SETTINGS), small_data(), cpu), repeats=(1,))
-    found = rank(*condensed, protocol, cache=tmp_path)
+    found = rank(Ranked(*condensed), protocol, cache=tmp_path)
     assert found.augmentation_robust.interval is None
-    both = rank(*condensed, replace(protocol, repeats=(0, 1)), cache=tmp_path)
+    both = rank(Ranked(*condensed), replace(protocol, repeats=(0, 1)), cache=tmp_path)
     assert both.augmentation_robust.runs[1:] == found.augmentation_robust.runs

@@ -10,8 +10,10 @@ from rich.console import Console
 from torch import Tensor
 
 from idm_ray.artifacts.condensed import CondensedSet, load_condensed
+from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.commands.terminal import say, shown
 from idm_ray.commands.work import tables
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.data import Data
 from idm_ray.evaluation import (
     Alignment,
@@ -31,7 +33,7 @@ from idm_ray.evaluation import (
 )
 from idm_ray.evaluation.alone import as_these_data
 from idm_ray.evaluation.prepare import prepare
-from idm_ray.evaluation.ranking import Ranking, Weights, rank
+from idm_ray.evaluation.ranking import Ranked, Ranking, Weights, rank
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, NetConfig
@@ -109,7 +111,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         result |= {"matrix": work.matrix()} if request.matrix else {}
         alignment = work.alignment(request.neighbours) if request.neighbours else ()
         result |= {"alignment": tables.plain_alignment(alignment)} if request.neighbours else {}
-        ranking = work.ranking(weights) if weights else None
+        ranking = work.ranking(weights, condensed.settings) if weights else None
         result |= {"ranking": tables.plain_ranking(ranking)} if ranking else {}
     if request.as_json:
         print(json.dumps(result, indent=2))
@@ -172,10 +174,23 @@ class _Work:
         tables.show_alignment(found, self.console)
         return found
 
-    def ranking(self, weights: Weights) -> Ranking:
-        found = rank(self.images, self.labels, self.protocol, weights, self._watch)
+    def ranking(self, weights: Weights, made_by: Config) -> Ranking:
+        teacher = self._teacher(made_by) if made_by.condense.labels == "soft" else None
+        ranked = Ranked(self.images, self.labels, self.targets, teacher)
+        found = rank(ranked, self.protocol, weights, self._watch)
         tables.show_ranking(found, self.console)
         return found
+
+    def _teacher(self, made_by: Config) -> Teacher:
+        """That of the set, whatever the evaluation's net and seed."""
+
+        def tell(what: str, done: int, total: int) -> None:
+            self.progress(f"train {what}", done, total, "epochs in all")
+
+        config, data = self.protocol.config, self.protocol.data
+        if config.seed != made_by.seed:  # which says what is held out for validation
+            data, _ = prepare(config.model_copy(update={"seed": made_by.seed}), self.progress)
+        return Teacher(made_by, data, self.protocol.compute, KeptTrainings(), tell)
 
 
 def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:

@@ -12,7 +12,7 @@ from idm_ray.evaluation import Alignment, ContinualStep, Evaluation, MatrixRow, 
 from idm_ray.evaluation.ranking import Figure, Ranking
 
 FIGURES = ("mean", "deviation", "95 % interval", "seconds")
-WORDS = ("net", "set", "expanded", "equal", "DSA", "augmented", "score")
+WORDS = ("net", "set", "expanded", "equal", "DSA", "labels", "augmented", "score")
 CONDENSED, RANDOM, UNFIT = "condensed", "random images", "does not fit"
 TRAINED_ON = {"condensed": CONDENSED, "random": RANDOM, "whole": "whole data"}
 
@@ -143,11 +143,16 @@ def plain_alignment(found: Sequence[Alignment]) -> list[dict[str, Any]]:
 def show_ranking(ranking: Ranking, console: Console) -> None:
     """A row for all that nets were trained on, and one for each score and what it is made of."""
     cells = [
-        (TRAINED_ON[training.images], "yes" if training.augmented else "no", *figures(evaluation))
+        (
+            TRAINED_ON[training.images],
+            "soft" if training.soft else "hard",
+            "yes" if training.augmented else "no",
+            *figures(evaluation),
+        )
         for training, evaluation in ranking.trained.items()
     ]
     title = f"test accuracy in percent, for DD-Ranking's scores ({ranking.nets} nets)"
-    show(title, ("set", "augmented", *FIGURES), cells, console)
+    show(title, ("set", "labels", "augmented", *FIGURES), cells, console)
     _say_selected(ranking.trained.values(), console)
     label, augmentation = ranking.weights.label, ranking.weights.augmentation
     scores = (

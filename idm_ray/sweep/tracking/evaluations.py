@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from idm_ray.evaluation import Alignment, Evaluation, NetRow
-from idm_ray.evaluation.ranking import Ranking
+from idm_ray.evaluation.ranking import Ranking, Training
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.tracking.store import find_experiment, one_attempt
 from idm_ray.sweep.tracking.ui import EXPERIMENT, SQLITE
@@ -125,11 +125,15 @@ def _scores(ranking: Ranking) -> dict[str, float]:
         "improvement_over_random_plain": ranking.plain_improvement,
     }
     accuracies = {
-        f"{training.images}_accuracy{'' if training.augmented else '_plain'}_mean": evaluation.mean
-        for training, evaluation in ranking.trained.items()
+        f"{_named(training)}_mean": evaluation.mean for training, evaluation in ranking.trained.items()
     }
     return {
         **{f"{name}_mean": figure.mean for name, figure in figures.items()},
         **{f"{name}_std": figure.std for name, figure in figures.items()},
         **accuracies,
     }
+
+
+def _named(training: Training) -> str:
+    soft, plain = "_soft" * training.soft, "_plain" * (not training.augmented)
+    return f"{training.images}_accuracy{soft}{plain}"
