@@ -12,9 +12,9 @@ from idm_ray.evaluation import Alignment, ContinualStep, Evaluation, MatrixRow, 
 from idm_ray.evaluation.ranking import Figure, Ranking
 
 FIGURES = ("mean", "deviation", "95 % interval", "seconds")
-WORDS = ("net", "set", "expanded", "equal", "DSA", "labels", "augmented", "score")
+WORDS = ("net", "set", "expanded", "equal", "DSA", "labels", "augment", "score")
 CONDENSED, RANDOM, UNFIT = "condensed", "random images", "does not fit"
-TRAINED_ON = {"condensed": CONDENSED, "random": RANDOM, "whole": "whole data"}
+TRAINED_ON = {"condensed": CONDENSED, "random": "random", "whole": "whole"}
 
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], console: Console) -> None:
@@ -152,7 +152,7 @@ def show_ranking(ranking: Ranking, console: Console) -> None:
         for training, evaluation in ranking.trained.items()
     ]
     title = f"test accuracy in percent, for DD-Ranking's scores ({ranking.nets} nets)"
-    show(title, ("set", "labels", "augmented", *FIGURES), cells, console)
+    show(title, ("set", "labels", "augment", *FIGURES), cells, console)
     _say_selected(ranking.trained.values(), console)
     label, augmentation = ranking.weights.label, ranking.weights.augmentation
     scores = (
