@@ -12,7 +12,8 @@ from idm_ray.runtime.states import read_state, write_state
 
 
 class KeptTrainings:
-    """Keeps nets that herding, k-center and forgetting choose by, those that IDM trains before it begins, and teachers.
+    """Keeps nets that herding, k-center and forgetting choose by, those that IDM trains before it begins, teachers and
+    experts.
 
     See `idm_ray.condensation.Keep`.
 

@@ -18,6 +18,8 @@ BASE = (
     "queue.train_steps=2",
     "gradient.outer=2",
     "gradient.inner=2",
+    "trajectory.max_start_epoch=2",
+    "trajectory.syn_steps=3",
     "cafe.most_steps=2",
     "cafe.most_epochs=2",
 )

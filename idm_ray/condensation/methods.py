@@ -14,6 +14,7 @@ from idm_ray.condensation.selection import Selection, training_epochs
 from idm_ray.condensation.shards import Mates
 from idm_ray.condensation.teacher import Teacher
 from idm_ray.condensation.training import Keep, Tell
+from idm_ray.condensation.trajectory_matching import TrajectoryMatching
 from idm_ray.data import Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
@@ -52,6 +53,10 @@ def _crops(config: Config, data: Data, compute: Compute, given: Given) -> Conden
     return CropSelection(config, data, Teacher(config, data, compute, given.keep, given.tell))
 
 
+def _trajectories(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return TrajectoryMatching(config, data, compute, given.keep, given.tell)
+
+
 def _selection(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
     return Selection(config, data, compute, given.keep)
 
@@ -62,6 +67,7 @@ METHODS: dict[str, Build] = {
     "dc": _gradients,
     "dsa": _gradients,
     "cafe": _cafe,
+    "mtt": _trajectories,
     "random": _selection,
     "herding": _selection,
     "kcenter": _selection,
@@ -86,7 +92,7 @@ def condense(
         data: only its training part is used.
         compute: where and how.
         real: of idm and dm, gives the records; None makes a real side of its own.
-        keep: has trained nets, of selection, of `queue.pretrain_epochs` and teachers; None always trains.
+        keep: has trained nets, of selection, of `queue.pretrain_epochs`, teachers and experts; None always trains.
         mates: of idm and dm, own some classes of S; None: this process owns all.
         tell: told how far the training is of nets that must be trained before the first iteration, or before images
             are labelled.

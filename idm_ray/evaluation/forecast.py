@@ -13,6 +13,7 @@ from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.selection import training_epochs
 from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.condensation.teacher import teaching_net
+from idm_ray.condensation.trajectory_matching import course, epochs_needed
 from idm_ray.data import Outline
 from idm_ray.data.raw import Shape
 from idm_ray.data.sampling import keys_bytes
@@ -46,6 +47,8 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "on set": ("to train the net on S", ("queue.batch",)),
     "statistics": ("for the statistics of batch norm", ("queue.batch", PRECISION)),
     "gradients": ("to match gradients", ("condense.ipc", CHUNK)),
+    "student": ("to go back along a student", ("trajectory.batch_syn", CHUNK)),
+    "experts": ("to train experts", ("queue.batch", PRECISION)),
     "choosing": ("to train the net that chooses", ("queue.batch", PRECISION)),
     "teaching": ("to train the teacher", ("queue.batch", PRECISION)),
 }
@@ -148,11 +151,11 @@ def fit(config: Config, outline: Outline, compute: Compute, room: float, pixels:
 
 
 def plenty(config: Config, outline: Outline, room: float) -> bool:
-    """Whether memory is so ample that no forecast is needed to know it."""
+    """Whether memory is so ample that no forecast is needed to know it; the weights that mtt remembers are not seen."""
     pixels = math.prod(outline.shape[1:])
     most = max(images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
     ample = pixels * most * QUICK_BYTES_A_PIXEL + QUICK_BYTES <= room
-    return ample and (config.net.width or 0) <= WIDEST
+    return ample and (config.net.width or 0) <= WIDEST and config.condense.method != "mtt"
 
 
 def images_at_once(config: Config, outline: Outline) -> int:
@@ -212,6 +215,8 @@ class _Sizes:
             sizes |= {"real": self._real, "synthetic": self._synthetic, "on set": self._training_on_set}
         elif method in ("dc", "dsa"):
             sizes |= {"gradients": self._gradients, "on set": self._training_on_set}
+        elif method == "mtt":
+            sizes |= {"student": self._student, "experts": self._experts}
         elif training_epochs(config):
             sizes |= {"choosing": self._training}
         if config.condense.labels == "soft":
@@ -334,6 +339,26 @@ class _Sizes:
         second = self._of("second", settings.ipc)
         return _both(real, second).beside(self.set_bytes)
 
+    def _student(self) -> Peak:
+        """One step's graph, and the weights before every step."""
+        images = self._classes * self._config.condense.ipc
+        at_once = min(self._config.trajectory.batch_syn or images, images, self.with_gradient)
+        steps = course(self._config.trajectory, self._config.condense.ipc).syn_steps
+        kept = steps * self._shell.weights.nbytes + self.set_bytes
+        return self._of("back", at_once).beside(kept + self._trajectory)
+
+    def _experts(self) -> Peak:
+        """An expert's training; its weights after each epoch, and once more while they are saved."""
+        return self._of("step", self._config.queue.batch).beside(2 * self._trajectory)
+
+    @property
+    def _trajectory(self) -> float:
+        """An expert's weights after each epoch, which are in the memory of the CPU."""
+        if self._compute.device.type == "cuda":
+            return 0.0
+        epochs = epochs_needed(self._config.trajectory, self._config.condense.ipc)
+        return float((epochs + 1) * self._shell.weights.nbytes)
+
     def _evaluation(self) -> Peak:
         settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))
         each = self._config.condense.partition**2 if settings.expand else 1
@@ -395,7 +420,7 @@ def rehearsal(what: str, config: Config, outline: Outline, compute: Compute) -> 
 
 def _facts(what: str, config: Config, outline: Outline, compute: Compute) -> Facts:
     compute = replace(compute, most=None)
-    if what in ("gradient", "second", "plain step"):
+    if what in ("gradient", "second", "plain step", "back"):
         compute = replace(compute, precision=compute.storage, compile=False, fused=False)
     partition = config.condense.partition if what.startswith("slope") else 1
     return config.net, outline.shape, outline.num_classes, compute, partition, config.condense.augment

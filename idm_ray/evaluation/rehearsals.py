@@ -79,6 +79,12 @@ def _second(shell: Shell, shape: Shape, partition: int, strategy: str, images: i
     return torch.autograd.grad(layerwise_cosine(wanted, had), noise)
 
 
+def _back(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    noise = torch.randn(images, *shape, dtype=shell.weights.dtype).requires_grad_()
+    step = torch.cat([slope.flatten() for slope in _slopes(shell, _augmented(noise, strategy), True)])
+    return torch.autograd.grad(step @ torch.ones_like(step), [noise, *shell.net.parameters()])
+
+
 def _slopes(shell: Shell, images: Tensor, create_graph: bool) -> Sequence[Tensor]:
     loss = cross_entropy(shell(images)[1], torch.zeros(len(images), dtype=torch.int64))
     return torch.autograd.grad(loss, list(shell.net.parameters()), create_graph=create_graph)
@@ -94,5 +100,6 @@ REHEARSALS: dict[str, Callable[[Shell, Shape, int, str, int], object]] = {
     "plain step": _step,
     "gradient": _gradient,
     "second": _second,
+    "back": _back,
 }
-"""What nets do, by name: over real images without a gradient, with one in S, a step of training, and DC's."""
+"""What nets do, by name: over real images without a gradient, with one in S, a step of training, DC's and MTT's."""

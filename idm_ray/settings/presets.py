@@ -209,6 +209,9 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Published: 2,000 iterations.
     "cafe": _matching("cafe", lr=0.1, init="noise", augment="none"),
     "cafe_dsa": _matching("cafe", lr=0.1, init="noise", augment=DSA),
+    # Trajectory matching, for CIFAR-10 without ZCA whitening; the rest by images per class (`trajectory`). Published:
+    # 5,000 iterations; TESLA's program 10,000.
+    "mtt": _matching("mtt", lr=1000.0, init="real", augment=DSA),
     "random": _selecting("random"),
     "herding": _selecting("herding"),
     "kcenter": _selecting("kcenter"),
@@ -251,6 +254,7 @@ METHOD_PRESETS: dict[str, tuple[str, ...]] = {
     "dc": ("dc",),
     "dsa": ("dsa",),
     "cafe": ("cafe", "cafe_dsa"),
+    "mtt": ("mtt",),
     "random": ("random",),
     "herding": ("herding",),
     "kcenter": ("kcenter",),
@@ -267,6 +271,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "dc": _WHOLE,
     "dsa": _WHOLE,
     "cafe": _WHOLE,
+    "mtt": _WHOLE,
     "random": _CHOSEN,
     "herding": _CHOSEN,
     "kcenter": _CHOSEN,
@@ -296,12 +301,15 @@ _STEPS = (
     *_OF_LOSS,
 )
 _OF_CROPS = ("select.candidates", "select.crops")
-_CHOOSING = (*_STEPS, *_QUEUE, "gradient.", "cafe.")
+_CHOOSING = (*_STEPS, *_QUEUE, "gradient.", "cafe.", "trajectory.")
 UNREAD: dict[str, tuple[str, ...]] = {
-    "idm": ("gradient.", "cafe.", "select."),
-    "dm": ("condense.regularise", "gradient.", "cafe.", "select."),
-    **dict.fromkeys(("dc", "dsa"), (*_QUEUE, "condense.stepping", *_OF_LOSS, "cafe.", "select.")),
-    "cafe": (*_QUEUE, "condense.stepping", *_OF_LOSS, "gradient.", "select."),
+    "idm": ("gradient.", "cafe.", "trajectory.", "select."),
+    "dm": ("condense.regularise", "gradient.", "cafe.", "trajectory.", "select."),
+    **dict.fromkeys(
+        ("dc", "dsa"), (*_QUEUE, "condense.stepping", *_OF_LOSS, "cafe.", "trajectory.", "select.")
+    ),
+    "cafe": (*_QUEUE, "condense.stepping", *_OF_LOSS, "gradient.", "trajectory.", "select."),
+    "mtt": (*_QUEUE, "condense.batch_real", "condense.stepping", *_OF_LOSS, "gradient.", "cafe.", "select."),
     "random": (*_CHOOSING, "queue.", "select.", "condense.augment"),
     **dict.fromkeys(("herding", "kcenter"), (*_CHOOSING, "select.never_learnt", *_OF_CROPS)),
     "forgetting": (*_CHOOSING, *_OF_CROPS),

@@ -164,7 +164,7 @@ class CondenseConfig(Section):
     """How the condensed set S is made."""
 
     method: Literal[
-        "idm", "dm", "dc", "dsa", "cafe", "random", "herding", "kcenter", "forgetting", "rded"
+        "idm", "dm", "dc", "dsa", "cafe", "mtt", "random", "herding", "kcenter", "forgetting", "rded"
     ] = "idm"
     """How S is made; docs/methods.md describes each. Naming another one also takes its default preset."""
     preset: Literal[
@@ -176,6 +176,7 @@ class CondenseConfig(Section):
         "dsa",
         "cafe",
         "cafe_dsa",
+        "mtt",
         "random",
         "herding",
         "kcenter",
@@ -349,6 +350,44 @@ class CafeConfig(Section):
     """Epochs on S between two of them, at most."""
 
 
+class TrajectoryConfig(Section):
+    """Trajectory matching (method mtt)."""
+
+    experts: int = Field(100, ge=1)
+    """Nets that are trained on real images, as `queue` says, and kept with their weights after each epoch. Only those
+    are trained that some iteration draws."""
+    train_epochs: int | None = Field(None, ge=1)
+    """Epochs that each is trained for; null: as many as are needed. Trials that are to share experts have the same
+    number. Published: 50, of which the last are not used."""
+    expert_epochs: int = Field(2, ge=1)
+    """Epochs between an expert's weights that a student starts from and those that it shall reach. Published: 2, and 3
+    for CIFAR-100 with one image per class."""
+    max_start_epoch: int | None = Field(None, ge=1)
+    """A student starts from an expert's weights after 0 to `max_start_epoch` - 1 epochs; null: as published for the ipc
+    nearest to ours, within `train_epochs`."""
+    syn_steps: int | None = Field(None, ge=1)
+    """Steps of a student along S; null: as published for the ipc nearest to ours."""
+    batch_syn: int | None = Field(None, ge=1)
+    """Images of S in each of them; null: all."""
+    lr: float | None = Field(None, gt=0)
+    """Learning rate of the student at first, which then is learnt; null: as published for the ipc nearest to ours."""
+    lr_lr: float | None = Field(None, ge=0)
+    """Learning rate of that learning rate, with `condense.momentum`; 0: it stays; null: as published likewise."""
+    gradient: Literal["exact", "tesla"] = "exact"
+    """exact: through all steps of the student; tesla: the weights of each step are taken for constants (TESLA), which
+    is a little faster, and exact for one step only. Both hold no more than one step's graph in memory."""
+
+    @model_validator(mode="after")
+    def _within(self) -> "TrajectoryConfig":
+        needed = (self.max_start_epoch or 1) - 1 + self.expert_epochs
+        if self.train_epochs is not None and self.train_epochs < needed:
+            raise ValueError(
+                f"trajectory.train_epochs must be at least {needed}, where the target of the latest start is "
+                f"(max_start_epoch - 1 + expert_epochs); got {self.train_epochs}; raise it, or set it to null"
+            )
+        return self
+
+
 class SelectConfig(Section):
     """What is chosen: by the net of herding, kcenter and forgetting, and among which crops by rded."""
 
@@ -433,7 +472,7 @@ class ComputeConfig(Section):
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32, decided where a sweep or
     a condensation is started and kept when it is resumed; tf32: fp32 whose convolutions and matrix products a CUDA
-    device rounds to TensorFloat32. DC and DSA match in fp32, which CUDA rounds likewise unless fp32 is set."""
+    device rounds to TensorFloat32. DC, DSA and MTT match in fp32, which CUDA rounds likewise unless fp32 is set."""
     compile: Literal["auto", "on", "off"] = "auto"
     """on: torch.compile; off: neither that nor anything of our own; auto: our own operations where the net has them
     (instance norm, average pooling), else torch.compile where the run is long enough to earn it back; on CUDA, training
@@ -567,6 +606,7 @@ class Config(Section):
     queue: QueueConfig = QueueConfig()
     gradient: GradientConfig = GradientConfig()
     cafe: CafeConfig = CafeConfig()
+    trajectory: TrajectoryConfig = TrajectoryConfig()
     select: SelectConfig = SelectConfig()
     teacher: TeacherConfig = TeacherConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

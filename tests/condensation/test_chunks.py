@@ -42,6 +42,7 @@ METHODS = {
     "dsa": ("gradient.outer=2", "gradient.inner=1"),
     "cafe": ("cafe.most_steps=2", "cafe.most_epochs=2", "cafe.query=9", f"condense.augment={DSA}"),
 }
+TRAJECTORY = ("trajectory.max_start_epoch=2", "trajectory.syn_steps=3", f"condense.augment={DSA}")
 NETS = {  # of images of the size, at a learning rate with which S moves
     "alexnet": ("net={name: alexnet, width: 16}", "condense.lr=1000", (8, 10)),
     "vgg11": ("net={name: vgg11, width: 8}", "condense.lr=0.1", (32, 32)),
@@ -138,9 +139,9 @@ def test_whatever_idm_does_chunks_change_nothing(check_chunks, setting):
 
 
 @pytest.mark.parametrize("compute", [FLOAT64, COMPUTES["fused float32"]], ids=["float64", "fused float32"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "mtt"])
 def test_every_method_in_chunks_is_itself(check_chunks, method, compute):
-    check_chunks(f"condense.method={method}", *METHODS[method], compute=compute)
+    check_chunks(f"condense.method={method}", *{**METHODS, "mtt": TRAJECTORY}[method], compute=compute)
 
 
 @pytest.mark.parametrize("compute", COMPUTES.values(), ids=COMPUTES)

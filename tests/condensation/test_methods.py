@@ -12,6 +12,7 @@ from idm_ray.runtime.compute import choose_compute, ready_process
 from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
 
 SHORT = ("condense.iterations=4", "select.epochs=4", "gradient.outer=2", "gradient.inner=2",
+         "trajectory.max_start_epoch=2", "trajectory.syn_steps=3",
          "cafe.window=2", "cafe.most_steps=3", "cafe.most_epochs=3", "cafe.query=4", "condense.batch_real=6",
          "queue.batch=8")  # fmt: skip
 FEW = "queue.pretrain_epochs=1", "queue.initial=2", "queue.max_nets=3", "loss.frequencies=32"
@@ -87,7 +88,7 @@ def test_another_seed_gives_another_set(preset, of_preset, small_data, cpu):
     assert not torch.equal(*images)
 
 
-@pytest.mark.parametrize("preset", ["official", "dm", "dsa", "cafe", "forgetting"])
+@pytest.mark.parametrize("preset", ["official", "dm", "dsa", "cafe", "mtt", "forgetting"])
 @pytest.mark.parametrize(
     "net",
     ["{width: 4, depth: 2, norm: batch}", "{name: mlp, width: 8}", "{name: alexnet, width: 8, depth: null}"],
@@ -124,7 +125,7 @@ def test_settings_that_a_method_is_said_to_ignore_change_nothing(method, of_pres
         "queue.push_every=3", "queue.initial=2", "queue.train_nets=3", "queue.accuracy=matching",
         "queue.reset_accuracy_every=2", "queue.lr=0.05", "queue.momentum=0.3", "queue.weight_decay=0.1",
         "queue.batch=5", "gradient.outer=3", "gradient.inner=3", "cafe.discrimination=3", "cafe.query=2",
-        "select.epochs=3",
+        "select.epochs=3", "trajectory.syn_steps=4", "trajectory.lr_lr=1",
     }  # fmt: skip
     preset = METHOD_PRESETS[method][0]
     plain = condense(of_preset(preset), small_data(), cpu)
