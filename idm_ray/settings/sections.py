@@ -375,7 +375,7 @@ class TrajectoryConfig(Section):
     """Learning rate of that learning rate, with `condense.momentum`; 0: it stays; null: as published likewise."""
     gradient: Literal["exact", "tesla"] = "exact"
     """exact: through all steps of the student; tesla: the weights of each step are taken for constants (TESLA), which
-    is a little faster, and exact for one step only. Both hold no more than one step's graph in memory."""
+    is a little less work, and exact for one step only. Both hold no more than one step's graph in memory."""
 
     @model_validator(mode="after")
     def _within(self) -> "TrajectoryConfig":
