@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from idm_ray.condensation.cafe import Cafe
 from idm_ray.condensation.gradient_matching import GradientMatching
+from idm_ray.condensation.kip import Kip
 from idm_ray.condensation.loop import Condensation
 from idm_ray.condensation.matching import DistributionMatching
 from idm_ray.condensation.pretrained import Pretraining
@@ -57,6 +58,10 @@ def _trajectories(config: Config, data: Data, compute: Compute, given: Given) ->
     return TrajectoryMatching(config, data, compute, given.keep, given.tell)
 
 
+def _kip(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Kip(config, data, compute)
+
+
 def _selection(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
     return Selection(config, data, compute, given.keep)
 
@@ -68,6 +73,7 @@ METHODS: dict[str, Build] = {
     "dsa": _gradients,
     "cafe": _cafe,
     "mtt": _trajectories,
+    "kip": _kip,
     "random": _selection,
     "herding": _selection,
     "kcenter": _selection,

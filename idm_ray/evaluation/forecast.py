@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 
 from idm_ray.condensation import has_real_side
+from idm_ray.condensation.infinite_width import fully_connected_numbers
 from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.optimisers import optimiser_of
+from idm_ray.condensation.random_features import random_features_numbers
 from idm_ray.condensation.selection import training_epochs
 from idm_ray.condensation.synthetic import classes_at_once
 from idm_ray.condensation.teacher import teaching_net
@@ -34,7 +36,7 @@ PROCESS_BYTES = 420 * 10**6
 """Of a trial's process before it has any data; 380 to 480 MB were seen with torch, Ray and MLflow loaded."""
 SAVING_BYTES = 30 * 10**6
 """Of Arrow, Pillow and the like once they have saved a condensed set."""
-FLOAT = 4
+FLOAT, DOUBLE = 4, 8
 QUICK_BYTES_A_PIXEL, QUICK_BYTES = 10_000, 10**9
 """More than any net keeps of an image's pixel, and than a process holds beside: where this fits, all fits."""
 CHUNK, PRECISION = "compute.chunk", "compute.precision (bf16)"
@@ -49,6 +51,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "gradients": ("to match gradients", ("condense.ipc", CHUNK)),
     "student": ("to go back along a student", ("trajectory.batch_syn", CHUNK)),
     "experts": ("to train experts", ("queue.batch", PRECISION)),
+    "kernels": ("for kernels of S and real images", ("condense.ipc", CHUNK)),
     "choosing": ("to train the net that chooses", ("queue.batch", PRECISION)),
     "teaching": ("to train the teacher", ("queue.batch", PRECISION)),
 }
@@ -217,6 +220,8 @@ class _Sizes:
             sizes |= {"gradients": self._gradients, "on set": self._training_on_set}
         elif method == "mtt":
             sizes |= {"student": self._student, "experts": self._experts}
+        elif method == "kip":
+            sizes |= {"kernels": self._kernels}
         elif training_epochs(config):
             sizes |= {"choosing": self._training}
         if config.condense.labels == "soft":
@@ -236,7 +241,8 @@ class _Sizes:
     @property
     def _moments(self) -> int:
         """Numbers that the optimiser of S keeps of each pixel."""
-        of_its_own = has_real_side(self._config.condense.method)
+        method = self._config.condense.method
+        of_its_own = has_real_side(method) or method == "kip"
         return len(optimiser_of(self._config.condense, self._classes).moments) if of_its_own else 1
 
     @property
@@ -358,6 +364,20 @@ class _Sizes:
             return 0.0
         epochs = epochs_needed(self._config.trajectory, self._config.condense.ipc)
         return float((epochs + 1) * self._shell.weights.nbytes)
+
+    def _kernels(self) -> Peak:
+        settings, kernel = self._config.condense, self._config.kernel
+        images = self._classes * settings.ipc
+        real = sum(min(settings.batch_real, count) for count in self._outline.train)
+        if kernel.name != "features":
+            pixels, at_once = math.prod(self._shape), min(self.chunk, real)
+            held = fully_connected_numbers(images, at_once, pixels, kernel.depth)
+            return Peak(0.0, DOUBLE * held).beside(self.set_bytes)
+        at_once = images if images <= self.with_gradient else min(self.chunk, self.with_gradient)
+        run = _both(self._of("forward", min(self.chunk, real)), self._of("slope", at_once))
+        held = random_features_numbers(images, min(self.chunk, real), self._width, kernel.nets)
+        nets = kernel.nets * self._shell.weights.nbytes
+        return run.beside(DOUBLE * held + nets + 2 * self.set_bytes)
 
     def _evaluation(self) -> Peak:
         settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.base import Net
@@ -16,6 +16,8 @@ from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.sending import send
 
 TakeStep = Callable[[Tensor, Tensor, Tensor, Rule], tuple[Tensor, Tensor]]
+Draw = Callable[[nn.Module, torch.Generator], None]
+"""Draws all weights of a net."""
 Batches = Tensor | Sequence[Tensor]
 """Positions of each step. In one tensor [K, n] that is on the device, as all images are, steps are one graph."""
 
@@ -56,13 +58,13 @@ class Shell(Steps):
         # Batch norm and compiled nets run as they come: they have not been seen to be captured rightly.
         self._replays = Replays(compute.graphs and not self._norms and not self.compiled)
 
-    def fresh_weights(self, generator: torch.Generator) -> Tensor:
+    def fresh_weights(self, generator: torch.Generator, draw: Draw = initialise) -> Tensor:
         """Newly drawn weights [P] on the device; drawn on the CPU, so the same on every device."""
         net = self.draft()
         flat = torch.zeros(len(self.weights))
         bind(net, flat)
         with torch.no_grad():
-            initialise(net, generator)
+            draw(net, generator)
         return send(flat, self.weights.device).to(self.weights.dtype)
 
     def draft(self) -> Net:

@@ -14,11 +14,37 @@ def initialise(net: nn.Module, generator: torch.Generator) -> None:
             if module.bias is not None:
                 bound = 1 / math.sqrt(module.weight[0].numel())
                 nn.init.uniform_(module.bias, -bound, bound, generator=generator)
-        elif isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
-            nn.init.ones_(module.weight)
-            nn.init.zeros_(module.bias)
-            for name, buffer in module.named_buffers(recurse=False):
-                buffer.fill_(1.0 if name == "running_var" else 0.0)
+        else:
+            _reset_norm(module)
+
+
+def initialise_normal(
+    net: nn.Module, generator: torch.Generator, weight_deviation: float, bias_deviation: float
+) -> None:
+    """Draw all weights as theory of wide nets does: normal, with deviations over the root of a layer's inputs.
+
+    Args:
+        net: its norms begin as those of `initialise`.
+        generator: draws, layer by layer.
+        weight_deviation: of weights, before they are divided by that root.
+        bias_deviation: of biases.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            inputs = module.weight[0].numel()
+            nn.init.normal_(module.weight, std=weight_deviation / math.sqrt(inputs), generator=generator)
+            if module.bias is not None:
+                nn.init.normal_(module.bias, std=bias_deviation, generator=generator)
+        else:
+            _reset_norm(module)
+
+
+def _reset_norm(module: nn.Module) -> None:
+    if isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+        for name, buffer in module.named_buffers(recurse=False):
+            buffer.fill_(1.0 if name == "running_var" else 0.0)
 
 
 def bind(net: nn.Module, flat: Tensor) -> None:

@@ -164,7 +164,7 @@ class CondenseConfig(Section):
     """How the condensed set S is made."""
 
     method: Literal[
-        "idm", "dm", "dc", "dsa", "cafe", "mtt", "random", "herding", "kcenter", "forgetting", "rded"
+        "idm", "dm", "dc", "dsa", "cafe", "mtt", "kip", "random", "herding", "kcenter", "forgetting", "rded"
     ] = "idm"
     """How S is made; docs/methods.md describes each. Naming another one also takes its default preset."""
     preset: Literal[
@@ -177,6 +177,8 @@ class CondenseConfig(Section):
         "cafe",
         "cafe_dsa",
         "mtt",
+        "kip",
+        "rfad",
         "random",
         "herding",
         "kcenter",
@@ -207,7 +209,7 @@ class CondenseConfig(Section):
     momentum: float = Field(0.5, ge=0, lt=1)
     """Of the steps on S by sgd."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """Of S in idm and dm; others step by sgd."""
+    """Of S in idm, dm and kip; others step by sgd."""
     weight_decay: float = Field(0.0, ge=0)
     """Of the steps on S by adamw: times the learning rate, the share of itself that every pixel loses."""
     pixels: Literal["normalised", "clamped"] = "normalised"
@@ -386,6 +388,25 @@ class TrajectoryConfig(Section):
                 f"(max_start_epoch - 1 + expert_epochs); got {self.train_epochs}; raise it, or set it to null"
             )
         return self
+
+
+class KernelConfig(Section):
+    """Kernel ridge regression on S (method kip)."""
+
+    name: Literal["fc_ntk", "fc_nngp", "features"] = "fc_ntk"
+    """Products of two images: of the gradients, or of the outputs, of a fully connected ReLU net of infinite width
+    (NTK, NNGP), or of the features that fresh nets of `net` make of them (RFAD)."""
+    depth: int = Field(1, ge=1)
+    """Hidden layers of the net of infinite width."""
+    weight_variance: float = Field(2.0, gt=0)
+    """Of a net's weights, times the inputs of their layer (sigma_w squared)."""
+    bias_variance: float = Field(0.01, ge=0)
+    """Of its biases (sigma_b squared)."""
+    nets: int = Field(8, ge=1)
+    """Of features, drawn anew in each iteration."""
+    regularisation: float = Field(1e-6, gt=0)
+    """Of the regression, as a share of the mean product of an image of S with itself. Published: 1e-6 (KIP), 5e-3
+    (RFAD)."""
 
 
 class SelectConfig(Section):
@@ -607,6 +628,7 @@ class Config(Section):
     gradient: GradientConfig = GradientConfig()
     cafe: CafeConfig = CafeConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
+    kernel: KernelConfig = KernelConfig()
     select: SelectConfig = SelectConfig()
     teacher: TeacherConfig = TeacherConfig()
     evaluate: EvaluateConfig = EvaluateConfig()

@@ -27,6 +27,9 @@ MEMORY_KEYS = (
     "condense.optimizer",
     "condense.pixels",
     "loss.frequencies",
+    "kernel.name",
+    "kernel.depth",
+    "kernel.nets",
     "net.",
     "queue.batch",
     "queue.max_nets",
@@ -167,7 +170,9 @@ def _largest(config: Config, outline: Outline) -> list[Config]:
     largest: dict[str, Config] = {}
     for point in space.corners(config, MEMORY_KEYS):
         own = point.condense
-        kind = repr((point.net, point.compute, own.method, own.loss, own.optimizer, own.pixels))
+        kind = repr(
+            (point.net, point.compute, own.method, own.loss, own.optimizer, own.pixels, point.kernel.name)
+        )
         if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
             largest[kind] = point
     return list(largest.values())
@@ -176,7 +181,7 @@ def _largest(config: Config, outline: Outline) -> list[Config]:
 def _pixels(point: Config, outline: Outline) -> tuple[float, ...]:
     batches = point.queue.batch, point.evaluate.batch
     most = max(images_at_once(point, outline), *batches)
-    return most, *batches, point.queue.max_nets, point.loss.frequencies
+    return most, *batches, point.queue.max_nets, point.loss.frequencies, point.kernel.depth, point.kernel.nets
 
 
 def _fit(points: list[Config], outline: Outline, room: float, pixels: float = 0.0) -> Forecast:
