@@ -235,9 +235,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "condense": {**_selecting("rded")["condense"], "labels": "soft", "augment": DSA},
     },
 }
-
-for _preset in PRESETS.values():
-    _preset.setdefault("kernel", _KERNEL)
+PRESETS = {name: {"kernel": _KERNEL, **preset} for name, preset in PRESETS.items()}
 
 _JUDGED = {"epochs": 1000, "batch": 256, "optimizer": "sgd", "lr": 0.01, "schedule": "half", "momentum": 0.9,
            "weight_decay": 5e-4, "augment": DSA, "cutmix": 0.0, "best_of": 1}  # fmt: skip

@@ -18,7 +18,8 @@ METHODS: dict[str, str] = {
     "DM": "dm",
 }
 """Rows of the table, and the preset that each one is; IDM has several."""
-PEERS = {"NCFM": "ncfm", "DANCE": "dance", "DataDAM": "datadam", "M3D": "m3d", "IID": "iid", "DSDM": "dsdm"}
+PEERS = {"NCFM": "ncfm", "DANCE": "dance", "DataDAM": "datadam", "M3D": "m3d", "IID": "iid", "DSDM": "dsdm",
+         "RFAD": "rfad"}  # fmt: skip
 """Rows of later papers, likewise."""
 
 

@@ -41,6 +41,7 @@ METHODS = {
     "dc": ("gradient.outer=2", "gradient.inner=1"),
     "dsa": ("gradient.outer=2", "gradient.inner=1"),
     "cafe": ("cafe.most_steps=2", "cafe.most_epochs=2", "cafe.query=9", f"condense.augment={DSA}"),
+    "kip": ("kernel={name: features, nets: 2}", "condense.optimizer=sgd", "condense.lr=1"),
 }
 TRAJECTORY = ("trajectory.max_start_epoch=2", "trajectory.syn_steps=3", f"condense.augment={DSA}")
 NETS = {  # of images of the size, at a learning rate with which S moves

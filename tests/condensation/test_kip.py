@@ -11,6 +11,7 @@ from idm_ray.condensation import Diverged, condense, kip
 from idm_ray.condensation.augment import OPERATIONS, draw_per_group
 from idm_ray.condensation.infinite_width import fully_connected
 from idm_ray.errors import UserError
+from idm_ray.evaluation.forecast import forecast, refused
 from idm_ray.nets import build_net
 from idm_ray.nets.weights import bind, initialise_normal
 from idm_ray.runtime.compute import Compute
@@ -146,6 +147,20 @@ def test_s_that_is_too_large_for_the_memory_is_refused_in_one_line(
     with pytest.raises(UserError, match=told):
         condense(small_config("condense.preset=kip", "condense.ipc=300"), small_data(), cpu)
     condense(small_config("condense.preset=kip"), small_data(), cpu)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_its_memory_is_forecast(small_config, small_data, cpu, kernel):
+    def of(*more):
+        config = small_config("condense.preset=kip", kernel, "condense.init=noise", *more)
+        return forecast(config, small_data().outline, cpu)
+
+    few, many = of(), of("condense.ipc=400")
+    squares = 6 * 8 * (3 * 400) ** 2
+    assert many.largest == "for kernels of S and real images"
+    assert 0.8 * squares < many.peak - few.peak < 3 * squares
+    with pytest.raises(UserError, match=r"for kernels of S and real images.*lower condense.ipc"):
+        raise refused(many, 1e6, "free here")
 
 
 def test_what_is_not_finite_ends_it_and_is_named(small_config, small_data, cpu):
