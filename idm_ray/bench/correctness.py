@@ -27,6 +27,8 @@ BASE = (
     "cafe.most_epochs=2",
     "cafe.query=4",
     "select.epochs=2",
+    "unroll.steps=2",
+    "unroll.epochs=1",
 )
 MORE = {"idm": ("queue.train_steps=2",)}
 CLASSES = 3

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from idm_ray.condensation.cafe import Cafe
+from idm_ray.condensation.distillation import Distillation
 from idm_ray.condensation.gradient_matching import GradientMatching
 from idm_ray.condensation.kip import Kip
 from idm_ray.condensation.loop import Condensation
@@ -62,6 +63,10 @@ def _kip(config: Config, data: Data, compute: Compute, given: Given) -> Condensa
     return Kip(config, data, compute)
 
 
+def _distillation(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Distillation(config, data, compute)
+
+
 def _selection(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
     return Selection(config, data, compute, given.keep)
 
@@ -74,6 +79,8 @@ METHODS: dict[str, Build] = {
     "cafe": _cafe,
     "mtt": _trajectories,
     "kip": _kip,
+    "dd": _distillation,
+    "ld": _distillation,
     "random": _selection,
     "herding": _selection,
     "kcenter": _selection,

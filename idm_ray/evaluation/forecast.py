@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from idm_ray.condensation import has_real_side
+from idm_ray.condensation.distillation import images_of_step
 from idm_ray.condensation.infinite_width import fully_connected_numbers
 from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.optimisers import optimiser_of
@@ -25,6 +26,7 @@ from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
 from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
 from idm_ray.runtime.compute import APART_BYTES, Bounds, Compute
+from idm_ray.settings.presets import DIFFERENTIATED
 from idm_ray.settings.sections import Config, NetConfig
 
 WORKSPACES = {torch.bfloat16: 1.1, torch.float32: 1.8, torch.float64: 1.8}
@@ -52,6 +54,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "student": ("to go back along a student", ("trajectory.batch_syn", CHUNK)),
     "experts": ("to train experts", ("queue.batch", PRECISION)),
     "kernels": ("for kernels of S and real images", ("condense.ipc", CHUNK)),
+    "unrolled": ("to differentiate through training on S", ("unroll.truncate", CHUNK)),
     "choosing": ("to train the net that chooses", ("queue.batch", PRECISION)),
     "teaching": ("to train the teacher", ("queue.batch", PRECISION)),
 }
@@ -165,7 +168,8 @@ def images_at_once(config: Config, outline: Outline) -> int:
     """Images whose gradient is wanted together, at most."""
     settings = config.condense
     parts = outline.num_classes * settings.ipc * settings.partition**2
-    return max(settings.batch_real, parts)
+    together = outline.num_classes if settings.method in DIFFERENTIATED else 1
+    return max(settings.batch_real * together, parts)
 
 
 def settled(config: Config, outline: Outline, compute: Compute, room: float) -> Compute:
@@ -222,6 +226,8 @@ class _Sizes:
             sizes |= {"student": self._student, "experts": self._experts}
         elif method == "kip":
             sizes |= {"kernels": self._kernels}
+        elif method in DIFFERENTIATED:
+            sizes |= {"unrolled": self._unrolled}
         elif training_epochs(config):
             sizes |= {"choosing": self._training}
         if config.condense.labels == "soft":
@@ -243,6 +249,9 @@ class _Sizes:
         """Numbers that the optimiser of S keeps of each pixel."""
         method = self._config.condense.method
         of_its_own = has_real_side(method) or method == "kip"
+        if self._config.condense.method in DIFFERENTIATED:
+            return 3
+        of_its_own = has_real_side(self._config.condense.method)
         return len(optimiser_of(self._config.condense, self._classes).moments) if of_its_own else 1
 
     @property
@@ -379,6 +388,17 @@ class _Sizes:
         nets = kernel.nets * self._shell.weights.nbytes
         return run.beside(DOUBLE * held + nets + 2 * self.set_bytes)
 
+    def _unrolled(self) -> Peak:
+        """The weights before each step that is differentiated through, and the gradient in S."""
+        settings, unrolled = self._config.condense, self._config.unroll
+        taken = unrolled.steps * unrolled.epochs
+        steps = min(taken, unrolled.truncate or taken)
+        most = sum(min(settings.batch_real, count) for count in self._outline.train)
+        real = self._of("gradient", min(self.chunk, most))
+        each = images_of_step(unrolled, settings.ipc, self._classes)
+        second = self._of("unrolled", min(self.chunk, each))
+        return _both(real, second).beside(2 * self.set_bytes + steps * self._shell.weights.nbytes)
+
     def _evaluation(self) -> Peak:
         settings, judge = self._config.evaluate, max(sum(self._outline.validation), sum(self._outline.test))
         each = self._config.condense.partition**2 if settings.expand else 1
@@ -440,7 +460,7 @@ def rehearsal(what: str, config: Config, outline: Outline, compute: Compute) -> 
 
 def _facts(what: str, config: Config, outline: Outline, compute: Compute) -> Facts:
     compute = replace(compute, most=None)
-    if what in ("gradient", "second", "plain step", "back"):
+    if what in ("gradient", "second", "plain step", "back", "unrolled"):
         compute = replace(compute, precision=compute.storage, compile=False, fused=False)
     partition = config.condense.partition if what.startswith("slope") else 1
     return config.net, outline.shape, outline.num_classes, compute, partition, config.condense.augment

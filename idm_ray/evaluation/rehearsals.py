@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from idm_ray.condensation.augment import Draws, augment
 from idm_ray.condensation.gradient_matching import layerwise_cosine
 from idm_ray.condensation.partition import expand
+from idm_ray.condensation.unroll import Lesson, Verdict, unroll
 from idm_ray.data.raw import Shape
 from idm_ray.nets import Sgd, Shell
 
@@ -85,6 +86,14 @@ def _back(shell: Shell, shape: Shape, partition: int, strategy: str, images: int
     return torch.autograd.grad(step @ torch.ones_like(step), [noise, *shell.net.parameters()])
 
 
+def _unrolled(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
+    noise = torch.randn(images, *shape, dtype=shell.weights.dtype).requires_grad_()
+    targets = torch.full((images, shell.num_classes), 1 / shell.num_classes, dtype=noise.dtype)
+    lesson = Lesson(noise, targets.requires_grad_(), [torch.arange(images)], noise.new_ones(1))
+    verdict = Verdict(noise.new_zeros(()), noise.new_zeros(()), torch.ones_like(shell.weights))
+    return unroll(shell.net, shell.weights, lesson, lambda weights: verdict, images)
+
+
 def _slopes(shell: Shell, images: Tensor, create_graph: bool) -> Sequence[Tensor]:
     loss = cross_entropy(shell(images)[1], torch.zeros(len(images), dtype=torch.int64))
     return torch.autograd.grad(loss, list(shell.net.parameters()), create_graph=create_graph)
@@ -101,5 +110,7 @@ REHEARSALS: dict[str, Callable[[Shell, Shape, int, str, int], object]] = {
     "gradient": _gradient,
     "second": _second,
     "back": _back,
+    "unrolled": _unrolled,
 }
-"""What nets do, by name: over real images without a gradient, with one in S, a step of training, DC's and MTT's."""
+"""What nets do, by name: over real images without a gradient, with one in S, a step of training, DC's and MTT's; a step
+on S, there and back."""

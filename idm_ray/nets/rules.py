@@ -50,10 +50,11 @@ class Sgd:
 
 @dataclass(frozen=True)
 class AdamW:
-    """Hyper-parameters of torch.optim.AdamW (Loshchilov and Hutter, 2019)."""
+    """Hyper-parameters of torch.optim.AdamW (Loshchilov and Hutter, 2019); without weight decay that is Adam."""
 
     lr: float
     weight_decay: float
+    betas: tuple[float, float] = BETAS
 
     def start(self, weights: Tensor) -> Tensor:
         """See `Rule`: means of gradients and of their squares, and the steps taken in the first of a third row."""
@@ -61,7 +62,7 @@ class AdamW:
 
     def step(self, weights: Tensor, gradient: Tensor, moments: Tensor) -> None:
         """See `Rule`."""
-        size, (first, second) = gradient.shape[-1], BETAS
+        size, (first, second) = gradient.shape[-1], self.betas
         mean, square, taken = moments[0, ..., :size], moments[1, ..., :size], moments[2, ..., :1]
         taken += 1
         mean.mul_(first).add_(gradient, alpha=1 - first)

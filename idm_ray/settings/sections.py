@@ -17,10 +17,12 @@ from pydantic import (
 from idm_ray.errors import brief
 from idm_ray.settings.locations import Address, Location
 from idm_ray.settings.presets import (
+    DIFFERENTIATED,
     DSA,
     EVALUATE_PRESETS,
     FIXED,
     FRESH,
+    LEARN_LABELS,
     METHOD_PRESETS,
     NETS,
     PRESETS,
@@ -164,7 +166,20 @@ class CondenseConfig(Section):
     """How the condensed set S is made."""
 
     method: Literal[
-        "idm", "dm", "dc", "dsa", "cafe", "mtt", "kip", "random", "herding", "kcenter", "forgetting", "rded"
+        "idm",
+        "dm",
+        "dc",
+        "dsa",
+        "cafe",
+        "dd",
+        "ld",
+        "mtt",
+        "kip",
+        "random",
+        "herding",
+        "kcenter",
+        "forgetting",
+        "rded",
     ] = "idm"
     """How S is made; docs/methods.md describes each. Naming another one also takes its default preset."""
     preset: Literal[
@@ -176,6 +191,8 @@ class CondenseConfig(Section):
         "dsa",
         "cafe",
         "cafe_dsa",
+        "dd",
+        "ld",
         "mtt",
         "kip",
         "rfad",
@@ -207,9 +224,9 @@ class CondenseConfig(Section):
     lr: float = Field(0.2, gt=0)
     """Learning rate of S, in the units of `pixels`."""
     momentum: float = Field(0.5, ge=0, lt=1)
-    """Of the steps on S by sgd."""
+    """Of the steps on S by sgd; of dd and ld, which step by Adam, its first beta."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """Of S in idm, dm and kip; others step by sgd."""
+    """Of S in idm, dm and kip; dd and ld step by Adam, others by sgd."""
     weight_decay: float = Field(0.0, ge=0)
     """Of the steps on S by adamw: times the learning rate, the share of itself that every pixel loses."""
     pixels: Literal["normalised", "clamped"] = "normalised"
@@ -230,9 +247,9 @@ class CondenseConfig(Section):
     """Start of S: real images, l x l whole images downscaled, l x l crops, or noise."""
     stepping: Literal["per_class", "joint"] = "per_class"
     """One joint step an iteration, or the published loop that steps S once per class (in closed form)."""
-    labels: Literal["hard", "soft"] = "hard"
-    """What nets are taught about S: the class that an image was made for, or what a teacher sees in each of its parts;
-    see `teacher`."""
+    labels: Literal["hard", "soft", "learned"] = "hard"
+    """What nets are taught about S: the class that an image was made for, what a teacher sees in each of its parts (see
+    `teacher`), or what the method has learnt (ld, and dd beside pixels)."""
     augment: str = DSA
     """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
     that train nets on S or for selection augment there too. For digits, mnist and svhn without flip unless set."""
@@ -407,6 +424,45 @@ class KernelConfig(Section):
     regularisation: float = Field(1e-6, gt=0)
     """Of the regression, as a share of the mean product of an image of S with itself. Published: 1e-6 (KIP), 5e-3
     (RFAD)."""
+
+
+class UnrollConfig(Section):
+    """Training on S that is differentiated through (methods dd and ld)."""
+
+    start: Literal["random", "fixed", "kept"] = "random"
+    """Where a net begins in an iteration: new weights, those of the first iteration again, for which alone S is then
+    good, or where an Adam step on S has taken it in each iteration before (ld)."""
+    nets: int = Field(1, ge=1)
+    """Nets of an iteration, whose gradients are averaged; 1 where `start` is kept."""
+    steps: int = Field(10, ge=1)
+    """SGD steps of a net in an epoch over S."""
+    epochs: int = Field(3, ge=1)
+    """How often these are taken, with learning rates of their own."""
+    batches: Literal["parts", "all", "drawn"] = "parts"
+    """What a step of an epoch is taken on: a part of S of its own, as many images of every class (with fewer images of
+    a class than steps one in turn), all of S, or `batch` images that are drawn from it."""
+    batch: int = Field(50, ge=1)
+    """Images that are drawn for a step, at most all."""
+    lr: float = Field(0.02, gt=0)
+    """Learning rate of a net's steps on S; dd learns that of each, from here on. Published: 0.02 for MNIST, 0.001 for
+    CIFAR-10; ld 0.01."""
+    truncate: int | None = Field(None, ge=1)
+    """Steps that are differentiated through, the last ones; null: all."""
+    halvings: int = Field(9, ge=0)
+    """How often the learning rate of what is learnt is halved, at even distances."""
+    net_lr: float = Field(0.001, gt=0)
+    """Learning rate of the Adam by which a kept net learns S."""
+    restart: int | None = Field(None, ge=1)
+    """Iterations in the mean of a kept net's error after its steps; after one more than as many without a lower mean a
+    new net is begun. null: as published, 100 above 10 classes, else 200 above 100 images and 50 below."""
+
+    @model_validator(mode="after")
+    def _one_kept(self) -> "UnrollConfig":
+        if self.start == "kept" and self.nets != 1:
+            raise ValueError(
+                f"unroll.nets must be 1 where unroll.start is kept; got {self.nets}; set it, or unroll.start=random"
+            )
+        return self
 
 
 class SelectConfig(Section):
@@ -627,6 +683,7 @@ class Config(Section):
     queue: QueueConfig = QueueConfig()
     gradient: GradientConfig = GradientConfig()
     cafe: CafeConfig = CafeConfig()
+    unroll: UnrollConfig = UnrollConfig()
     trajectory: TrajectoryConfig = TrajectoryConfig()
     kernel: KernelConfig = KernelConfig()
     select: SelectConfig = SelectConfig()
@@ -652,6 +709,25 @@ class Config(Section):
         if self.queue.source == "blend" and self.net.norm == "batch":
             raise ValueError(
                 "queue.source must be queue where net.norm is batch, whose statistics cannot be blended; got blend"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _differentiable(self) -> "Config":
+        if self.condense.method in DIFFERENTIATED and self.net.norm == "batch":
+            raise ValueError(
+                f"net.norm must not be batch for method {self.condense.method}, which differentiates through a net's "
+                "training, where its running statistics have no gradient; set instance, group, layer or none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _learning(self) -> "Config":
+        method = self.condense.method
+        if self.condense.labels == "learned" and method not in LEARN_LABELS:
+            raise ValueError(
+                f"condense.labels learned is for methods that learn them, {' and '.join(LEARN_LABELS)}; got method "
+                f"{method}; set condense.labels=hard or soft"
             )
         return self
 

@@ -14,7 +14,7 @@ from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
 SHORT = ("condense.iterations=4", "select.epochs=4", "gradient.outer=2", "gradient.inner=2",
          "trajectory.max_start_epoch=2", "trajectory.syn_steps=3",
          "cafe.window=2", "cafe.most_steps=3", "cafe.most_epochs=3", "cafe.query=4", "condense.batch_real=6",
-         "queue.batch=8")  # fmt: skip
+         "queue.batch=8", "unroll.steps=2", "unroll.epochs=2")  # fmt: skip
 FEW = "queue.pretrain_epochs=1", "queue.initial=2", "queue.max_nets=3", "loss.frequencies=32"
 """Nets of peers that train some first."""
 PRESET_NAMES = [preset for presets in METHOD_PRESETS.values() for preset in presets]
@@ -42,6 +42,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(preset, of_preset, small_data, c
         second.load_state(first.state())
         rest = list(second)
         assert torch.equal(second.images, whole.images)
+        assert torch.equal(second.targets, whole.targets)
         assert [float(record.total) for record in rest] == [float(record.total) for record in records[stop:]]
         assert all(torch.equal(value, second.state()[key]) for key, value in whole.state().items())
 
@@ -65,6 +66,7 @@ def test_no_method_sees_validation_or_test(preset, of_preset, small_data, cpu):
     first, second = (condense(config, small_data(unseen), cpu) for unseen in (None, 255))
     list(first), list(second)
     assert torch.equal(first.images, second.images)
+    assert torch.equal(first.targets, second.targets)
 
 
 @pytest.mark.parametrize("preset", PRESET_NAMES)
@@ -126,6 +128,7 @@ def test_settings_that_a_method_is_said_to_ignore_change_nothing(method, of_pres
         "queue.reset_accuracy_every=2", "queue.lr=0.05", "queue.momentum=0.3", "queue.weight_decay=0.1",
         "queue.batch=5", "gradient.outer=3", "gradient.inner=3", "cafe.discrimination=3", "cafe.query=2",
         "select.epochs=3", "trajectory.syn_steps=4", "trajectory.lr_lr=1",
+        "unroll.steps=3", "unroll.lr=0.5", "unroll.batches=all",
     }  # fmt: skip
     preset = METHOD_PRESETS[method][0]
     plain = condense(of_preset(preset), small_data(), cpu)
@@ -134,6 +137,7 @@ def test_settings_that_a_method_is_said_to_ignore_change_nothing(method, of_pres
     list(plain), list(changed)
     assert ignored
     assert torch.equal(plain.images, changed.images)
+    assert torch.equal(plain.targets, changed.targets)
 
 
 def test_a_method_says_which_setting_it_fixes(small_config):

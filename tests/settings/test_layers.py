@@ -208,8 +208,8 @@ def test_searched_methods_may_be_searched_with_what_only_some_of_them_read():
     assert config.methods == ("dm", "idm", "dc")
     with pytest.raises(UserError, match=r"gradient.inner has no effect on method dm or idm"):
         build("search={condense.method: {choice: [dm, idm]}, gradient.inner: {choice: [1, 5]}}")
-    with pytest.raises(UserError, match=r"search.condense.method may suggest 'dd'"):
-        build("search={condense.method: {choice: [dm, dd]}}")
+    with pytest.raises(UserError, match=r"search.condense.method may suggest 'ddd'"):
+        build("search={condense.method: {choice: [dm, ddd]}}")
 
 
 def test_another_net_does_not_keep_the_settings_of_the_one_before():
