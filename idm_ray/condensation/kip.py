@@ -15,7 +15,8 @@ from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per
 from idm_ray.condensation.infinite_width import FullyConnected
 from idm_ray.condensation.kernel_regression import regress
 from idm_ray.condensation.kernels import SQUARES, Kernel
-from idm_ray.condensation.loop import Condensation, IterationRecord
+from idm_ray.condensation.learnt import to_probabilities
+from idm_ray.condensation.loop import Condensation, Diverged, IterationRecord
 from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.pixels import Scale, SyntheticSet, first_images
 from idm_ray.condensation.random_features import RandomFeatures
@@ -52,6 +53,11 @@ class Kip(Condensation):
         images = first_images(settings, data, config.seed, compute.storage)
         scale = Scale(data.mean, data.std) if settings.pixels == "clamped" else None
         self._set = SyntheticSet(images, self.labels, optimiser_of(settings, num_classes=1), scale)
+        self._outputs = SyntheticSet(
+            self._centred(self.labels).to(images)[..., None, None],
+            self.labels,
+            optimiser_of(settings, num_classes=1),
+        )
         self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
         for parameter in self._shell.net.parameters():
             parameter.requires_grad_(False)
@@ -61,6 +67,29 @@ class Kip(Condensation):
     def images(self) -> Tensor:
         """S as it is now, see `Condensation`."""
         return self._set.images.clone()
+
+    @property
+    def targets(self) -> Tensor:
+        """See `Condensation`; where labels are learnt probabilities [C * ipc, 1, C] that are made of them.
+
+        What a regression learns for an image has no bounds, and lies around 0: 1 / C is added again, the result clamped
+        to 0..1 and divided by its sum.
+        """
+        if not self._learns_labels:
+            return super().targets
+        found = self._outputs.images.flatten(1) + 1 / self._data.num_classes
+        to_probabilities(found)
+        return found.float()[:, None]
+
+    def finite_images(self) -> Tensor:
+        """See `Condensation`; where labels are learnt they have to be finite, too."""
+        if not bool(torch.isfinite(self._outputs.images).all()):
+            raise Diverged(f"labels of S are not finite after iteration {self.iteration}; {self._advice()}")
+        return super().finite_images()
+
+    @property
+    def _learns_labels(self) -> bool:
+        return self._config.condense.labels == "learned"
 
     def _step(self) -> IterationRecord:
         seed, iteration, settings = self._config.seed, self.iteration, self._config.condense
@@ -74,15 +103,25 @@ class Kip(Condensation):
         kernel = self._kernel(seen.detach())
         found = regress(
             kernel,
-            self._centred(self.labels.to(images.device)),
+            self._fitted,
             self._real(rows, drawn, kernel.at_once),
             len(rows),
             self._config.kernel.regularisation,
         )
         (gradient,) = torch.autograd.grad(seen, images, found.gradient.to(images.dtype))
         self._set.step(gradient, settings.lr, taken=iteration)
+        if self._learns_labels:
+            in_outputs = found.of_labels.to(images.dtype)[..., None, None]
+            self._outputs.step(in_outputs, settings.lr, taken=iteration)
         loss, accuracy = found.loss.to(images.dtype), found.accuracy
         return IterationRecord(iteration, loss, torch.zeros_like(loss), loss, accuracy)
+
+    @property
+    def _fitted(self) -> Tensor:
+        """What a regression on S fits, float64 [n, C]."""
+        if self._learns_labels:
+            return self._outputs.images.flatten(1).double()
+        return self._centred(self.labels.to(self._set.images.device))
 
     def _kernel(self, images: Tensor) -> Kernel:
         settings = self._config.kernel
@@ -118,17 +157,20 @@ class Kip(Condensation):
 
     def _centred(self, labels: Tensor) -> Tensor:
         """One-hot labels less their mean, float64 [n, C]: outputs of a regression are as often below 0 as above."""
-        classes = len(self._counts)
+        classes = self._data.num_classes
         return one_hot(labels, classes).double() - 1 / classes
 
     def _advice(self) -> str:
         return "lower condense.lr, or raise kernel.regularisation"
 
     def _state(self) -> dict[str, Tensor]:
-        return self._set.state()
+        outputs = self._outputs.state() if self._learns_labels else {}
+        return {**self._set.state(), **{f"labels.{name}": each for name, each in outputs.items()}}
 
     def _load_state(self, state: Mapping[str, Tensor]) -> None:
         self._set.load_state(state)
+        if self._learns_labels:
+            self._outputs.load_state({name: state[f"labels.{name}"] for name in self._outputs.state()})
 
 
 def _check_room(images: int, free: float) -> None:

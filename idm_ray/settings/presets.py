@@ -322,7 +322,7 @@ FIXED: dict[str, dict[str, Any]] = {
 
 DIFFERENTIATED = {"dd", "ld"}
 """Methods that differentiate through a net's training."""
-LEARN_LABELS = ("dd", "ld")
+LEARN_LABELS = ("dd", "ld", "kip")
 """Methods that can learn labels."""
 
 _QUEUE = tuple(f"queue.{name}" for name in _NO_QUEUE)

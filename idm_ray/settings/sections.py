@@ -249,7 +249,7 @@ class CondenseConfig(Section):
     """One joint step an iteration, or the published loop that steps S once per class (in closed form)."""
     labels: Literal["hard", "soft", "learned"] = "hard"
     """What nets are taught about S: the class that an image was made for, what a teacher sees in each of its parts (see
-    `teacher`), or what the method has learnt (ld, and dd beside pixels)."""
+    `teacher`), or what the method has learnt (ld, and dd and kip beside pixels)."""
     augment: str = DSA
     """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
     that train nets on S or for selection augment there too. For digits, mnist and svhn without flip unless set."""
@@ -726,7 +726,7 @@ class Config(Section):
         method = self.condense.method
         if self.condense.labels == "learned" and method not in LEARN_LABELS:
             raise ValueError(
-                f"condense.labels learned is for methods that learn them, {' and '.join(LEARN_LABELS)}; got method "
+                f"condense.labels learned is for methods that learn them, {', '.join(LEARN_LABELS)}; got method "
                 f"{method}; set condense.labels=hard or soft"
             )
         return self

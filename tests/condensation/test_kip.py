@@ -42,18 +42,24 @@ def product_of(config, shape, iteration):
     return product
 
 
-@pytest.mark.parametrize("operation", ["none", "crop", "color"])
+@pytest.mark.parametrize(
+    ("operation", "taught"), [("none", "hard"), ("crop", "hard"), ("color", "learned"), ("none", "learned")]
+)
 @pytest.mark.parametrize("kernel", KERNELS)
-def test_iterations_agree_with_the_loop_as_it_is_written_down(small_config, small_data, kernel, operation):
+def test_iterations_agree_with_the_loop_as_it_is_written_down(
+    small_config, small_data, kernel, operation, taught
+):
     """Three of them, with an inverse, torch.optim.Adam and a draw for each class."""
     config = small_config("condense.preset=kip", kernel, f"condense.augment={operation}", "condense.batch_real=6",
+                          f"condense.labels={taught}",
                           "condense.iterations=3", "kernel.regularisation=1e-3", "net.width=3")  # fmt: skip
     data = small_data()
     run = condense(config, data, DOUBLE)
     images = run.images.clone().requires_grad_()
-    optimiser = torch.optim.Adam([images], lr=0.04)
     labels = one_hot(run.labels).double() - 1 / 3
     targets = labels.repeat_interleave(3, dim=0)
+    learnt = [images, labels.requires_grad_()] if taught == "learned" else [images]
+    optimiser = torch.optim.Adam(learnt, lr=0.04)
     for iteration, record in enumerate(run):
         rows = data.train.sample_per_class(6, stream(0, "matching batches", iteration))
         drawn = draw_per_group(operation, 3, stream(0, "draws", iteration), CPU)
@@ -74,6 +80,13 @@ def test_iterations_agree_with_the_loop_as_it_is_written_down(small_config, smal
         loss.backward()
         optimiser.step()
         torch.testing.assert_close(run.images, images.detach(), rtol=1e-6, atol=1e-7)
+    if taught == "hard":
+        assert torch.equal(run.targets, run.labels)
+        return
+    moved = [[max(0.0, min(1.0, value + 1 / 3)) for value in row] for row in labels.tolist()]
+    expected = [[[value / sum(row) for value in row]] for row in moved]
+    torch.testing.assert_close(run.targets, torch.tensor(expected), rtol=1e-5, atol=1e-6)
+    assert (labels - one_hot(run.labels) + 1 / 3).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("most", [1, 5, 7])
@@ -91,7 +104,13 @@ def test_in_chunks_an_iteration_is_itself(small_config, small_data, kernel, most
 
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(
-    "stepping", ["condense.pixels=clamped", "condense.optimizer=sgd", "condense.augment=scale"]
+    "stepping",
+    [
+        "condense.pixels=clamped",
+        "condense.optimizer=sgd",
+        "condense.augment=scale",
+        "condense.labels=learned",
+    ],
 )
 def test_a_stopped_run_goes_on_to_the_same_bits(small_config, small_data, cpu, kernel, stepping):
     config = small_config("condense.preset=kip", kernel, stepping, "condense.batch_real=7")
@@ -101,6 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(small_config, small_data, cpu, k
     second.load_state(first.state())
     list(second)
     assert torch.equal(second.images, whole.images)
+    assert torch.equal(second.targets, whole.targets)
     if stepping.endswith("clamped"):
         pixels = second.images * 0.25 + 0.5
         assert pixels.min() >= -1e-6
