@@ -114,7 +114,7 @@ def test_a_config_survives_being_written_and_read():
         ("condense.preset=fast", ["condense.preset", "official", "fast"]),
         ("condense.preset=[paper]", ["condense.preset", "paper"]),
         ("condense.method=[idm]", ["condense.method", "idm"]),
-        ("condense.method=kip", ["condense.method", "idm", "kip"]),
+        ("condense.method=magic", ["condense.method", "idm", "magic"]),
         ("condense=null", ["condense", "None"]),
         ("condense.lr.low=1", ["condense.lr", "low"]),
         ("seed=-1", ["seed", "-1"]),

@@ -82,7 +82,7 @@ def test_a_config_names_the_schema_in_its_first_line_and_fits_it(path, schema):
         ({"condense": {"lrr": 1}}, "'lrr' was unexpected"),
         ({"condensed": {}}, "'condensed' was unexpected"),
         ({"condense": {"ipc": 0}}, "0 is less than the minimum"),
-        ({"condense": {"method": "kip"}}, "'kip' is not one of"),
+        ({"condense": {"method": "magic"}}, "'magic' is not one of"),
         ({"search": {"dataset.root": {"choice": ["a"]}}}, "'dataset.root' was unexpected"),
         ({"search": {"condense.lr": {"normal": [0, 1]}}}, "not valid under any"),
         ({"search": {"condense.lr": {"uniform": [0, 1], "choice": [1]}}}, "not valid under any"),
