@@ -248,10 +248,9 @@ class _Sizes:
     def _moments(self) -> int:
         """Numbers that the optimiser of S keeps of each pixel."""
         method = self._config.condense.method
-        of_its_own = has_real_side(method) or method == "kip"
-        if self._config.condense.method in DIFFERENTIATED:
+        if method in DIFFERENTIATED:
             return 3
-        of_its_own = has_real_side(self._config.condense.method)
+        of_its_own = has_real_side(method) or method == "kip"
         return len(optimiser_of(self._config.condense, self._classes).moments) if of_its_own else 1
 
     @property
