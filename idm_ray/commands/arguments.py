@@ -10,10 +10,10 @@ from click.shell_completion import CompletionItem
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import check_root
+from idm_ray.settings.effects import ignores
 from idm_ray.settings.keys import all_keys
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.locations import is_there
-from idm_ray.settings.presets import ignores
 from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import DEFAULT_SEARCH, Config, Raw
 from idm_ray.settings.shipped import config_names, find_config

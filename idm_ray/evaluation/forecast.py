@@ -26,7 +26,7 @@ from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
 from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
 from idm_ray.runtime.compute import APART_BYTES, Bounds, Compute
-from idm_ray.settings.presets import DIFFERENTIATED
+from idm_ray.settings.effects import DIFFERENTIATED
 from idm_ray.settings.sections import Config, NetConfig
 
 WORKSPACES = {torch.bfloat16: 1.1, torch.float32: 1.8, torch.float64: 1.8}

@@ -13,19 +13,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from idm_ray.errors import UserError, brief
+from idm_ray.settings.effects import METHODS_BY, READ_BY, ignores, method_of
 from idm_ray.settings.keys import all_keys, nearest, searchable_keys, setting_keys
-from idm_ray.settings.presets import (
-    DIGIT_SETS,
-    DSA,
-    DSA_OF_DIGITS,
-    EVALUATE_PRESETS,
-    METHOD_PRESETS,
-    METHODS_BY,
-    PRESETS,
-    READ_BY,
-    ignores,
-    method_of,
-)
+from idm_ray.settings.presets import DIGIT_SETS, DSA, DSA_OF_DIGITS, EVALUATE_PRESETS, METHOD_PRESETS, PRESETS
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.reference import kind_of
 from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, Uniform

@@ -10,8 +10,9 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 
 from idm_ray.errors import UserError
+from idm_ray.settings.effects import FIXED, METHODS_BY, ignores
 from idm_ray.settings.keys import nearest, searchable_keys
-from idm_ray.settings.presets import FIXED, METHODS_BY, PRESETS, ignores
+from idm_ray.settings.presets import PRESETS
 from idm_ray.settings.sections import DEFAULT_SEARCH, Config, Section
 
 BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}

@@ -15,22 +15,9 @@ from pydantic import (
 )
 
 from idm_ray.errors import brief
+from idm_ray.settings.effects import DIFFERENTIATED, FIXED, LEARN_LABELS, READ_BY, ignores, method_of
 from idm_ray.settings.locations import Address, Location
-from idm_ray.settings.presets import (
-    DIFFERENTIATED,
-    DSA,
-    EVALUATE_PRESETS,
-    FIXED,
-    FRESH,
-    LEARN_LABELS,
-    METHOD_PRESETS,
-    NETS,
-    PRESETS,
-    READ_BY,
-    STAYING,
-    ignores,
-    method_of,
-)
+from idm_ray.settings.presets import DSA, EVALUATE_PRESETS, FRESH, METHOD_PRESETS, NETS, PRESETS, STAYING
 from idm_ray.settings.subsets import check_subset
 
 OPERATIONS = tuple(DSA.split("_"))

@@ -9,7 +9,8 @@ from idm_ray.condensation import METHODS, condense, run_length
 from idm_ray.data import ClassImages
 from idm_ray.errors import UserError
 from idm_ray.runtime.compute import choose_compute, ready_process
-from idm_ray.settings.presets import METHOD_PRESETS, PRESETS, UNREAD, ignores
+from idm_ray.settings.effects import UNREAD, ignores
+from idm_ray.settings.presets import METHOD_PRESETS, PRESETS
 
 SHORT = ("condense.iterations=4", "select.epochs=4", "gradient.outer=2", "gradient.inner=2",
          "trajectory.max_start_epoch=2", "trajectory.syn_steps=3",

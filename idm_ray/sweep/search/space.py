@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from idm_ray.settings.effects import METHODS_BY, ignores, method_of
 from idm_ray.settings.layers import domain_corners, with_point
-from idm_ray.settings.presets import METHODS_BY, ignores, method_of
 from idm_ray.settings.sections import Choice, Config, Domain, Int
 
 Point = dict[str, Any]
