@@ -165,7 +165,7 @@ def test_what_is_learnt_is_not_handed_out_where_it_is_not_finite(part, small_con
 
 def test_labels_are_learnt_only_by_methods_that_learn_them(small_config):
     with pytest.raises(
-        UserError, match="learned is for methods that learn them, dd and ld; got method dc; set"
+        UserError, match="learned is for methods that learn them, dd, ld, kip; got method dc; set"
     ):
         small_config("condense.method=dc", "condense.labels=learned")
     with pytest.raises(UserError, match=r"condense.labels must be learned for method ld; got soft"):
