@@ -30,7 +30,7 @@ BASE = (
     "unroll.steps=2",
     "unroll.epochs=1",
 )
-MORE = {"idm": ("queue.train_steps=2",)}
+MORE = dict.fromkeys(("idm", "idc"), ("queue.train_steps=2",))
 CLASSES = 3
 CPU = torch.device("cpu")
 NOTES = (

@@ -1,6 +1,7 @@
 """Differentiable siamese augmentation (DSA) with explicit draws.
 
-A draw is an operation and three numbers in [0, 1). It is made once and can be applied to any number
+A draw is an operation and three numbers in [0, 1), or several operations that follow one another with three numbers
+each. It is made once and can be applied to any number
 of images: to the real and the synthetic images of a class in matching, to one image in training.
 Strengths are the published ones (reference table, row 10).
 """
@@ -20,6 +21,8 @@ from idm_ray.runtime.sending import send
 
 BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 CROP, CUTOUT, FLIP, SCALE, ROTATE = 0.125, 0.5, 0.5, 1.2, 15.0
+UNIFORMS = 3
+"""Of an operation."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +30,10 @@ class Draws:
     """Augmentation draws of G groups of images.
 
     Attributes:
-        operations: the operation of each group, a key of `OPERATIONS`; empty for no augmentation.
-        uniforms: float32 [G, 3] in [0, 1), read by the operation as its parameters.
+        operations: the operation of each group, a key of `OPERATIONS` or several joined by +; empty for no
+            augmentation.
+        uniforms: float32 [G, 3 k] in [0, 1), three for each operation as its parameters; k is of the group that has
+            most.
     """
 
     operations: tuple[str, ...]
@@ -39,12 +44,12 @@ def draw_per_group(strategy: str, groups: int, generator: torch.Generator, devic
     """A draw for each group, operations included (matching: groups are classes).
 
     Args:
-        strategy: operations joined by _, or none.
+        strategy: operations joined by _, of which one is drawn; each may be several joined by +. Or none.
         groups: G.
         generator: a CPU generator.
         device: where the images are.
     """
-    uniforms = torch.rand(groups, 3, generator=generator)
+    uniforms = torch.rand(groups, uniforms_of(strategy), generator=generator)
     if strategy == "none":
         return Draws((), send(uniforms, device))
     names = strategy.split("_")
@@ -54,12 +59,17 @@ def draw_per_group(strategy: str, groups: int, generator: torch.Generator, devic
 
 def draw_per_image(strategy: str, images: int, generator: torch.Generator, device: torch.device) -> Draws:
     """One operation for a batch with parameters of its own for each image (training on S)."""
-    uniforms = send(torch.rand(images, 3, generator=generator), device)
+    uniforms = send(torch.rand(images, uniforms_of(strategy), generator=generator), device)
     if strategy == "none":
         return Draws((), uniforms)
     names = strategy.split("_")
     pick = int(torch.randint(len(names), (), generator=generator))
     return Draws((names[pick],) * images, uniforms)
+
+
+def uniforms_of(strategy: str) -> int:
+    """Numbers that a draw of a strategy has: three for each of the most operations that follow one another."""
+    return UNIFORMS * (1 + max(group.count("+") for group in strategy.split("_")))
 
 
 def join_draws(parts: Sequence[Draws]) -> Draws:
@@ -86,7 +96,7 @@ def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
     if len(names) == 1:
         each = all(count == 1 for count in counts)
         uniforms = draws.uniforms if each else draws.uniforms[_to(groups, images.device)]
-        return OPERATIONS[names[0]](images, uniforms)
+        return _apply(names[0], images, uniforms)
     numbers = {name: number for number, name in enumerate(names)}
     of_image = np.array([numbers.get(name, -1) for name in draws.operations])[groups]
     order = np.argsort(of_image, kind="stable")
@@ -94,7 +104,7 @@ def augment(images: Tensor, draws: Draws, counts: Sequence[int]) -> Tensor:
     indices = np.stack([order, groups[order], np.argsort(order, kind="stable")])
     chosen, drawn, back = _to(indices, images.device)  # in one copy
     changed = [
-        OPERATIONS[name](images.index_select(0, rows), uniforms)
+        _apply(name, images.index_select(0, rows), uniforms)
         for name, rows, uniforms in zip(
             names, chosen.split(sizes), draws.uniforms[drawn].split(sizes), strict=True
         )
@@ -107,6 +117,12 @@ def counts_within(counts: Sequence[int], first: int, last: int) -> list[int]:
     ends = list(accumulate(counts))
     starts = (end - count for end, count in zip(ends, counts, strict=True))
     return [max(0, min(end, last) - max(start, first)) for start, end in zip(starts, ends, strict=True)]
+
+
+def _apply(operations: str, images: Tensor, uniforms: Tensor) -> Tensor:
+    for number, name in enumerate(operations.split("+")):
+        images = OPERATIONS[name](images, uniforms[:, UNIFORMS * number : UNIFORMS * (number + 1)])
+    return images
 
 
 def _to(array: np.ndarray, device: torch.device) -> Tensor:

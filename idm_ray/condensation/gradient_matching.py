@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 from idm_ray.condensation.augment import Draws, augment, draw_per_group
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.objectives.total import class_labels
-from idm_ray.condensation.pixels import start_set
+from idm_ray.condensation.pixels import SyntheticSet, start_set
 from idm_ray.condensation.training import Recipe, load_fresh, train_epoch
 from idm_ray.data import Data
 from idm_ray.nets import Sgd, build_shell
@@ -51,15 +51,28 @@ class GradientMatching(Condensation):
         self._compute = compute
         self._config, self._data, self._settings = config, data.train, settings
         self._device = compute.device
-        self._set = start_set(settings, data, config.seed, compute.storage)
+        self._set = self._start(data, compute.storage)
         self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
-        self._outer, self._inner = loops(settings.ipc, config.gradient.outer, config.gradient.inner)
+        self._parameters = self._matched()
+        self._outer, self._inner = self._loops()
         self._counts = [min(settings.batch_real, count) for count in data.train.counts]
 
     @property
     def images(self) -> Tensor:
         """S as it is now, see `Condensation`."""
         return self._set.images.clone()
+
+    def _start(self, data: Data, dtype: torch.dtype) -> SyntheticSet:
+        """S before its first step."""
+        return start_set(self._settings, data, self._config.seed, dtype)
+
+    def _matched(self) -> Sequence[Tensor]:
+        """The parameters whose gradients are compared."""
+        return list(self._shell.net.parameters())
+
+    def _loops(self) -> tuple[int, int]:
+        """Steps on S for a net, and epochs between two of them."""
+        return loops(self._settings.ipc, self._config.gradient.outer, self._config.gradient.inner)
 
     def _step(self) -> IterationRecord:
         with self._compute.rounding():
@@ -71,12 +84,13 @@ class GradientMatching(Condensation):
         velocity = torch.zeros_like(self._shell.weights)
         order = stream(seed, "matched net order", iteration)
         draws = stream(seed, "matched net draws", iteration)
+        self._raise(velocity, order, draws)
         distances: list[Tensor] = []
         for outer in range(self._outer):
             distance, accuracy = self._match(outer)
             distances.append(distance)
             if outer + 1 < self._outer:
-                self._train(velocity, order, draws)
+                self._train(outer, velocity, order, draws)
         total = torch.stack(distances).mean()
         return IterationRecord(iteration, total, torch.zeros_like(total), total, accuracy)
 
@@ -87,6 +101,7 @@ class GradientMatching(Condensation):
         drawn = draw_per_group(
             settings.augment, len(self._counts), stream(seed, "draws", *position), self._device
         )
+        chosen = stream(seed, "matched parts", *position)
         rows = self._data.sample_per_class(settings.batch_real, batches)
         gradient = torch.empty_like(self._set.images)
         distance, correct = gradient.new_zeros(2)
@@ -95,13 +110,22 @@ class GradientMatching(Condensation):
             own = Draws(drawn.operations[label : label + 1], drawn.uniforms[label : label + 1])
             wanted, right = self._wanted(of_label, label, own)
             correct += right
-            synthetic = self._set.images[part].clone().requires_grad_()
-            logits = self._shell(augment(synthetic, own, [settings.ipc]))[1]
-            of_class = layerwise_cosine(wanted, self._gradients(logits, label, create_graph=True))
+            synthetic = self._set.some(part).clone().requires_grad_()
+            parts = self._parts(synthetic, chosen)
+            logits = self._shell(augment(parts, own, [len(parts)]))[1]
+            of_class = self._distance(wanted, self._gradients(logits, label, create_graph=True))
             (gradient[part],) = torch.autograd.grad(of_class, synthetic)
             distance += of_class.detach()
-        self._set.step(gradient, settings.lr)
+        self._set.step(gradient, settings.lr, taken=self.iteration * self._outer + outer)
         return distance, correct / len(rows)
+
+    def _parts(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """What the net sees of the images of a class."""
+        return images
+
+    def _distance(self, wanted: Sequence[Tensor], had: Sequence[Tensor]) -> Tensor:
+        """Of gradients, summed over `_matched`."""
+        return layerwise_cosine(wanted, had)
 
     def _wanted(self, rows: Tensor, label: int, drawn: Draws) -> tuple[Sequence[Tensor], Tensor]:
         """The gradient of real images of a class, and how many of them the net takes for that class.
@@ -126,10 +150,14 @@ class GradientMatching(Condensation):
 
     def _gradients(self, logits: Tensor, label: int, create_graph: bool) -> Sequence[Tensor]:
         labels = torch.full((len(logits),), label, device=logits.device)
-        parameters = list(self._shell.net.parameters())
-        return torch.autograd.grad(cross_entropy(logits, labels), parameters, create_graph=create_graph)
+        loss = cross_entropy(logits, labels)
+        return torch.autograd.grad(loss, self._parameters, create_graph=create_graph)
 
-    def _train(self, velocity: Tensor, order: torch.Generator, draws: torch.Generator) -> None:
+    def _raise(self, velocity: Tensor, order: torch.Generator, draws: torch.Generator) -> None:
+        """What a new net learns before it is matched."""
+
+    def _train(self, outer: int, velocity: Tensor, order: torch.Generator, draws: torch.Generator) -> None:
+        """What the net learns after a step on S."""
         queue = self._config.queue
         recipe = Recipe(queue.batch, self._settings.augment)
         sgd = Sgd(queue.lr, queue.momentum, queue.weight_decay)

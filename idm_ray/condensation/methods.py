@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from idm_ray.condensation.cafe import Cafe
 from idm_ray.condensation.distillation import Distillation
 from idm_ray.condensation.gradient_matching import GradientMatching
+from idm_ray.condensation.idc import Idc
 from idm_ray.condensation.kip import Kip
 from idm_ray.condensation.loop import Condensation
 from idm_ray.condensation.matching import DistributionMatching
@@ -47,6 +48,10 @@ def _gradients(config: Config, data: Data, compute: Compute, given: Given) -> Co
     return GradientMatching(config, data, compute)
 
 
+def _idc(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
+    return Idc(config, data, compute)
+
+
 def _cafe(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
     return Cafe(config, data, compute)
 
@@ -76,6 +81,7 @@ METHODS: dict[str, Build] = {
     "dm": _matching,
     "dc": _gradients,
     "dsa": _gradients,
+    "idc": _idc,
     "cafe": _cafe,
     "mtt": _trajectories,
     "kip": _kip,

@@ -38,6 +38,9 @@ PROCESS_BYTES = 420 * 10**6
 """Of a trial's process before it has any data; 380 to 480 MB were seen with torch, Ray and MLflow loaded."""
 SAVING_BYTES = 30 * 10**6
 """Of Arrow, Pillow and the like once they have saved a condensed set."""
+SECOND = 3
+"""Reserved for a byte of the tensors of IDC's second gradients. Convolutions on a CPU work in memory of their own:
+1.1 to 1.9 were seen of 20 to 100 parts, and with 2 a trial of 40 parts took up to 1.3 of its forecast."""
 FLOAT, DOUBLE = 4, 8
 QUICK_BYTES_A_PIXEL, QUICK_BYTES = 10_000, 10**9
 """More than any net keeps of an image's pixel, and than a process holds beside: where this fits, all fits."""
@@ -48,6 +51,7 @@ PARTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "real": ("to match real images", (CHUNK, PRECISION)),
     "training": ("to train nets of the queue", ("queue.batch", PRECISION)),
     "synthetic": ("for the gradient in S", ("condense.ipc", "condense.partition", CHUNK)),
+    "on real": ("to train the net on real images", ("queue.batch",)),
     "on set": ("to train the net on S", ("queue.batch",)),
     "statistics": ("for the statistics of batch norm", ("queue.batch", PRECISION)),
     "gradients": ("to match gradients", ("condense.ipc", CHUNK)),
@@ -222,6 +226,8 @@ class _Sizes:
             sizes |= {"real": self._real, "synthetic": self._synthetic, "on set": self._training_on_set}
         elif method in ("dc", "dsa"):
             sizes |= {"gradients": self._gradients, "on set": self._training_on_set}
+        elif method == "idc":
+            sizes |= {"gradients": self._gradients_of_parts, "on real": self._training_on_real}
         elif method == "mtt":
             sizes |= {"student": self._student, "experts": self._experts}
         elif method == "kip":
@@ -250,7 +256,7 @@ class _Sizes:
         method = self._config.condense.method
         if method in DIFFERENTIATED:
             return 3
-        of_its_own = has_real_side(method) or method == "kip"
+        of_its_own = has_real_side(method) or method in ("idc", "kip")
         return len(optimiser_of(self._config.condense, self._classes).moments) if of_its_own else 1
 
     @property
@@ -322,6 +328,9 @@ class _Sizes:
         what = "step" if self._by_stages else "plain step"
         return self._of(what, min(self._config.queue.batch, images)).beside(self.set_bytes)
 
+    def _training_on_real(self) -> Peak:
+        return self._of("plain step", self._config.queue.batch)
+
     def _synthetic(self) -> Peak:
         """Clamped pixels are normalised anew for each step; those of Adam are divided and multiplied."""
         settings = self._config.condense
@@ -352,6 +361,14 @@ class _Sizes:
         real = self._of("gradient", min(settings.batch_real, self.with_gradient))
         second = self._of("second", settings.ipc)
         return _both(real, second).beside(self.set_bytes)
+
+    def _gradients_of_parts(self) -> Peak:
+        """All parts of a class are made, of which some go through the net."""
+        settings = self._config.condense
+        parts = settings.ipc * settings.partition**2
+        real = self._of("gradient", min(settings.batch_real, self.with_gradient))
+        second = self._of("second", SECOND * min(parts, self._config.gradient.most_parts))
+        return _both(real, second.beside(2 * parts * self._image)).beside(2 * self.set_bytes)
 
     def _student(self) -> Peak:
         """One step's graph, and the weights before every step."""

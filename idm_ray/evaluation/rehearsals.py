@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from idm_ray.condensation.augment import Draws, augment
+from idm_ray.condensation.augment import Draws, augment, uniforms_of
 from idm_ray.condensation.gradient_matching import layerwise_cosine
 from idm_ray.condensation.partition import expand
 from idm_ray.condensation.unroll import Lesson, Verdict, unroll
@@ -20,12 +20,13 @@ def _noise(images: int, shape: Shape, dtype: torch.dtype) -> Tensor:
 
 
 def _augmented(images: Tensor, strategy: str) -> Tensor:
-    """By two operations, half of the images each, as the classes of a chunk have several."""
-    names = [] if strategy == "none" else sorted(strategy.split("_"))[:2]
+    """By two operations, half of the images each, as the classes of a chunk have several; by the only one, if so."""
+    names = [] if strategy == "none" else sorted(set(strategy.split("_")))[:2]
     if not names:
         return images
-    half = len(images) // 2
-    return augment(images, Draws((names[0], names[-1]), torch.full((2, 3), 0.25)), [half, len(images) - half])
+    drawn = Draws(tuple(names), torch.full((len(names), uniforms_of(strategy)), 0.25))
+    others = (len(images) // 2,) * (len(names) - 1)
+    return augment(images, drawn, [*others, len(images) - sum(others)])
 
 
 def _forward(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:

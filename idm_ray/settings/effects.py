@@ -12,6 +12,7 @@ FIXED: dict[str, dict[str, Any]] = {
     "dm": {**_WHOLE, "queue.train_steps": 0},
     "dc": _WHOLE,
     "dsa": _WHOLE,
+    "idc": {"condense.lambda_reg": 0, "queue.source": "queue"},
     "cafe": _WHOLE,
     "dd": _WHOLE,
     "ld": {**_CHOSEN, "condense.labels": "learned"},
@@ -51,8 +52,10 @@ _STEPS = (
 _OF_CROPS = ("select.candidates", "select.crops")
 _CHOOSING = (*_STEPS, *_QUEUE)
 _MATCHED_ALONE = (*_QUEUE, "condense.stepping", *_OF_LOSS)
+_OF_IDC = ("gradient.distance", "gradient.cutmix", "gradient.most_parts")
+_IDC_TRAINS_BY = {"queue.train_steps", "queue.pretrain_epochs"}
 OWN_SECTIONS: dict[str, set[str]] = {
-    "gradient": {"dc", "dsa"},
+    "gradient": {"dc", "dsa", "idc"},
     "cafe": {"cafe"},
     "unroll": {"dd", "ld"},
     "trajectory": {"mtt"},
@@ -63,7 +66,9 @@ OWN_SECTIONS: dict[str, set[str]] = {
 UNREAD: dict[str, tuple[str, ...]] = {
     "idm": (),
     "dm": ("condense.regularise",),
-    **dict.fromkeys(("dc", "dsa", "cafe"), _MATCHED_ALONE),
+    **dict.fromkeys(("dc", "dsa"), (*_MATCHED_ALONE, *_OF_IDC)),
+    "idc": (*(key for key in _QUEUE if key not in _IDC_TRAINS_BY), *_OF_LOSS_ALONE, "gradient.inner"),
+    "cafe": _MATCHED_ALONE,
     **dict.fromkeys(("dd", "ld"), ("condense.stepping", *_OF_LOSS, "condense.augment", "queue.")),
     "mtt": (*_MATCHED_ALONE, "condense.batch_real"),
     "kip": (*_QUEUE, "condense.stepping", *_OF_LOSS_ALONE),

@@ -10,6 +10,7 @@ from typing import Any
 
 DSA = "color_crop_cutout_flip_scale_rotate"
 COLOR_CROP_CUTOUT = "color_crop_cutout"
+ONE_AFTER_ANOTHER = "color+crop+cutout"
 DSA_OF_DIGITS, DIGIT_SETS = "color_crop_cutout_scale_rotate", ("digits", "mnist", "svhn")
 """Published: no flip where what is mirrored is no digit any more."""
 
@@ -212,6 +213,22 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     # Gradient matching. Published: 1,000 iterations; loops by images per class (`gradient`).
     "dc": _matching("dc", lr=0.1, init="noise", augment="none"),
     "dsa": _matching("dsa", lr=0.1, init="real", augment=DSA),
+    # The program's for CIFAR, of commit ff6e9be, at 10 images per class: its learning rate is 0.0005 for each image of
+    # a class. Between two steps on S 2,000 images in batches of 64 train the net. Published: 2,000 iterations.
+    "idc": {
+        "condense": _matching(
+            "idc",
+            partition=2,
+            lr=0.005,
+            batch_real=64,
+            init="mosaic",
+            stepping="per_class",
+            augment=ONE_AFTER_ANOTHER,
+            pixels="clamped",
+        )["condense"],
+        "loss": _LOSS,
+        "queue": {**_NO_QUEUE, **_NET_TRAINING, "batch": 64, "train_steps": 32},
+    },
     # Published: 2,000 iterations.
     "cafe": _matching("cafe", lr=0.1, init="noise", augment="none"),
     "cafe_dsa": _matching("cafe", lr=0.1, init="noise", augment=DSA),
@@ -287,6 +304,7 @@ METHOD_PRESETS: dict[str, tuple[str, ...]] = {
     "dm": ("dm", "datadam"),
     "dc": ("dc",),
     "dsa": ("dsa",),
+    "idc": ("idc",),
     "cafe": ("cafe", "cafe_dsa"),
     "dd": ("dd",),
     "ld": ("ld",),

@@ -142,9 +142,10 @@ class NetConfig(Section):
 
 
 def _check_augment(value: str) -> str:
-    if value != "none" and not set(value.split("_")) <= set(OPERATIONS):
+    if value != "none" and not set(value.replace("+", "_").split("_")) <= set(OPERATIONS):
         raise ValueError(
-            f"must be none or operations joined by _, of {', '.join(OPERATIONS)}; got {brief(value)}"
+            "must be none or operations joined by _ (one of them) or + (one after another), of "
+            f"{', '.join(OPERATIONS)}; got {brief(value)}"
         )
     return value
 
@@ -157,6 +158,7 @@ class CondenseConfig(Section):
         "dm",
         "dc",
         "dsa",
+        "idc",
         "cafe",
         "dd",
         "ld",
@@ -176,6 +178,7 @@ class CondenseConfig(Section):
         "dm",
         "dc",
         "dsa",
+        "idc",
         "cafe",
         "cafe_dsa",
         "dd",
@@ -213,11 +216,12 @@ class CondenseConfig(Section):
     momentum: float = Field(0.5, ge=0, lt=1)
     """Of the steps on S by sgd; of dd and ld, which step by Adam, its first beta."""
     optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
-    """Of S in idm, dm and kip; dd and ld step by Adam, others by sgd."""
+    """Of S in idm, dm, idc and kip; dd and ld step by Adam, others by sgd."""
     weight_decay: float = Field(0.0, ge=0)
     """Of the steps on S by adamw: times the learning rate, the share of itself that every pixel loses."""
     pixels: Literal["normalised", "clamped"] = "normalised"
-    """What is stepped: normalised images, without bounds (DC to IDM), or pixel values, kept in 0..1 (NCFM, DANCE)."""
+    """What is stepped: normalised images, without bounds (DC to IDM), or pixel values, kept in 0..1 (NCFM, DANCE,
+    IDC)."""
     patience: int = Field(0, ge=0)
     """Iterations without a lower loss that are borne before the learning rate of S is halved; 0: it never is."""
     calibration: float = Field(0.0, ge=0)
@@ -238,8 +242,9 @@ class CondenseConfig(Section):
     """What nets are taught about S: the class that an image was made for, what a teacher sees in each of its parts (see
     `teacher`), or what the method has learnt (ld, and dd and kip beside pixels)."""
     augment: str = DSA
-    """DSA operations of the matching step, one of them drawn per class and iteration; none for no DSA. Methods
-    that train nets on S or for selection augment there too. For digits, mnist and svhn without flip unless set."""
+    """DSA operations of the matching step, joined by _, one of them drawn per class and iteration; of those joined by +
+    all are taken, one after another (IDC); none for no DSA. Methods that train nets on S or for selection augment there
+    too. For digits, mnist and svhn without flip unless set."""
 
     _augment = field_validator("augment")(_check_augment)
 
@@ -326,12 +331,21 @@ class QueueConfig(Section):
 
 
 class GradientConfig(Section):
-    """Gradient matching (methods dc and dsa)."""
+    """Gradient matching (methods dc, dsa and idc)."""
 
     outer: int | None = Field(None, ge=1)
-    """Steps on S for a net; null: as published for the ipc nearest to ours."""
+    """Steps on S for a net; null: as published, 100 for idc, of dc and dsa for the ipc nearest to ours."""
     inner: int | None = Field(None, ge=1)
-    """Epochs on S that the net is trained for between two of them; null likewise."""
+    """Epochs on S that the net is trained for between two of them; null likewise. The net of idc takes
+    `queue.train_steps` on real images instead."""
+    distance: Literal["squared", "absolute"] = "squared"
+    """Of idc: squared or absolute differences of gradients, summed. Published: squared for CIFAR and SVHN, absolute for
+    MNIST, FashionMNIST and ImageNet, each with a learning rate of its own."""
+    cutmix: float = Field(0.5, ge=0, le=1)
+    """Of idc: probability that the images of a batch that trains the net get a box of others, and their labels a share
+    of theirs; where it is not 0 that augments without cutout."""
+    most_parts: int = Field(128, ge=1)
+    """Of idc: parts of a class's images that are matched in a step, at most; of more, as many are drawn."""
 
 
 class CafeConfig(Section):
@@ -536,7 +550,8 @@ class ComputeConfig(Section):
     precision: Literal["auto", "fp32", "tf32", "bf16"] = "auto"
     """auto: bf16 where the hardware multiplies it faster (CUDA, AMX, AVX-512 BF16), else fp32, decided where a sweep or
     a condensation is started and kept when it is resumed; tf32: fp32 whose convolutions and matrix products a CUDA
-    device rounds to TensorFloat32. DC, DSA and MTT match in fp32, which CUDA rounds likewise unless fp32 is set."""
+    device rounds to TensorFloat32. DC, DSA, IDC and MTT match in fp32, which CUDA rounds likewise unless fp32 is
+    set."""
     compile: Literal["auto", "on", "off"] = "auto"
     """on: torch.compile; off: neither that nor anything of our own; auto: our own operations where the net has them
     (instance norm, average pooling), else torch.compile where the run is long enough to earn it back; on CUDA, training
@@ -546,8 +561,8 @@ class ComputeConfig(Section):
     without the atomic additions of the fast ways, and slower."""
     chunk: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     """Images that go through a net at a time, at most, with what their gradient needs; of one image of S always all
-    parts, of CAFE, DC and DSA all of a class; batches that train nets stay whole. auto: as many as memory allows and
-    time rewards, decided before a run begins and kept when it is resumed."""
+    parts, of CAFE, DC, DSA and IDC all of a class; batches that train nets stay whole. auto: as many as memory allows
+    and time rewards, decided before a run begins and kept when it is resumed."""
 
 
 def _share(share: float) -> float:

@@ -153,6 +153,38 @@ def test_a_strategy_limits_the_operations():
     assert set(draws.operations) == {"flip", "crop"}
 
 
+def test_operations_joined_by_plus_are_taken_one_after_another_with_numbers_of_their_own():
+    draws = draw_per_group("color+crop+cutout", 2, stream(0, "draws"), CPU)
+    assert draws.operations == ("color+crop+cutout",) * 2
+    assert draws.uniforms.shape == (2, 9)
+    given = images(5)
+    expected = []
+    for image, u in zip(given.numpy(), draws.uniforms.double().numpy()[[0, 0, 0, 1, 1]], strict=True):
+        for name, own in zip(("color", "crop", "cutout"), (u[:3], u[3:6], u[6:]), strict=True):
+            image = REFERENCE[name](image, own)
+        expected.append(image)
+    np.testing.assert_allclose(augment(given, draws, [3, 2]).numpy(), expected, atol=1e-6)
+
+
+def test_one_of_several_may_be_some_one_after_another():
+    draws = draw_per_group("flip+crop_color", 30, stream(0, "draws"), CPU)
+    assert set(draws.operations) == {"flip+crop", "color"}
+    given = images(30)
+    mixed = augment(given, draws, [1] * 30)
+    for number, name in enumerate(draws.operations):
+        alone, own = given[number : number + 1], draws.uniforms[number : number + 1]
+        for each, first in (("flip", 0), ("crop", 3)) if name == "flip+crop" else (("color", 0),):
+            alone = OPERATIONS[each](alone, own[:, first : first + 3])
+        assert torch.equal(mixed[number : number + 1], alone)
+
+
+@pytest.mark.parametrize("strategy", ["none", "crop", DSA])
+def test_without_plus_a_draw_has_three_numbers(strategy):
+    expected = torch.rand(4, 3, generator=stream(0, "draws"))
+    for draw in (draw_per_group, draw_per_image):
+        assert torch.equal(draw(strategy, 4, stream(0, "draws"), CPU).uniforms, expected)
+
+
 def test_none_leaves_images_alone():
     given = images(4)
     for draws in (

@@ -40,6 +40,13 @@ METHODS = {
     "dm": (),
     "dc": ("gradient.outer=2", "gradient.inner=1"),
     "dsa": ("gradient.outer=2", "gradient.inner=1"),
+    "idc": (
+        "gradient.outer=2",
+        "queue.train_steps=1",
+        "queue.batch=8",
+        "condense.partition=1",
+        "condense.lr=0.01",
+    ),
     "cafe": ("cafe.most_steps=2", "cafe.most_epochs=2", "cafe.query=9", f"condense.augment={DSA}"),
     "kip": ("kernel={name: features, nets: 2}", "condense.optimizer=sgd", "condense.lr=1"),
 }
@@ -182,7 +189,7 @@ def test_no_more_images_go_through_a_net_at_a_time(small_config, small_data, mon
     run = condense(config, small_data(), replace(FLOAT32, most=most))
     run.advance()
     assert len(run.images) == 9
-    whole = {"idm": 4, "dc": 3, "dsa": 3, "cafe": 3}.get(method, 1)
+    whole = {"idm": 4, "dc": 3, "dsa": 3, "idc": 3, "cafe": 3}.get(method, 1)
     assert max(seen) == max(most, whole)
 
 

@@ -42,6 +42,22 @@ def test_a_smaller_chunk_comes_before_fewer_trials(config, memory, trials, halve
     assert f"room for {trials} trials at a time" in room.text
 
 
+@pytest.mark.parametrize("augment", ["none", "crop", "color+crop+cutout", "color_crop", "flip+crop_color"])
+def test_whatever_augments_has_a_forecast(small_config, augment):
+    config = small_config(f"condense.augment={augment}", "compute.device=cpu", "compute.precision=fp32")
+    assert forecast(config, outline(8), choose_compute(config.compute)).peak > 0
+
+
+def test_parts_that_idc_matches_at_a_time_take_memory(small_config):
+    def matching(most):
+        config = small_config("condense.method=idc", "condense.ipc=40", f"gradient.most_parts={most}",
+                              "compute.device=cpu", "compute.precision=fp32")  # fmt: skip
+        parts = forecast(config, outline(32), choose_compute(config.compute)).parts
+        return sum(vars(parts["to match gradients"]).values())
+
+    assert matching(160) == matching(1000) > 1.5 * matching(80)
+
+
 def test_a_chunk_that_is_set_stays(config):
     chosen = config.model_copy(update={"compute": config.compute.model_copy(update={"chunk": 100})})
     room = make_room(chosen, outline(), [Host(4, 0, 4 * GIGABYTE)], always=True)
