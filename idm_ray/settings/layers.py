@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from idm_ray.errors import UserError, brief
 from idm_ray.settings.effects import METHODS_BY, READ_BY, ignores, method_of
 from idm_ray.settings.keys import all_keys, nearest, searchable_keys, setting_keys
-from idm_ray.settings.presets import DIGIT_SETS, DSA, DSA_OF_DIGITS, EVALUATE_PRESETS, METHOD_PRESETS, PRESETS
+from idm_ray.settings.presets import DIGIT_SETS, DSA, EVALUATE_PRESETS, METHOD_PRESETS, PRESETS, UNFLIPPED
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.reference import kind_of
 from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, Int, Raw, Uniform
@@ -149,8 +149,11 @@ def _unflipped(merged: Raw, given: Raw) -> Raw:
     if _named(merged, "dataset", "name", "digits") not in DIGIT_SETS:
         return merged
     sections = [name for name in AUGMENTED if isinstance(merged.get(name, {}), Mapping)]
-    by_default = [name for name in sections if _named(merged, name, "augment", DSA) == DSA != given.get(name)]
-    return _merge(merged, {name: {"augment": DSA_OF_DIGITS} for name in by_default})
+    named = {name: _named(merged, name, "augment", DSA) for name in sections}
+    by_default = {
+        name: value for name, value in named.items() if value in UNFLIPPED and value != given.get(name)
+    }
+    return _merge(merged, {name: {"augment": UNFLIPPED[value]} for name, value in by_default.items()})
 
 
 class _Search:

@@ -9,9 +9,13 @@ from collections.abc import Mapping
 from typing import Any
 
 DSA = "color_crop_cutout_flip_scale_rotate"
-COLOR_CROP_CUTOUT = "color_crop_cutout"
 ONE_AFTER_ANOTHER = "color+crop+cutout"
-DSA_OF_DIGITS, DIGIT_SETS = "color_crop_cutout_scale_rotate", ("digits", "mnist", "svhn")
+"""What the programs of IDC, DANCE and NCFM make of color_crop_cutout: of the operations that are named those of colour,
+flips and boxes are all taken, and one of the others."""
+MOST_OF_DSA = "flip+color+crop+cutout_flip+color+scale+cutout_flip+color+rotate+cutout"
+"""What they make of all of DSA."""
+DIGIT_SETS = "digits", "mnist", "svhn"
+UNFLIPPED = {DSA: "color_crop_cutout_scale_rotate", MOST_OF_DSA: MOST_OF_DSA.replace("flip+", "")}
 """Published: no flip where what is mirrored is no digit any more."""
 
 _NET_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
@@ -176,7 +180,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "ncfm",
         {"source": "blend", "pretrain_epochs": 60, "max_nets": 20, "initial": 19, **STAYING},
         batch_real=1024,
-        augment=COLOR_CROP_CUTOUT,
+        augment=ONE_AFTER_ANOTHER,
         optimizer="adamw",
         lr=0.001,
         weight_decay=5e-4,
@@ -190,7 +194,7 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
         "mean",
         {"source": "blend", "pretrain_epochs": 60, "max_nets": 5, "initial": 4, **STAYING},
         batch_real=128,
-        augment=COLOR_CROP_CUTOUT,
+        augment=ONE_AFTER_ANOTHER,
         lr=0.1,
         pixels="clamped",
         calibration=1.0,
@@ -284,7 +288,7 @@ EVALUATE_PRESETS: dict[str, dict[str, Any]] = {
     "datadam": {**_JUDGED, "epochs": 1800},
     # The program's for CIFAR, of commit b9918ef. On Tiny ImageNet 300 epochs at 10 and 40 at 50 images per class.
     "ncfm": {**_JUDGED, "epochs": 2000, "batch": 128, "optimizer": "adamw", "lr": 0.001, "schedule": "fifths",
-             "cutmix": 0.5, "best_of": 20},
+             "augment": MOST_OF_DSA, "cutmix": 0.5, "best_of": 20},
 }  # fmt: skip
 """How the authors of methods judge a set, where they differ."""
 
