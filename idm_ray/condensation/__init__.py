@@ -1,6 +1,7 @@
 """The algorithms: every method as a stream of records. No Ray, no MLflow, no files."""
 
-from idm_ray.condensation.loop import Condensation, Diverged, IterationRecord
+from idm_ray.condensation.divergence import Diverged
+from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.matching import (
     DistributionMatching,
     condensation_flops,

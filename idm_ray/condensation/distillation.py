@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, softplus
 
+from idm_ray.condensation.divergence import Diverged
 from idm_ray.condensation.learnt import Learnt, to_probabilities
-from idm_ray.condensation.loop import Condensation, Diverged, IterationRecord
+from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.pixels import first_images
 from idm_ray.condensation.starts import starts_of
 from idm_ray.condensation.unroll import Lesson, Unrolled, judged, unroll

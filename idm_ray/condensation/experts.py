@@ -112,7 +112,7 @@ class Experts:
 
     def _heard(self, epochs: int, total: int) -> None:
         if self._tell is not None:
-            self._tell("experts", epochs, total)
+            self._tell("train experts", epochs, total)
 
     def _key(self, number: int) -> str:
         facts = json.dumps([*self._facts, number], sort_keys=True)

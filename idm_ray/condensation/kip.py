@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from idm_ray.condensation.augment import Draws, augment, counts_within, draw_per_group
+from idm_ray.condensation.divergence import Diverged
 from idm_ray.condensation.infinite_width import FullyConnected
 from idm_ray.condensation.kernel_regression import regress
 from idm_ray.condensation.kernels import SQUARES, Kernel
 from idm_ray.condensation.learnt import to_probabilities
-from idm_ray.condensation.loop import Condensation, Diverged, IterationRecord
+from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.pixels import Scale, SyntheticSet, first_images
 from idm_ray.condensation.random_features import RandomFeatures

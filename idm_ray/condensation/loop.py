@@ -8,15 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from idm_ray.condensation.divergence import Diverged
 from idm_ray.condensation.objectives.total import class_labels
 from idm_ray.condensation.teacher import Teacher
 
 STRIDE = 50
 """Iterations after which a loss on a CUDA device is looked at, which waits for it."""
-
-
-class Diverged(Exception):
-    """The loss, S or a net is not finite any more; says which and when, and what would help."""
 
 
 @dataclass(frozen=True)

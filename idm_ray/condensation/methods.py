@@ -57,7 +57,7 @@ def _cafe(config: Config, data: Data, compute: Compute, given: Given) -> Condens
 
 
 def _crops(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:
-    return CropSelection(config, data, Teacher(config, data, compute, given.keep, given.tell))
+    return CropSelection(config, data, Teacher(config, data, compute, given.keep, given.tell), given.tell)
 
 
 def _trajectories(config: Config, data: Data, compute: Compute, given: Given) -> Condensation:

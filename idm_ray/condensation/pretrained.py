@@ -73,7 +73,7 @@ class Pretraining:
     def _heard(self, number: int, epochs: int) -> None:
         if self._tell is not None and self._is_first(number):
             each = self._queue.pretrain_epochs
-            self._tell("the first nets", number * each + epochs, (self._queue.initial + 1) * each)
+            self._tell("train the first nets", number * each + epochs, (self._queue.initial + 1) * each)
 
     def _is_first(self, number: int) -> bool:
         return number <= self._queue.initial

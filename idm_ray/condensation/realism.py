@@ -14,6 +14,7 @@ from torch.nn.functional import cross_entropy, interpolate, pad
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import cells, check_partition
 from idm_ray.condensation.teacher import Teacher
+from idm_ray.condensation.training import Tell
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.runtime.streams import stream
@@ -33,13 +34,14 @@ class CropSelection(Condensation):
     Args:
         config: all settings; `select` has the numbers, `teacher` the net.
         data: only its training part is used.
+        tell: told of every class that is done; None is told of nothing.
         teacher: judges the crops; it sees each in the middle of an image of the mean, as it will be in a cell.
 
     Raises:
         UserError: the partition does not fit, or a class has too few images.
     """
 
-    def __init__(self, config: Config, data: Data, teacher: Teacher):
+    def __init__(self, config: Config, data: Data, teacher: Teacher, tell: Tell | None = None):
         settings = config.condense
         super().__init__(0, data.num_classes, settings.ipc)
         check_partition(settings.partition, data.shape)
@@ -55,13 +57,19 @@ class CropSelection(Condensation):
                 f"{data.class_names[fewest]!r}; lower condense.ipc or condense.partition, or raise select.candidates "
                 f"where the class has more than these"
             )
+        self._tell = tell
         self._made: Tensor | None = None
 
     @property
     def images(self) -> Tensor:
         """The images, see `Condensation`."""
         if self._made is None:
-            self._made = torch.cat([self._of_class(label) for label in range(len(self._candidates))])
+            classes = []
+            for label in range(len(self._candidates)):
+                classes.append(self._of_class(label))
+                if self._tell is not None:
+                    self._tell("choose crops, class by class", label + 1, len(self._candidates))
+            self._made = torch.cat(classes)
         return self._made.clone()
 
     def _of_class(self, label: int) -> Tensor:

@@ -6,6 +6,7 @@ import json
 import torch
 from torch import Tensor
 
+from idm_ray.condensation.divergence import Diverged
 from idm_ray.condensation.partition import expand
 from idm_ray.condensation.training import Keep, Recipe, Tell, train_epoch
 from idm_ray.data import Data
@@ -50,8 +51,7 @@ class Teacher:
             partition: l; None: that of the settings.
         """
         partition = partition or self._config.condense.partition
-        size = max(1, self.at_once // partition**2)
-        logits = [self.judge(expand(some, partition)) for some in images.split(size)]
+        logits = [self.judge(expand(some, partition)) for some in images.split(self.at_once)]
         seen = torch.softmax(torch.cat(logits).float() / self._config.teacher.temperature, dim=1)
         return seen.view(len(images), partition**2, -1)
 
@@ -61,10 +61,10 @@ class Teacher:
         return self._shell.chunk
 
     def judge(self, images: Tensor) -> Tensor:
-        """Its logits [N, C] of images [N, channels, H, W], at most `at_once` of them, as they are."""
+        """Its logits [N, C] of images [N, channels, H, W] as they are, `at_once` of them at a time."""
         shell = self._ready()
         with torch.no_grad():
-            return shell(images)[1]
+            return torch.cat([shell(some)[1] for some in images.split(self.at_once)])
 
     def _ready(self) -> Shell:
         if not self._trained:
@@ -72,6 +72,8 @@ class Teacher:
             kept = None if self._keep is None else self._keep.load(key)
             if kept is None:
                 self._train()
+                if not bool(torch.isfinite(self._shell.weights).all()):
+                    raise Diverged("the teacher is not finite after its training: lower queue.lr")
                 if self._keep is not None:
                     self._keep.save(key, {"weights": self._shell.weights})
             else:
@@ -94,7 +96,7 @@ class Teacher:
             ):
                 pass
             if self._tell is not None:
-                self._tell("the teacher", epoch + 1, config.teacher.epochs)
+                self._tell("train the teacher", epoch + 1, config.teacher.epochs)
 
     def _key(self) -> str:
         """Equal for two runs exactly when they train the same net."""

@@ -20,7 +20,7 @@ Fetch = Callable[[Tensor], Tensor]
 """Gives float32 images [n, channels, H, W] at int64 positions [n], both on the device."""
 
 Tell = Callable[[str, int, int], None]
-"""Told what is trained, how many epochs are done and how many there are; may end the work by raising."""
+"""Told what is done, such as "train experts", how much of it, and how much there is; may end it by raising."""
 
 
 class OnDevice:

@@ -161,11 +161,12 @@ def fit(config: Config, outline: Outline, compute: Compute, room: float, pixels:
 
 
 def plenty(config: Config, outline: Outline, room: float) -> bool:
-    """Whether memory is so ample that no forecast is needed to know it; the weights that mtt remembers are not seen."""
+    """Whether memory is so ample that no forecast is needed to know it; weights that are remembered are not seen."""
     pixels = math.prod(outline.shape[1:])
     most = max(images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
     ample = pixels * most * QUICK_BYTES_A_PIXEL + QUICK_BYTES <= room
-    return ample and (config.net.width or 0) <= WIDEST and config.condense.method != "mtt"
+    remembers = config.condense.method in {"mtt", *DIFFERENTIATED} or config.condense.labels == "soft"
+    return ample and (config.net.width or 0) <= WIDEST and not remembers
 
 
 def images_at_once(config: Config, outline: Outline) -> int:
@@ -317,11 +318,21 @@ class _Sizes:
         return self._of("step", queue.batch).beside(keys)
 
     def _teaching(self) -> Peak:
-        """A step of the teacher; its weights, what they were and what it keeps of its steps."""
+        """A step of the teacher, and its look at images; its weights, what they were and what it keeps of its steps."""
         config = self._config.model_copy(update={"net": teaching_net(self._config)})
-        run = _footprint("step", *_facts("step", config, self._outline, self._compute))
+        step, look = (
+            self._peak(_footprint(what, *_facts(what, config, self._outline, self._compute)), images)
+            for what, images in (("step", config.queue.batch), ("judge", self._judged))
+        )
         shell = _shell(config.net, self._shape, self._classes, self._compute)
-        return self._peak(run, config.queue.batch).beside(3 * shell.weights.nbytes)
+        return _both(step, look).beside(3 * shell.weights.nbytes)
+
+    @property
+    def _judged(self) -> int:
+        """Images that a teacher judges at a time."""
+        settings, select = self._config.condense, self._config.select
+        crops = select.candidates * select.crops if settings.method == "rded" else 0
+        return min(self.chunk, max(self._classes * settings.ipc * settings.partition**2, crops))
 
     def _training_on_set(self) -> Peak:
         images = self._classes * self._config.condense.ipc
@@ -373,7 +384,8 @@ class _Sizes:
     def _student(self) -> Peak:
         """One step's graph, and the weights before every step."""
         images = self._classes * self._config.condense.ipc
-        at_once = min(self._config.trajectory.batch_syn or images, images, self.with_gradient)
+        batch = min(self._config.trajectory.batch_syn or images, images)
+        at_once = batch if self._shell.needs_statistics else min(batch, self.with_gradient)
         steps = course(self._config.trajectory, self._config.condense.ipc).syn_steps
         kept = steps * self._shell.weights.nbytes + self.set_bytes
         return self._of("back", at_once).beside(kept + self._trajectory)

@@ -106,11 +106,15 @@ class Memories:
 
     def condense(self, config: Config, data: Data) -> CondensedSet:
         """The set of a step's own classes."""
-        run = condense(config, data, self.compute, keep=KeptTrainings())
+        run = condense(config, data, self.compute, keep=KeptTrainings(), tell=self._first_nets)
         for record in run:
             self.progress(f"condense {data.num_classes} classes", record.iteration, run.iterations)
             self._stop_if_interrupted()
         return condensed_set(run.images, run.labels, config, data, run.iteration, run.targets)
+
+    def _first_nets(self, what: str, done: int, total: int) -> None:
+        self.progress(what, done, total)
+        self._stop_if_interrupted()
 
     def _stop_if_interrupted(self) -> None:
         if self.interrupted():

@@ -33,8 +33,11 @@ class Result:
     @property
     def title(self) -> str:
         """``Table 1: Methods at one number of images per class``."""
-        kind = "Table" if self.experiment.name.startswith("table") else "Figure"
-        return f"{kind} {self.experiment.name[-1]}: {self.experiment.title}"
+        name = self.experiment.name
+        if not name[-1].isdigit():
+            return self.experiment.title
+        kind = "Table" if name.startswith("table") else "Figure"
+        return f"{kind} {name[-1]}: {self.experiment.title}"
 
     @property
     def where(self) -> str:

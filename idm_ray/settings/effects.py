@@ -51,6 +51,9 @@ _STEPS = (
 )
 _OF_CROPS = ("select.candidates", "select.crops")
 _CHOOSING = (*_STEPS, *_QUEUE)
+_STEPS_OF_NETS = ("queue.lr", "queue.momentum", "queue.weight_decay")
+READ_BY_TEACHERS = frozenset({"queue.batch", *_STEPS_OF_NETS, "condense.augment"})
+"""Settings that the teacher of soft labels is trained by, whatever the method does with them."""
 _MATCHED_ALONE = (*_QUEUE, "condense.stepping", *_OF_LOSS)
 _OF_IDC = ("gradient.distance", "gradient.cutmix", "gradient.most_parts")
 _IDC_TRAINS_BY = {"queue.train_steps", "queue.pretrain_epochs"}
@@ -71,7 +74,7 @@ UNREAD: dict[str, tuple[str, ...]] = {
     "cafe": _MATCHED_ALONE,
     **dict.fromkeys(("dd", "ld"), ("condense.stepping", *_OF_LOSS, "condense.augment", "queue.")),
     "mtt": (*_MATCHED_ALONE, "condense.batch_real"),
-    "kip": (*_QUEUE, "condense.stepping", *_OF_LOSS_ALONE),
+    "kip": (*_QUEUE, *_STEPS_OF_NETS, "condense.stepping", *_OF_LOSS_ALONE),
     "random": (*_CHOOSING, "queue.", "condense.augment"),
     **dict.fromkeys(("herding", "kcenter"), (*_CHOOSING, "select.never_learnt", *_OF_CROPS)),
     "forgetting": (*_CHOOSING, *_OF_CROPS),

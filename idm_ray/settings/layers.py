@@ -22,8 +22,9 @@ from idm_ray.settings.sections import DEFAULT_SEARCH, Choice, Config, Domain, In
 
 AUGMENTED = ("condense", "evaluate")
 METHOD, DEFAULT_METHOD = "condense.method", "idm"
-KEPT_SHARE = 0.8
-"""Of all settings, in a config as it is kept with a sweep: all that there were when it was kept."""
+KEPT_SECTIONS, KEPT_SHARE = 0.5, 0.8
+"""Of all sections, and of the settings in those that are there, in a config as it is kept with a sweep: it has all that
+there were when it was kept, by whatever version."""
 OWNERS = (("net", "convnet", ()), ("dataset", "digits", ("validation",)))
 """Sections whose settings belong to what `name` names: the section, its default name, and what belongs to any."""
 
@@ -176,8 +177,8 @@ class _Search:
             UserError: the layer both fixes and searches a setting.
         """
         fixed = {key: value for key, value in _fixed(layer) if key in setting_keys()}
-        if len(fixed) >= KEPT_SHARE * len(setting_keys()):
-            fixed = {}  # a config as it is kept: nobody has written down these values
+        if _is_kept(fixed):
+            fixed = {}  # nobody has written down these values
         whole = layer.get("search", self.domains)
         searched = {**(layer.get("search") or {}), **entries} if isinstance(whole, Mapping | None) else {}
         for key in fixed:
@@ -218,6 +219,13 @@ def _is_read(merged: Raw, key: str) -> bool:
     decides, values = READ_BY.get(key, ("", set()))
     section, _, name = decides.partition(".")
     return not decides or _named(merged, section, name, next(iter(values))) in values
+
+
+def _is_kept(fixed: Mapping[str, Any]) -> bool:
+    """Whether these settings are those of a config as it is kept."""
+    here, known = ({key.partition(".")[0] for key in keys} for keys in (fixed, setting_keys()))
+    there = [key for key in setting_keys() if key.partition(".")[0] in here]
+    return len(here) >= KEPT_SECTIONS * len(known) and len(fixed) >= KEPT_SHARE * len(there)
 
 
 def _fixed(layer: Raw) -> Iterable[tuple[str, Any]]:

@@ -18,9 +18,10 @@ METHODS: dict[str, str] = {
     "DM": "dm",
 }
 """Rows of the table, and the preset that each one is; IDM has several."""
-PEERS = {"NCFM": "ncfm", "DANCE": "dance", "DataDAM": "datadam", "M3D": "m3d", "IID": "iid", "DSDM": "dsdm",
-         "RFAD": "rfad"}  # fmt: skip
-"""Rows of later papers, likewise."""
+PEERS = {"NCFM": "ncfm", "DANCE": "dance", "DataDAM": "datadam", "M3D": "m3d", "IID": "iid", "DSDM": "dsdm"}
+"""Rows of later papers on the same features, likewise."""
+FAMILIES = {"RFAD": "rfad"}
+"""Rows of other families that are not named after their method."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +205,7 @@ def column(place: str, ipc: int) -> Mapping[str, Published]:
 
 def row_of(method: str, preset: str) -> str:
     """The row of the table that a condensation belongs to."""
-    rows = {known: row for row, known in (METHODS | PEERS).items()}
+    rows = {known: row for row, known in (METHODS | PEERS | FAMILIES).items()}
     return rows.get(preset, method.upper())
 
 

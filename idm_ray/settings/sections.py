@@ -15,7 +15,15 @@ from pydantic import (
 )
 
 from idm_ray.errors import brief
-from idm_ray.settings.effects import DIFFERENTIATED, FIXED, LEARN_LABELS, READ_BY, ignores, method_of
+from idm_ray.settings.effects import (
+    DIFFERENTIATED,
+    FIXED,
+    LEARN_LABELS,
+    READ_BY,
+    READ_BY_TEACHERS,
+    ignores,
+    method_of,
+)
 from idm_ray.settings.locations import Address, Location
 from idm_ray.settings.presets import DSA, EVALUATE_PRESETS, FRESH, METHOD_PRESETS, NETS, PRESETS, STAYING
 from idm_ray.settings.subsets import check_subset
@@ -751,11 +759,13 @@ class Config(Section):
                 raise ValueError(
                     f"{key} must be {required} for method {method}; got {self.get(key)} (method idm uses it)"
                 )
-        idle = [key for key in self.search if all(ignores(each, key) for each in self.methods)]
+        taught = READ_BY_TEACHERS if "soft" in self._values("condense.labels") else frozenset()
+        searched = [key for key in self.search if key not in taught]
+        idle = [key for key in searched if all(ignores(each, key) for each in self.methods)]
         for key in self.search:
             decides, reading = READ_BY.get(key, ("", set()))
             values = self._values(decides) if decides and key not in idle else set()
-            if values and not values & reading:
+            if values and not values & reading and not self._reads_anyway(key, decides):
                 raise ValueError(
                     f"{key}: {decides} {' or '.join(sorted(map(str, values)))} does not read that, which so cannot be "
                     f"searched; set search.{key}=null"
@@ -767,6 +777,13 @@ class Config(Section):
                 f"and cannot be searched; set {mend}"
             )
         return self
+
+    def _reads_anyway(self, key: str, decides: str) -> bool:
+        """Whether a method reads a setting without asking the one that decides about it elsewhere."""
+        return any(
+            ignores(each, decides) and decides not in FIXED[each] and not ignores(each, key)
+            for each in self.methods
+        )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -794,11 +811,13 @@ class Config(Section):
         else:
             others = [method for method in self.methods if method != self.condense.method]
             named = tuple(METHOD_PRESETS[method][0] for method in others)
-            found = {own} if self.condense.method in self.methods else set()
-            found = set() if ignores(self.condense.method, key) else found
+            found = (
+                _as_read(self.condense.method, key, own) if self.condense.method in self.methods else set()
+            )
         for preset in named:
-            if preset in PRESETS and not ignores(PRESETS[preset]["condense"]["method"], key):
-                found.add(PRESETS[preset][section].get(name, own))
+            if preset in PRESETS:
+                method, value = PRESETS[preset]["condense"]["method"], PRESETS[preset][section].get(name, own)
+                found |= _as_read(method, key, value)
         return found
 
     def get(self, key: str) -> Any:
@@ -811,6 +830,13 @@ class Config(Section):
     def to_raw(self) -> Raw:
         """Plain dicts, lists, numbers and strings, as YAML and JSON hold them; every setting is present."""
         return self.model_dump(mode="json")
+
+
+def _as_read(method: str, key: str, value: Any) -> set[Any]:
+    """What a method takes a setting for that has a value: the one it fixes, this one, or none."""
+    if key in FIXED[method]:
+        return {FIXED[method][key]}
+    return set() if ignores(method, key) else {value}
 
 
 def _domain(key: str, value: Any) -> Domain:

@@ -136,7 +136,15 @@ class Conductor:
             return None
         folder = self.trial_folder(asked.number)
         try:
-            config = self._settled(folder, asked.point)
+            wanted = self.trial_config(asked.point)
+        except UserError as error:  # settings that do not go together, each of which is right by itself
+            raw = self._config.to_raw()
+            self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), self._tags)
+            self._changed(Row(asked.number, asked.point))
+            self.failed(asked.number, first_line(error))
+            return self.next_trial()
+        try:
+            config = self._settled(folder, wanted)
         except OSError as error:
             if not is_full(error):
                 raise
@@ -152,10 +160,10 @@ class Conductor:
         text = json.dumps(raw)
         return NextTrial(asked.number, self._site.keeping, text, real, self._pulse, self._shards, memory)
 
-    def _settled(self, folder: Path, point: dict[str, Any]) -> Config:
+    def _settled(self, folder: Path, wanted: Config) -> Config:
         """The settings of a trial that is to run, kept in its folder."""
         self._place.fetch(folder / TRIAL_FILE)
-        config = as_before(folder, self.trial_config(point))
+        config = as_before(folder, wanted)
         write_bytes(folder / TRIAL_FILE, yaml.safe_dump(config.to_raw(), sort_keys=False).encode())
         self._place.deliver(folder / TRIAL_FILE)
         self._place.remove(folder / ERROR_FILE)

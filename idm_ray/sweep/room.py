@@ -31,6 +31,11 @@ MEMORY_KEYS = (
     "kernel.depth",
     "kernel.nets",
     "net.",
+    "condense.labels",
+    "teacher.net",
+    "unroll.",
+    "trajectory.",
+    "gradient.most_parts",
     "queue.batch",
     "queue.max_nets",
     "evaluate.preset",
@@ -166,13 +171,19 @@ def _with(config: Config, chunk: int, share: float) -> Config:
 
 
 def _largest(config: Config, outline: Outline) -> list[Config]:
-    """Of the points of a search with one net, precision, method and loss the one that sees most pixels."""
+    """Of the points of a search that are of one kind, such as net, precision and method, the one of most pixels."""
     largest: dict[str, Config] = {}
     for point in space.corners(config, MEMORY_KEYS):
         own = point.condense
-        kind = repr(
-            (point.net, point.compute, own.method, own.loss, own.optimizer, own.pixels, point.kernel.name)
+        of_nets = (
+            point.net,
+            point.compute,
+            point.teacher.net,
+            point.kernel.name,
+            point.unroll,
+            point.trajectory,
         )
+        kind = repr((of_nets, own.method, own.loss, own.optimizer, own.pixels, own.labels))
         if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
             largest[kind] = point
     return list(largest.values())

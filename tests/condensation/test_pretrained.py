@@ -73,10 +73,10 @@ def test_every_epoch_of_the_first_nets_is_told_and_can_end_the_work(
 ):
     told = []
     take(tell=lambda *counts: told.append(counts))
-    assert told == [("the first nets", done + 1, FIRST * EPOCHS) for done in range(FIRST * EPOCHS)]
+    assert told == [("train the first nets", done + 1, FIRST * EPOCHS) for done in range(FIRST * EPOCHS)]
     told.clear()
     take(tell=lambda *counts: told.append(counts))
-    assert told == [("the first nets", EPOCHS * (net + 1), FIRST * EPOCHS) for net in range(FIRST)]
+    assert told == [("train the first nets", EPOCHS * (net + 1), FIRST * EPOCHS) for net in range(FIRST)]
 
     def stop(what, done, total):
         if done == 3:

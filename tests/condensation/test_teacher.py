@@ -5,7 +5,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from idm_ray.artifacts.trained import KeptTrainings
-from idm_ray.condensation import condense, expand
+from idm_ray.condensation import Diverged, condense, expand
 from idm_ray.condensation.teacher import Teacher, teaching_net
 from idm_ray.evaluation import Protocol, evaluate
 from idm_ray.nets import build_shell
@@ -53,7 +53,7 @@ def test_a_kept_teacher_is_that_which_would_be_trained_in_every_bit(
 ):
     config, told = small_config(*SOFT), []
     alone = Teacher(config, small_data(), cpu, tell=lambda *how_far: told.append(how_far)).label(images)
-    assert told == [("the teacher", epoch, 3) for epoch in (1, 2, 3)]
+    assert told == [("train the teacher", epoch, 3) for epoch in (1, 2, 3)]
     keep = KeptTrainings(tmp_path)
     for expected in (3, 0):
         told.clear()
@@ -67,6 +67,13 @@ def test_what_it_depends_on_makes_another_teacher(other, small_config, small_dat
     keep = KeptTrainings(tmp_path)
     one = Teacher(small_config(*SOFT), small_data(), cpu, keep).label(images)
     assert not torch.equal(Teacher(small_config(*SOFT, other), small_data(), cpu, keep).label(images), one)
+
+
+def test_a_teacher_that_is_not_finite_is_told_and_not_kept(small_config, small_data, cpu, images, tmp_path):
+    teacher = Teacher(small_config(*SOFT, "queue.lr=1e9"), small_data(), cpu, KeptTrainings(tmp_path))
+    with pytest.raises(Diverged, match="the teacher is not finite after its training"):
+        teacher.label(images)
+    assert not list(tmp_path.iterdir())
 
 
 def test_neither_validation_nor_test_is_looked_at(small_config, small_data, cpu, images):

@@ -318,7 +318,7 @@ def test_only_experts_that_are_drawn_are_trained(small_config, small_data, cpu, 
     )
     assert not told
     list(run)
-    assert told == [("experts", done + 1, 3 * EPOCHS) for done in range(3 * EPOCHS)]
+    assert told == [("train experts", done + 1, 3 * EPOCHS) for done in range(3 * EPOCHS)]
     assert len(list(tmp_path.glob("*.safetensors"))) == 3
 
 

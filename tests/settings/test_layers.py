@@ -243,6 +243,46 @@ def test_a_config_that_was_kept_before_there_were_some_settings_is_read_as_it_wa
     assert build_config(("kept", raw)) == config
 
 
+def test_a_config_that_was_kept_before_there_were_some_sections_is_read_as_it_was():
+    config = build_config(("search", {"search": {"condense.lambda_reg": {"choice": [1, 2]}}}))
+    raw = config.to_raw()
+    for section in ("teacher", "unroll", "trajectory", "kernel"):
+        del raw[section]
+    for section, name in (
+        ("condense", "labels"),
+        ("gradient", "distance"),
+        ("select", "crops"),
+        ("select", "candidates"),
+    ):
+        del raw[section][name]
+    assert build_config(("kept", raw)) == config
+
+
+def test_what_teachers_are_trained_by_can_be_searched_where_labels_are_soft():
+    search = {"queue.lr": {"choice": [0.01, 0.1]}, "teacher.epochs": {"choice": [1, 2]}}
+    soft = {"condense": {"method": "random", "labels": "soft"}, "search": search}
+    assert set(build_config(("soft", soft)).search) == set(search)
+    hard = {"condense": {"method": "random"}, "search": {"queue.lr": search["queue.lr"]}}
+    with pytest.raises(UserError, match="no effect on method random"):
+        build_config(("hard", hard))
+    learnt = {"condense": {"method": "ld"}, "search": {"teacher.epochs": search["teacher.epochs"]}}
+    with pytest.raises(UserError, match=r"teacher\.epochs: condense\.labels learned does not read that"):
+        build_config(("learnt", learnt))
+
+
+@pytest.mark.parametrize(
+    ("methods", "key", "values"),
+    [
+        (["idm", "rded"], "teacher.epochs", [1, 2]),
+        (["dd", "kip"], "condense.momentum", [0.5, 0.9]),
+        (["mtt", "kip"], "condense.momentum", [0.5, 0.9]),
+    ],
+)
+def test_what_one_of_the_searched_methods_reads_can_be_searched(methods, key, values):
+    search = {"condense.method": {"choice": methods}, key: {"choice": values}}
+    assert key in build_config(("both", {"search": search})).search
+
+
 def test_an_empty_section_is_none():
     assert build("dataset.name=cifar10", file={"dataset": None}).dataset.name == "cifar10"
 

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -248,3 +249,21 @@ def test_files_that_cannot_be_kept_end_a_sweep_in_order_to_be_resumed(call, tiny
     assert "cannot be kept now (connection refused); it ends, to be resumed" in called.output
     assert "Traceback" not in called.output + called.errors
     assert "--resume s" in called.output
+
+
+def test_a_point_whose_settings_do_not_go_together_has_failed_and_the_next_one_is_asked_for(
+    small_config, tmp_path
+):
+    class Asked(Told):
+        points = iter([{"unroll.start": "kept", "unroll.nets": 2}])
+
+        def ask(self):
+            point = next(self.points, None)
+            return None if point is None else SimpleNamespace(number=0, point=point)
+
+    study, display = Asked(), Told()
+    conductor = Conductor(small_config("condense.method=dd"), tmp_path, {}, study, Told(), display)
+    assert conductor.next_trial() is None
+    assert study.named("tell") == [(0, TrialState.FAIL)]
+    assert display.board.rows[0].state == "FAIL"
+    assert "unroll.nets must be 1 where unroll.start is kept; got 2" in display.board.rows[0].reason

@@ -67,6 +67,7 @@ def run(
         clock = _Clock(float(kept.get("seconds", 0.0)) if saved else 0.0)
         try:
             _condense(config, condensation, out / CHECKPOINT, mark, facts, clock, progress, first)
+            targets = condensation.targets
         except KeyboardInterrupt:
             how = resuming(given) if (out / CHECKPOINT).exists() else command_line(*given)
             say(console, f"stopped after iteration {condensation.iteration}; go on with: {how}")
@@ -87,7 +88,7 @@ def run(
             config,
             data,
             condensation.iteration,
-            condensation.targets,
+            targets,
         )
         save_condensed(out / "condensed", condensed)
         say(console, f"condensed set: {out / 'condensed'}")
@@ -100,14 +101,14 @@ def run(
 
 
 class _FirstNets:
-    """Tells how far the training of nets is on which the rest waits, and ends it on Ctrl-C."""
+    """Tells how far the work is on which the rest waits, such as training nets, and ends it on Ctrl-C."""
 
     def __init__(self, progress: Progress):
         self._progress = progress
         self.interrupted: Callable[[], bool] = lambda: False
 
     def __call__(self, what: str, done: int, total: int) -> None:
-        self._progress(f"train {what}", done, total, "epochs in all")
+        self._progress(what, done, total)
         if self.interrupted():
             raise KeyboardInterrupt
 

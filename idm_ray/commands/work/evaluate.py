@@ -182,15 +182,15 @@ class _Work:
         return found
 
     def _teacher(self, made_by: Config) -> Teacher:
-        """That of the set, whatever the evaluation's net and seed."""
-
-        def tell(what: str, done: int, total: int) -> None:
-            self.progress(f"train {what}", done, total, "epochs in all")
-
-        config, data = self.protocol.config, self.protocol.data
-        if config.seed != made_by.seed:  # which says what is held out for validation
-            data, _ = prepare(config.model_copy(update={"seed": made_by.seed}), self.progress)
-        return Teacher(made_by, data, self.protocol.compute, KeptTrainings(), tell)
+        """That of the set, whatever the evaluation's net, seed, precision and share of validation images."""
+        here = self.protocol.config
+        dataset = made_by.dataset.model_copy(update={"root": here.dataset.root})
+        device = made_by.compute.model_copy(update={"device": here.compute.device})
+        wanted = made_by.model_copy(update={"dataset": dataset, "compute": device})
+        data, compute = self.protocol.data, self.protocol.compute
+        if (wanted.dataset, wanted.seed, wanted.compute) != (here.dataset, here.seed, here.compute):
+            data, compute = prepare(wanted, self.progress)
+        return Teacher(wanted, data, compute, KeptTrainings(), self.progress)
 
 
 def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:

@@ -1,12 +1,14 @@
 """The search space as a list of points where it is finite."""
 
+import contextlib
 import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from idm_ray.settings.effects import METHODS_BY, ignores, method_of
+from idm_ray.errors import UserError
+from idm_ray.settings.effects import METHODS_BY, READ_BY_TEACHERS, ignores, method_of
 from idm_ray.settings.layers import domain_corners, with_point
 from idm_ray.settings.sections import Choice, Config, Domain, Int
 
@@ -27,7 +29,8 @@ def corners(config: Config, keys: tuple[str, ...]) -> Iterator[Config]:
     searched = [key for key in config.search if key.startswith(keys)]
     values = itertools.product(*(domain_corners(config.search[key]) for key in searched))
     for chosen in itertools.islice(values, CORNERS):
-        yield with_point(config, active(dict(zip(searched, chosen, strict=True))))
+        with contextlib.suppress(UserError):  # some do not go together, and fail when they are tried
+            yield with_point(config, active(dict(zip(searched, chosen, strict=True))))
 
 
 def size(search: Mapping[str, Domain]) -> int | None:
@@ -59,9 +62,10 @@ def points(search: Mapping[str, Domain]) -> Iterator[Point]:
 def active(point: Point) -> Point:
     """A point without the settings that have no effect on its method, where the method is searched."""
     method = method_of(point)
-    return (
-        point if method is None else {key: value for key, value in point.items() if not ignores(method, key)}
-    )
+    if method is None:
+        return point
+    taught = READ_BY_TEACHERS if point.get("condense.labels") == "soft" else frozenset()
+    return {key: value for key, value in point.items() if key in taught or not ignores(method, key)}
 
 
 def identity(point: Mapping[str, Any]) -> str:
