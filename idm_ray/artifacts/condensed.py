@@ -94,7 +94,10 @@ def condensed_set(
     """Join S with where it came from.
 
     Args:
-        images, labels, config, iteration: see `CondensedSet`.
+        images: see `CondensedSet`.
+        labels: likewise.
+        config: of the condensation.
+        iteration: see `CondensedSet`.
         data: that it was condensed from.
         targets: what nets are taught, where these are not the labels.
     """

@@ -83,7 +83,10 @@ def evaluate_once(
     """What `evaluate` gives, each net of which is trained once for a set of these very values.
 
     Args:
-        images, labels, partition, protocol: as of `evaluate`; labels may be probabilities as there.
+        images: as of `evaluate`.
+        labels: likewise, or probabilities as there.
+        partition: likewise.
+        protocol: how; each net is kept by itself.
         cache: the cache folder; null for the default one.
         on_epoch: for progress, when something has to be computed.
     """
