@@ -57,7 +57,8 @@ def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
     """Evaluate a condensed set: nets are trained on it alone and tried on test.
 
     CONDENSED_DIR is a folder with manifest.json. Tables always have random images beside the set: as many, packed,
-    expanded and trained on alike, labelled with their classes. key=value is of dataset, net, evaluate or compute.
+    expanded and trained on alike, with labels of the same teacher where these are soft. key=value is of dataset, net,
+    evaluate or compute.
 
     \b
     idm-ray evaluate runs/digits/condensed

@@ -205,9 +205,9 @@ def evaluate_random(
 
 
 def evaluate_taught_random(
-    protocol: Protocol, ipc: int, teacher: Teacher, on_epoch: OnEpoch | None = None
+    protocol: Protocol, ipc: int, teacher: Teacher, on_epoch: OnEpoch | None = None, partition: int = 1
 ) -> Evaluation:
-    """The whole images of `evaluate_random`, which nets are taught as a teacher sees them.
+    """The images of `evaluate_random`, each part of which nets are taught as a teacher sees it.
 
     Each net has images, and so labels, of its own; none are trained side by side.
 
@@ -216,17 +216,19 @@ def evaluate_taught_random(
         ipc: images per class.
         teacher: labels the images.
         on_epoch: for progress.
+        partition: l.
 
     Raises:
         UserError: a class has too few images.
     """
+    partition = partition if protocol.config.evaluate.expand else 1
     check_random(protocol.data.outline, ipc)
     compute, shape = protocol.compute, protocol.data.shape
-    positions = torch.arange(protocol.data.num_classes * ipc, device=compute.device)
+    positions = torch.arange(protocol.data.num_classes * ipc * partition**2, device=compute.device)
     found = []
     for repeat in protocol.repeats:
         one = replace(protocol, repeats=(repeat,))
-        fetch = _random_fetch(one, ipc, 1, repeat)
+        fetch = _random_fetch(one, ipc, partition, repeat)
         seen = [teacher.label(fetch(some), 1)[:, 0] for some in positions.split(compute.chunk(*shape[1:]))]
         labels = torch.cat(seen).to(compute.storage)
         found.append(_train_and_judge(partial(_given, fetch), labels, one, on_epoch))

@@ -6,8 +6,17 @@ from typing import Any
 
 from torch import Tensor
 
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.errors import UserError
-from idm_ray.evaluation.protocol import Evaluation, OnEpoch, Protocol, check_random, evaluate, evaluate_random
+from idm_ray.evaluation.protocol import (
+    Evaluation,
+    OnEpoch,
+    Protocol,
+    check_random,
+    evaluate,
+    evaluate_random,
+    evaluate_taught_random,
+)
 from idm_ray.nets import NETS, build_shell
 from idm_ray.settings.presets import DSA
 from idm_ray.settings.sections import Config, NetConfig
@@ -75,16 +84,22 @@ def nets_named(names: Sequence[str], config: Config) -> tuple[NetConfig, ...]:
 
 
 def transfer(
-    images: Tensor, labels: Tensor, nets: Sequence[NetConfig], protocol: Protocol, watch: Watch = unwatched
+    images: Tensor,
+    labels: Tensor,
+    nets: Sequence[NetConfig],
+    protocol: Protocol,
+    watch: Watch = unwatched,
+    teacher: Teacher | None = None,
 ) -> Iterator[NetRow]:
     """Evaluate a set, and random images under the same protocol, on several architectures.
 
     Args:
         images: float32 [N, channels, H, W], normalised, as optimised.
-        labels: int64 [N].
+        labels: int64 [N], or probabilities, see `evaluate`.
         nets: architectures.
         protocol: how; its config gives ipc and partition.
         watch: for progress.
+        teacher: of a set with soft labels, which labels random images, too; None: their classes do.
 
     Raises:
         UserError: no net fits the images, or a class has too few images; before anything is trained.
@@ -98,7 +113,7 @@ def transfer(
         if problem:
             yield NetRow(net, problem=problem)
         else:
-            yield NetRow(net, *_pair(images, labels, _changed(protocol, net=net), net.name, watch))
+            yield NetRow(net, *_pair(images, labels, _changed(protocol, net=net), net.name, watch, teacher))
 
 
 def _problem(net: NetConfig, protocol: Protocol) -> str:
@@ -112,7 +127,11 @@ def _problem(net: NetConfig, protocol: Protocol) -> str:
 
 
 def matrix(
-    images: Tensor, labels: Tensor, protocol: Protocol, watch: Watch = unwatched
+    images: Tensor,
+    labels: Tensor,
+    protocol: Protocol,
+    watch: Watch = unwatched,
+    teacher: Teacher | None = None,
 ) -> Iterator[MatrixRow]:
     """Evaluate a set, and random images, expanded or not, with equal epochs or steps, with DSA or without.
 
@@ -121,9 +140,10 @@ def matrix(
 
     Args:
         images: float32 [N, channels, H, W], normalised, as optimised.
-        labels: int64 [N].
+        labels: int64 [N], or probabilities, see `evaluate`.
         protocol: how; its config gives ipc and partition, and the DSA operations unless they are none.
         watch: for progress.
+        teacher: of a set with soft labels, which labels random images, too; None: their classes do.
 
     Raises:
         UserError: a class has too few images; before anything is trained.
@@ -134,14 +154,14 @@ def matrix(
     for augment in (dsa, "none"):
         for expanded in (False, True) if config.condense.partition > 1 else (False,):
             here = _set(protocol, expand=expanded, augment=augment)
-            row = _matrix_row(images, labels, here, "epochs", watch)
+            row = _matrix_row(images, labels, here, "epochs", watch, teacher)
             yield row
             batch = config.evaluate.batch
             epochs = epochs_of_equal_steps(protocol.epochs, len(labels), _parts(here), batch)
             if epochs == protocol.epochs:
                 yield replace(row, equal="steps")
             else:
-                yield _matrix_row(images, labels, replace(here, epochs=epochs), "steps", watch)
+                yield _matrix_row(images, labels, replace(here, epochs=epochs), "steps", watch, teacher)
 
 
 def epochs_of_equal_steps(epochs: int, images: int, parts: int, batch: int) -> int:
@@ -169,22 +189,26 @@ def _parts(protocol: Protocol) -> int:
     return protocol.config.condense.partition**2 if protocol.config.evaluate.expand else 1
 
 
-def _matrix_row(images: Tensor, labels: Tensor, protocol: Protocol, equal: str, watch: Watch) -> MatrixRow:
+def _matrix_row(
+    images: Tensor, labels: Tensor, protocol: Protocol, equal: str, watch: Watch, teacher: Teacher | None
+) -> MatrixRow:
     settings = protocol.config.evaluate
     expansion = "expanded" if settings.expand else "not expanded"
     title = f"{expansion}, equal {equal}, {'no DSA' if settings.augment == 'none' else 'DSA'}"
-    condensed, random = _pair(images, labels, protocol, title, watch)
+    condensed, random = _pair(images, labels, protocol, title, watch, teacher)
     steps = protocol.epochs * _steps(len(labels) * _parts(protocol), settings.batch)
     return MatrixRow(settings.expand, equal, settings.augment, steps, condensed, random)
 
 
 def _pair(
-    images: Tensor, labels: Tensor, protocol: Protocol, title: str, watch: Watch
+    images: Tensor, labels: Tensor, protocol: Protocol, title: str, watch: Watch, teacher: Teacher | None
 ) -> tuple[Evaluation, Evaluation]:
     own = protocol.config.condense
     condensed = evaluate(images, labels, own.partition, protocol, watch(title, protocol))
     tick = watch(f"{title}, random images", protocol)
-    return condensed, evaluate_random(protocol, own.ipc, tick, own.partition)
+    if teacher is None:
+        return condensed, evaluate_random(protocol, own.ipc, tick, own.partition)
+    return condensed, evaluate_taught_random(protocol, own.ipc, teacher, tick, own.partition)
 
 
 def _set(protocol: Protocol, **settings: Any) -> Protocol:

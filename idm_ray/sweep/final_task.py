@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from idm_ray.artifacts.condensed import load_condensed
+from idm_ray.artifacts.trained import KeptTrainings
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.evaluation import evaluate, full_protocol, side_by_side
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.references import reference
@@ -50,7 +52,9 @@ def evaluate_nets(
     protocol = replace(full_protocol(config, data, compute), repeats=nets)
     tick = _Tick(Beats(pulse, f"test {what} {folder.name} {nets[0]}"))
     if what != CONDENSED:
-        return [asdict(single) for single in reference(what, protocol, on_epoch=tick).singles]
+        taught = what == "random" and config.condense.labels == "soft"
+        teacher = Teacher(config, data, compute, KeptTrainings(), tick.told) if taught else None
+        return [asdict(single) for single in reference(what, protocol, None, tick, teacher).singles]
     for each in (folder / "condensed", tests):
         place.fetch_folder(each)
     condensed = load_condensed(folder / "condensed")
@@ -77,6 +81,10 @@ class _Tick:
 
     def __init__(self, beats: Beats):
         self._beats, self._done = beats, 0
+
+    def told(self, *_: object) -> None:
+        """Still there."""
+        self._beats(self._done)
 
     def __call__(self, repeat: int, epoch: int) -> None:
         self._done += 1

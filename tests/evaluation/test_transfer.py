@@ -1,11 +1,15 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
+from idm_ray.condensation import start_images
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.errors import UserError
 from idm_ray.evaluation import evaluate, evaluate_random, full_protocol, matrix, nets_named, transfer
 from idm_ray.evaluation.transfer import epochs_of_equal_steps
+from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import NetConfig
 
 
@@ -95,3 +99,18 @@ def test_random_images_need_as_many_of_a_class_as_are_in_a_cell(small_config, sm
     protocol = full_protocol(small_config("condense.ipc=18", "condense.partition=2"), small_data(), cpu)
     with pytest.raises(UserError, match=r"ipc 18 training images.*'bee' has 17"):
         evaluate_random(protocol, 18, partition=2)
+
+
+def test_random_images_are_labelled_by_the_teacher_of_a_set_with_soft_labels(small_config, small_data, cpu):
+    config, data = (
+        small_config("condense.partition=2", "teacher.epochs=2", "condense.labels=soft"),
+        small_data(),
+    )
+    protocol, teacher = full_protocol(config, data, cpu), Teacher(config, data, cpu)
+    images = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    (row,) = transfer(images, teacher.label(images), [config.net], protocol, teacher=teacher)
+    for repeat, found in zip(protocol.repeats, row.random.runs, strict=True):
+        own_seed = int(torch.randint(2**62, (), generator=stream(config.seed, "random mosaics", repeat)))
+        packed = start_images(data.train, 2, 2, "mosaic", own_seed)
+        one = replace(protocol, repeats=(repeat,))
+        assert evaluate(packed, teacher.label(packed), 2, one).runs == (found,)

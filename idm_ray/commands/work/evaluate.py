@@ -1,5 +1,6 @@
 """An evaluation of a saved condensed set on the terminal."""
 
+import functools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -90,14 +91,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         if request.neighbours:
             check_neighbours(request.neighbours, data)
         images = _fitting(request.condensed, condensed, data, console)
-        work = _Work(
-            images,
-            condensed.labels,
-            condensed.targets,
-            full_protocol(config, data, compute),
-            console,
-            progress,
-        )
+        work = _Work(images, condensed, full_protocol(config, data, compute), console, progress)
         result: dict[str, Any] = {}
         if other or not (nets or request.matrix or request.neighbours or weights):
             own = work.evaluate("evaluate on test", images, condensed.targets, config.condense.partition)
@@ -111,7 +105,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         result |= {"matrix": work.matrix()} if request.matrix else {}
         alignment = work.alignment(request.neighbours) if request.neighbours else ()
         result |= {"alignment": tables.plain_alignment(alignment)} if request.neighbours else {}
-        ranking = work.ranking(weights, condensed.settings) if weights else None
+        ranking = work.ranking(weights) if weights else None
         result |= {"ranking": tables.plain_ranking(ranking)} if ranking else {}
     if request.as_json:
         print(json.dumps(result, indent=2))
@@ -127,8 +121,7 @@ class _Work:
     """A set and how it is evaluated; each method prints a result and returns it."""
 
     images: Tensor
-    labels: Tensor
-    targets: Tensor
+    condensed: CondensedSet
     protocol: Protocol
     console: Console
     progress: Progress
@@ -155,12 +148,14 @@ class _Work:
         return {"against": tables.plain(rival), "comparison": asdict(found)}
 
     def nets(self, nets: Sequence[NetConfig]) -> list[NetRow]:
-        rows = list(transfer(self.images, self.targets, nets, self.protocol, self._watch))
+        rows = list(
+            transfer(self.images, self.condensed.targets, nets, self.protocol, self._watch, self.teacher)
+        )
         tables.show_nets(rows, self.console)
         return rows
 
     def matrix(self) -> list[dict[str, Any]]:
-        rows = list(matrix(self.images, self.targets, self.protocol, self._watch))
+        rows = list(matrix(self.images, self.condensed.targets, self.protocol, self._watch, self.teacher))
         tables.show_matrix(rows, self.console)
         return tables.plain_matrix(rows)
 
@@ -169,21 +164,23 @@ class _Work:
         whole = replace(self.protocol, epochs=config.evaluate.whole_epochs)
         tick = counted(self.progress, "train on the whole training part", whole)
         found = measure_alignment(
-            self.images, self.labels, config.condense.partition, neighbours, self.protocol, tick
+            self.images, self.condensed.labels, config.condense.partition, neighbours, self.protocol, tick
         )
         tables.show_alignment(found, self.console)
         return found
 
-    def ranking(self, weights: Weights, made_by: Config) -> Ranking:
-        teacher = self._teacher(made_by) if made_by.condense.labels == "soft" else None
-        ranked = Ranked(self.images, self.labels, self.targets, teacher)
+    def ranking(self, weights: Weights) -> Ranking:
+        ranked = Ranked(self.images, self.condensed.labels, self.condensed.targets, self.teacher)
         found = rank(ranked, self.protocol, weights, self._watch)
         tables.show_ranking(found, self.console)
         return found
 
-    def _teacher(self, made_by: Config) -> Teacher:
-        """That of the set, whatever the evaluation's net, seed, precision and share of validation images."""
-        here = self.protocol.config
+    @functools.cached_property
+    def teacher(self) -> Teacher | None:
+        """Of a set with soft labels, whatever the evaluation's net, seed, precision and share of validation images."""
+        here, made_by = self.protocol.config, self.condensed.settings
+        if made_by.condense.labels != "soft":
+            return None
         dataset = made_by.dataset.model_copy(update={"root": here.dataset.root})
         device = made_by.compute.model_copy(update={"device": here.compute.device})
         wanted = made_by.model_copy(update={"dataset": dataset, "compute": device})
