@@ -152,7 +152,9 @@ def _unflipped(merged: Raw, given: Raw) -> Raw:
     sections = [name for name in AUGMENTED if isinstance(merged.get(name, {}), Mapping)]
     named = {name: _named(merged, name, "augment", DSA) for name in sections}
     by_default = {
-        name: value for name, value in named.items() if value in UNFLIPPED and value != given.get(name)
+        name: value
+        for name, value in named.items()
+        if isinstance(value, str) and value in UNFLIPPED and value != given.get(name)
     }
     return _merge(merged, {name: {"augment": UNFLIPPED[value]} for name, value in by_default.items()})
 
