@@ -6,7 +6,6 @@ Yang and Hospedales, Flexible Dataset Distillation: Learn Labels Instead of Imag
 
 import functools
 from collections.abc import Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -47,8 +46,7 @@ class Distillation(Condensation):
     def __init__(self, config: Config, data: Data, compute: Compute):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
-        tf32 = compute.tf32 or compute.precision == torch.bfloat16
-        compute = replace(compute, precision=compute.storage, compile=False, fused=False, tf32=tf32)
+        compute = compute.to_differentiate_twice()
         self._config, self._data, self._compute = config, data.train, compute
         self._shell = build_shell(config.net, data.shape, data.num_classes, compute)
         self._starts = starts_of(config, self._shell, len(self.labels))

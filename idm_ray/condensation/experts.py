@@ -1,15 +1,12 @@
 """Experts: nets that learn real images, with their weights after every epoch."""
 
-import hashlib
-import json
 import os
 from collections.abc import Collection
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.training import Keep, Recipe, Tell, train_epoch
+from idm_ray.condensation.training import Keep, Recipe, Tell, train_epoch, training_key
 from idm_ray.data import Data
 from idm_ray.nets import Sgd, Shell
 from idm_ray.runtime.compute import Compute
@@ -49,14 +46,7 @@ class Experts:
         self._keep, self._tell = keep, tell
         self._held: dict[int, Tensor] = {}
         self._last: tuple[int, Tensor] | None = None
-        self._facts: list[Any] = [
-            "expert",
-            [data.checksum, data.class_names, data.train.identity],
-            [data.mean, data.std],
-            config.net.model_dump(),
-            config.queue.model_dump(include={"batch", "lr", "momentum", "weight_decay"}),
-            [config.condense.augment, epochs, config.seed, compute.numbers],
-        ]
+        self._all, self._compute = data, compute
 
     def prepare(self, numbers: Collection[int]) -> None:
         """Train those of these experts that are nowhere yet, telling of every epoch.
@@ -115,5 +105,6 @@ class Experts:
             self._tell("train experts", epochs, total)
 
     def _key(self, number: int) -> str:
-        facts = json.dumps([*self._facts, number], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:20]
+        config = self._config
+        more = config.condense.augment, self._epochs, number
+        return training_key("expert", config, self._all, self._compute, config.net, *more)

@@ -6,7 +6,6 @@ and augments in matching and in training.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -46,8 +45,7 @@ class GradientMatching(Condensation):
     def __init__(self, config: Config, data: Data, compute: Compute):
         settings = config.condense
         super().__init__(settings.iterations, data.num_classes, settings.ipc)
-        tf32 = compute.tf32 or compute.precision == torch.bfloat16
-        compute = replace(compute, precision=compute.storage, compile=False, fused=False, tf32=tf32)
+        compute = compute.to_differentiate_twice()
         self._compute = compute
         self._config, self._data, self._settings = config, data.train, settings
         self._device = compute.device

@@ -1,13 +1,9 @@
 """Nets that are trained before they are pushed, by whoever needs them first."""
 
-import hashlib
-import json
-from typing import Any
-
 import torch
 
 from idm_ray.condensation.queue import QueuedNet
-from idm_ray.condensation.training import Keep, Tell
+from idm_ray.condensation.training import Keep, Tell, training_key
 from idm_ray.data import Data
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
@@ -30,15 +26,7 @@ class Pretraining:
         self, config: Config, data: Data, compute: Compute, keep: Keep | None = None, tell: Tell | None = None
     ):
         self._keep, self._tell, self._queue = keep, tell, config.queue
-        training = {"batch", "lr", "momentum", "weight_decay", "pretrain_epochs"}
-        self._facts: list[Any] = [
-            "pretrained",
-            [data.checksum, data.class_names, data.train.identity],
-            [data.mean, data.std],
-            config.net.model_dump(),
-            config.queue.model_dump(include=training),
-            [config.seed, compute.numbers],
-        ]
+        self._config, self._data, self._compute = config, data, compute
 
     def load(self, net: QueuedNet, number: int) -> bool:
         """Give a net what it has learnt, where that was kept."""
@@ -79,5 +67,6 @@ class Pretraining:
         return number <= self._queue.initial
 
     def _key(self, number: int) -> str:
-        facts = json.dumps([*self._facts, number], sort_keys=True)
-        return hashlib.sha256(facts.encode()).hexdigest()[:20]
+        config = self._config
+        more = config.queue.pretrain_epochs, number
+        return training_key("pretrained", config, self._data, self._compute, config.net, *more)

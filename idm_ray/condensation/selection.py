@@ -1,7 +1,5 @@
 """Selection: S is some of the real images (random, herding, k-center, forgetting)."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 
 import torch
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
 from idm_ray.condensation.partition import start_images
-from idm_ray.condensation.training import Keep, Recipe, train_epoch
+from idm_ray.condensation.training import Keep, Recipe, train_epoch, training_key
 from idm_ray.data import Data
 from idm_ray.errors import UserError
 from idm_ray.nets import Sgd, build_shell
@@ -49,7 +47,10 @@ class Selection(Condensation):
             )
         self.config, self.data = config, data.train
         self.shell = build_shell(config.net, data.shape, data.num_classes, compute)
-        self._keep, self._key = keep, _key(config, data, compute)
+        self._keep = keep
+        self._key = training_key(
+            "scoring", config, data, compute, config.net, settings.augment, config.select.epochs
+        )
         self._choose = CHOICES[settings.method]
         count, device = len(data.train), compute.device
         self._velocity = torch.zeros_like(self.shell.weights)
@@ -104,18 +105,6 @@ class Selection(Condensation):
     def _load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, own in self._state().items():
             own.copy_(state[name])
-
-
-def _key(config: Config, data: Data, compute: Compute) -> str:
-    """Equal for two runs exactly when they train the same net."""
-    facts = [
-        [data.checksum, data.class_names, data.train.identity],
-        [data.mean, data.std],
-        config.net.model_dump(),
-        config.queue.model_dump(include={"batch", "lr", "momentum", "weight_decay"}),
-        [config.condense.augment, config.select.epochs, config.seed, compute.numbers],
-    ]
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 def _random(run: Selection) -> Tensor:

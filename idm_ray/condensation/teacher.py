@@ -1,14 +1,11 @@
 """Soft labels: what a net that was trained on real images sees in each part of S."""
 
-import hashlib
-import json
-
 import torch
 from torch import Tensor
 
 from idm_ray.condensation.divergence import Diverged
 from idm_ray.condensation.partition import expand
-from idm_ray.condensation.training import Keep, Recipe, Tell, train_epoch
+from idm_ray.condensation.training import Keep, Recipe, Tell, train_epoch, training_key
 from idm_ray.data import Data
 from idm_ray.nets import Sgd, Shell, build_shell
 from idm_ray.runtime.compute import Compute
@@ -99,17 +96,9 @@ class Teacher:
                 self._tell("train the teacher", epoch + 1, config.teacher.epochs)
 
     def _key(self) -> str:
-        """Equal for two runs exactly when they train the same net."""
-        config, data = self._config, self._data
-        facts = [
-            "teacher",
-            [data.checksum, data.class_names, data.train.identity],
-            [data.mean, data.std],
-            teaching_net(config).model_dump(),
-            config.queue.model_dump(include={"batch", "lr", "momentum", "weight_decay"}),
-            [config.condense.augment, config.teacher.epochs, config.seed, self._compute.numbers],
-        ]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
+        config = self._config
+        more = config.condense.augment, config.teacher.epochs
+        return training_key("teacher", config, self._data, self._compute, teaching_net(config), *more)
 
 
 def teaching_net(config: Config) -> NetConfig:

@@ -1,19 +1,22 @@
 """A net from its fresh weights through an epoch of training on labelled images."""
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from idm_ray.condensation.augment import Draws, augment, draw_per_image, join_draws
 from idm_ray.condensation.cutmix import draw_mixes, mix
-from idm_ray.data import ClassImages
+from idm_ray.data import ClassImages, Data
 from idm_ray.nets import Rule, Shell, Stack
+from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.sending import send
 from idm_ray.runtime.streams import stream
-from idm_ray.settings.sections import Config
+from idm_ray.settings.sections import Config, NetConfig
 
 CPU = torch.device("cpu")
 Fetch = Callable[[Tensor], Tensor]
@@ -36,6 +39,28 @@ class OnDevice:
     def __call__(self, positions: Tensor) -> Tensor:
         """Those at int64 positions [n]."""
         return self._images[positions]
+
+
+def training_key(what: str, config: Config, data: Data, compute: Compute, net: NetConfig, *more: Any) -> str:
+    """Equal for two trainings on the training part exactly when they give the same.
+
+    Args:
+        what: kind of training.
+        config: of `queue` and `seed` is read what all of them depend on.
+        data: the data.
+        compute: where and how.
+        net: what is trained.
+        more: what else one depends on, as JSON has it.
+    """
+    facts = [
+        what,
+        [data.checksum, data.class_names, data.train.identity],
+        [data.mean, data.std],
+        net.model_dump(),
+        config.queue.model_dump(include={"batch", "lr", "momentum", "weight_decay"}),
+        [config.seed, compute.numbers, *more],
+    ]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:20]
 
 
 class Keep(Protocol):

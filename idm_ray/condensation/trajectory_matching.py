@@ -5,7 +5,7 @@ al., Scaling Up Dataset Distillation to ImageNet-1K with Constant Memory (ICML 2
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -76,9 +76,7 @@ class TrajectoryMatching(Condensation):
         epochs = epochs_needed(trajectory, settings.ipc)
         shell = build_shell(config.net, data.shape, data.num_classes, compute)
         self._experts = Experts(config, data, compute, shell, epochs, keep, tell)
-        tf32 = compute.tf32 or compute.precision == torch.bfloat16
-        compute = replace(compute, precision=compute.storage, compile=False, fused=False, tf32=tf32)
-        self._compute = compute
+        self._compute = compute = compute.to_differentiate_twice()
         self._set = start_set(settings, data, config.seed, compute.storage)
         self._student = Student(
             build_shell(config.net, data.shape, data.num_classes, compute),

@@ -5,7 +5,7 @@ import ctypes
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -84,6 +84,14 @@ class Compute:
     def storage(self) -> torch.dtype:
         """Of weights, S, gradients and sums."""
         return torch.float64 if self.precision == torch.float64 else torch.float32
+
+    def to_differentiate_twice(self) -> "Compute":
+        """For nets whose gradients are differentiated: in `storage`, without kernels that know no second gradient.
+
+        A CUDA device then rounds products to TensorFloat32 unless float32 is what was asked for.
+        """
+        tf32 = self.tf32 or self.precision == torch.bfloat16
+        return replace(self, precision=self.storage, compile=False, fused=False, tf32=tf32)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         """Runs convolutions and matrix products in `precision`; weights and sums stay in `storage`."""
