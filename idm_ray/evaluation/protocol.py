@@ -4,7 +4,6 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -171,7 +170,11 @@ def fetch_parts(images: Tensor, partition: int) -> Fetch:
 
 
 def evaluate_random(
-    protocol: Protocol, ipc: int, on_epoch: OnEpoch | None = None, partition: int = 1
+    protocol: Protocol,
+    ipc: int,
+    on_epoch: OnEpoch | None = None,
+    partition: int = 1,
+    teacher: Teacher | None = None,
 ) -> Evaluation:
     """The reference point to beat: random real images at the same ipc, other ones for each net.
 
@@ -184,6 +187,7 @@ def evaluate_random(
         ipc: images per class.
         on_epoch: for progress.
         partition: l.
+        teacher: says what nets are taught of each part; then none are trained side by side. None: the classes do.
 
     Raises:
         UserError: a class has too few images.
@@ -192,6 +196,8 @@ def evaluate_random(
     check_random(protocol.data.outline, ipc)
     classes, device = protocol.data.num_classes, protocol.compute.device
     labels = class_labels(classes, ipc * partition**2, device)
+    if teacher is not None:
+        return join([_taught_random(net, ipc, partition, teacher, on_epoch) for net in _each(protocol)])
 
     def fetch_of(part: Protocol) -> Fetch:
         of_nets = [_random_fetch(part, ipc, partition, repeat) for repeat in part.repeats]
@@ -204,39 +210,20 @@ def evaluate_random(
     return _train_and_judge(fetch_of, labels, protocol, on_epoch)
 
 
-def evaluate_taught_random(
-    protocol: Protocol, ipc: int, teacher: Teacher, on_epoch: OnEpoch | None = None, partition: int = 1
+def _each(protocol: Protocol) -> list[Protocol]:
+    return [replace(protocol, repeats=(repeat,)) for repeat in protocol.repeats]
+
+
+def _taught_random(
+    protocol: Protocol, ipc: int, partition: int, teacher: Teacher, on_epoch: OnEpoch | None
 ) -> Evaluation:
-    """The images of `evaluate_random`, each part of which nets are taught as a teacher sees it.
-
-    Each net has images, and so labels, of its own; none are trained side by side.
-
-    Args:
-        protocol: how.
-        ipc: images per class.
-        teacher: labels the images.
-        on_epoch: for progress.
-        partition: l.
-
-    Raises:
-        UserError: a class has too few images.
-    """
-    partition = partition if protocol.config.evaluate.expand else 1
-    check_random(protocol.data.outline, ipc)
-    compute, shape = protocol.compute, protocol.data.shape
+    """`evaluate_random` of one net, on images that a teacher labels."""
+    compute, (repeat,) = protocol.compute, protocol.repeats
+    fetch = _random_fetch(protocol, ipc, partition, repeat)
     positions = torch.arange(protocol.data.num_classes * ipc * partition**2, device=compute.device)
-    found = []
-    for repeat in protocol.repeats:
-        one = replace(protocol, repeats=(repeat,))
-        fetch = _random_fetch(one, ipc, partition, repeat)
-        seen = [teacher.label(fetch(some), 1)[:, 0] for some in positions.split(compute.chunk(*shape[1:]))]
-        labels = torch.cat(seen).to(compute.storage)
-        found.append(_train_and_judge(partial(_given, fetch), labels, one, on_epoch))
-    return join(found)
-
-
-def _given(fetch: Fetch, part: Protocol) -> Fetch:
-    return fetch
+    at_once = compute.chunk(*protocol.data.shape[1:])
+    seen = [teacher.label(fetch(some), 1)[:, 0] for some in positions.split(at_once)]
+    return _train_and_judge(lambda part: fetch, torch.cat(seen).to(compute.storage), protocol, on_epoch)
 
 
 def check_random(outline: Outline, ipc: int) -> None:

@@ -20,7 +20,6 @@ from idm_ray.evaluation import (
     join,
     side_by_side,
 )
-from idm_ray.evaluation.protocol import evaluate_taught_random
 from idm_ray.runtime.files import default_cache, write_json
 from idm_ray.settings.sections import Config
 
@@ -65,9 +64,7 @@ def reference(
     def train(part: Protocol) -> Evaluation:
         if kind == "whole":
             return evaluate_whole(part, on_epoch)
-        if teacher is None:
-            return evaluate_random(part, ipc, on_epoch)
-        return evaluate_taught_random(part, ipc, teacher, on_epoch)
+        return evaluate_random(part, ipc, on_epoch, teacher=teacher)
 
     return _kept([kind, [*own, *taught]], epochs, protocol, cache, train)
 

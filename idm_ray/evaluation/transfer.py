@@ -15,7 +15,6 @@ from idm_ray.evaluation.protocol import (
     check_random,
     evaluate,
     evaluate_random,
-    evaluate_taught_random,
 )
 from idm_ray.nets import NETS, build_shell
 from idm_ray.settings.presets import DSA
@@ -206,9 +205,7 @@ def _pair(
     own = protocol.config.condense
     condensed = evaluate(images, labels, own.partition, protocol, watch(title, protocol))
     tick = watch(f"{title}, random images", protocol)
-    if teacher is None:
-        return condensed, evaluate_random(protocol, own.ipc, tick, own.partition)
-    return condensed, evaluate_taught_random(protocol, own.ipc, teacher, tick, own.partition)
+    return condensed, evaluate_random(protocol, own.ipc, tick, own.partition, teacher)
 
 
 def _set(protocol: Protocol, **settings: Any) -> Protocol:
