@@ -1,6 +1,5 @@
 """Whether synthetic images lie among real images of their class (section 5.3, figure 4)."""
 
-import statistics
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from idm_ray.condensation.training import Fetch
 from idm_ray.data import ClassImages, Data
 from idm_ray.errors import UserError
+from idm_ray.evaluation.comparison import OverNets
 from idm_ray.evaluation.protocol import OnEpoch, Protocol, as_trained, whole_nets
 from idm_ray.nets import Shell
 
@@ -18,7 +18,7 @@ QUERIES = 2048
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Alignment(OverNets):
     """The consistency ratio for one number of neighbours.
 
     Attributes:
@@ -28,16 +28,6 @@ class Alignment:
 
     k: int
     runs: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Over the nets, in 0..1."""
-        return statistics.fmean(self.runs)
-
-    @property
-    def std(self) -> float:
-        """Deviation over the nets (population)."""
-        return statistics.pstdev(self.runs)
 
 
 def measure_alignment(

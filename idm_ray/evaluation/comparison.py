@@ -11,6 +11,32 @@ LEVEL = 0.95
 """Of every interval: so often does it hold the true mean."""
 
 
+class OverNets:
+    """What several nets say in one unit.
+
+    Attributes:
+        runs: of each net.
+    """
+
+    runs: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        """Over the nets."""
+        return statistics.fmean(self.runs)
+
+    @property
+    def std(self) -> float:
+        """Deviation over the nets (population, as published)."""
+        return statistics.pstdev(self.runs)
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % confidence interval of the mean (Student t); None for one net."""
+        half = half_width(self.runs)
+        return None if half is None else (self.mean - half, self.mean + half)
+
+
 def half_width(values: Sequence[float]) -> float | None:
     """Half of the 95 % confidence interval of a mean, by Student's t with n - 1 degrees of freedom.
 

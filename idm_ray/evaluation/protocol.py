@@ -1,6 +1,5 @@
 """What a condensed set is worth: the accuracy of nets trained on it alone (reference rows 12 and 13)."""
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from idm_ray.condensation.training import Fetch, OnDevice
 from idm_ray.data import ClassImages, Data, Outline
 from idm_ray.data.sampling import pixel_bytes
 from idm_ray.errors import UserError
-from idm_ray.evaluation.comparison import half_width
+from idm_ray.evaluation.comparison import OverNets
 from idm_ray.evaluation.from_scratch import accuracy, train
 from idm_ray.nets import Shell, Stack, build_shell, forward_flops, stackable
 from idm_ray.runtime.compute import Compute
@@ -39,7 +38,7 @@ FetchOf = Callable[["Protocol"], Fetch]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(OverNets):
     """Accuracy of several nets trained from scratch on one set.
 
     Attributes:
@@ -60,20 +59,10 @@ class Evaluation:
         return cls(tuple(plain["runs"]), plain["seconds"], plain["epochs"], plain.get("selected", ""))
 
     @property
-    def mean(self) -> float:
-        """Mean accuracy in percent."""
-        return statistics.fmean(self.runs)
-
-    @property
-    def std(self) -> float:
-        """Standard deviation over the nets (population, as published), in percentage points."""
-        return statistics.pstdev(self.runs)
-
-    @property
     def interval(self) -> tuple[float, float] | None:
         """95 % confidence interval of the mean in percent (Student t), within 0..100; None for one net."""
-        half = half_width(self.runs)
-        return None if half is None else (max(0.0, self.mean - half), min(100.0, self.mean + half))
+        whole = super().interval
+        return None if whole is None else (max(0.0, whole[0]), min(100.0, whole[1]))
 
     @property
     def singles(self) -> "list[Evaluation]":

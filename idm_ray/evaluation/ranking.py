@@ -1,7 +1,6 @@
 """DD-Ranking's two scores (Li, Zhong et al., 2025): what a set is worth apart from its labels and its augmentation."""
 
 import math
-import statistics
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +10,7 @@ from torch import Tensor
 
 from idm_ray.condensation.teacher import Teacher
 from idm_ray.errors import UserError
-from idm_ray.evaluation.comparison import half_width
+from idm_ray.evaluation.comparison import OverNets
 from idm_ray.evaluation.protocol import Evaluation, Protocol, check_random
 from idm_ray.evaluation.references import evaluate_once, reference
 from idm_ray.evaluation.transfer import Watch, unwatched
@@ -81,26 +80,10 @@ class Weights:
 
 
 @dataclass(frozen=True)
-class Figure:
+class Figure(OverNets):
     """What each of several nets says, in percentage points or as a score."""
 
     runs: tuple[float, ...]
-
-    @property
-    def mean(self) -> float:
-        """Over the nets."""
-        return statistics.fmean(self.runs)
-
-    @property
-    def std(self) -> float:
-        """Deviation over the nets (population)."""
-        return statistics.pstdev(self.runs)
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 % confidence interval of the mean (Student t); None for one net."""
-        half = half_width(self.runs)
-        return None if half is None else (self.mean - half, self.mean + half)
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,19 @@
 
 import hashlib
 import json
-import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from idm_ray.evaluation.comparison import OverNets
 from idm_ray.paper.experiments import Column
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.versions import commit, versions
 
 
 @dataclass(frozen=True)
-class Cell:
+class Cell(OverNets):
     """A measured value of a table or plot.
 
     Attributes:
@@ -48,16 +48,6 @@ class Cell:
     commit: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     selected: str = ""
-
-    @property
-    def mean(self) -> float:
-        """Over the nets, in percent."""
-        return statistics.fmean(self.runs)
-
-    @property
-    def std(self) -> float:
-        """Deviation over the nets (population, as published)."""
-        return statistics.pstdev(self.runs)
 
     def to_raw(self) -> dict[str, Any]:
         """As in `cells.json`; mean and std are null where there is an error."""
