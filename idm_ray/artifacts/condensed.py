@@ -65,7 +65,7 @@ class CondensedSet:
     probabilities: Tensor | None = None
 
     @property
-    def targets(self) -> Tensor:
+    def teaching(self) -> Tensor:
         """What nets are taught: the probabilities where labels are soft, else the labels."""
         return self.labels if self.probabilities is None else self.probabilities
 
@@ -89,7 +89,7 @@ class CondensedSet:
 
 
 def condensed_set(
-    images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int, targets: Tensor | None = None
+    images: Tensor, labels: Tensor, config: Config, data: Data, iteration: int, teaching: Tensor | None = None
 ) -> CondensedSet:
     """Join S with where it came from.
 
@@ -99,9 +99,9 @@ def condensed_set(
         config: of the condensation.
         iteration: see `CondensedSet`.
         data: that it was condensed from.
-        targets: what nets are taught, where these are not the labels.
+        teaching: what nets are taught, where these are not the labels.
     """
-    soft = targets is not None and targets.dim() > 1
+    soft = teaching is not None and teaching.dim() > 1
     return CondensedSet(
         images.detach().float().cpu(),
         labels.cpu(),
@@ -113,7 +113,7 @@ def condensed_set(
         iteration,
         data.class_ids,
         data.left_out,
-        targets.detach().float().cpu() if soft and targets is not None else None,
+        teaching.detach().float().cpu() if soft and teaching is not None else None,
     )
 
 

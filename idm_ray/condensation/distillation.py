@@ -24,8 +24,8 @@ from idm_ray.runtime.sending import send
 from idm_ray.runtime.streams import stream
 from idm_ray.settings.sections import Config, UnrollConfig
 
-LEARNT = {"dd": {"images", "rates"}, "ld": {"targets"}}
-"""What a method learns; `dd` the targets beside where labels are learnt."""
+LEARNT = {"dd": {"images", "rates"}, "ld": {"labels"}}
+"""What a method learns; `dd` the labels beside where labels are learnt."""
 
 
 class Distillation(Condensation):
@@ -52,12 +52,12 @@ class Distillation(Condensation):
         self._starts = starts_of(config, self._shell, len(self.labels))
         self._end = self._shell.weights
         device, learnt = compute.device, LEARNT[settings.method]
-        learnt = {*learnt, "targets"} if settings.labels == "learned" else learnt
+        learnt = {*learnt, "labels"} if settings.labels == "learned" else learnt
         hard = one_hot(self.labels, data.num_classes).to(device, compute.storage)
         steps = config.unroll.steps * config.unroll.epochs
         self._parts = {
             "images": first_images(settings, data, config.seed, compute.storage),
-            "targets": hard if "images" in learnt else torch.full_like(hard, 1 / data.num_classes),
+            "labels": hard if "images" in learnt else torch.full_like(hard, 1 / data.num_classes),
             "rates": torch.full(
                 (steps,), inverse_softplus(config.unroll.lr), dtype=hard.dtype, device=device
             ),
@@ -71,10 +71,10 @@ class Distillation(Condensation):
         return self._parts["images"].clone()
 
     @property
-    def targets(self) -> Tensor:
+    def teaching(self) -> Tensor:
         """See `Condensation`; where labels are learnt probabilities [C * ipc, 1, C]."""
-        learnt = self._learnt.parts.get("targets")
-        return super().targets if learnt is None else learnt[:, None].clone()
+        learnt = self._learnt.parts.get("labels")
+        return super().teaching if learnt is None else learnt[:, None].clone()
 
     @property
     def rates(self) -> Tensor:
@@ -105,16 +105,16 @@ class Distillation(Condensation):
             loss += found.verdict.loss / nets
             accuracy += found.verdict.accuracy / nets
         self._learnt.step(gradients, self._learning_rate())
-        if "targets" in gradients:
-            to_probabilities(self._parts["targets"])
+        if "labels" in gradients:
+            to_probabilities(self._parts["labels"])
         self._starts.hear(found)
         self._end = found.weights
         return IterationRecord(iteration, torch.zeros_like(loss), loss, loss, accuracy)
 
     def _lesson(self) -> Lesson:
-        images, targets = (
+        images, labels = (
             self._parts[name].detach().requires_grad_(name in self._learnt.parts)
-            for name in ("images", "targets")
+            for name in ("images", "labels")
         )
         unrolled, ipc, classes = self._config.unroll, self._config.condense.ipc, self._data.num_classes
         order = stream(self._config.seed, "batches of S", self.iteration)
@@ -123,7 +123,7 @@ class Distillation(Condensation):
             for _ in range(unrolled.epochs)
             for step in range(unrolled.steps)
         ]
-        return Lesson(images, targets, batches, self.rates)
+        return Lesson(images, labels, batches, self.rates)
 
     def _unroll(self, lesson: Lesson, rows: Tensor, number: int) -> Unrolled:
         net, chunk = self._shell.net, self._shell.chunk
@@ -134,7 +134,7 @@ class Distillation(Condensation):
     def _gradient(self, found: Unrolled, name: str) -> Tensor:
         if name == "rates":
             return found.rates * torch.sigmoid(self._parts["rates"])  # the slope of softplus
-        gradient = found.images if name == "images" else found.targets
+        gradient = found.images if name == "images" else found.labels
         assert gradient is not None, "it was wanted"
         return gradient
 

@@ -69,12 +69,12 @@ def regress(
     weights, factor = solve(kernel.within(), labels, regularisation)
     loss, slope = weights.new_zeros(()), torch.zeros_like(weights)
     right = torch.zeros((), dtype=torch.int64, device=weights.device)
-    for images, targets in real:
+    for images, wanted in real:
         across = kernel.across(images)
         predicted = across @ weights
-        error = (predicted - targets) / (count * labels.shape[1])
-        loss = loss + ((predicted - targets) * error).sum() / 2
-        right += (predicted.argmax(1) == targets.argmax(1)).sum()
+        error = (predicted - wanted) / (count * labels.shape[1])
+        loss = loss + ((predicted - wanted) * error).sum() / 2
+        right += (predicted.argmax(1) == wanted.argmax(1)).sum()
         kernel.pull_across(error @ weights.T)
         slope += across.T @ error
     of_labels = torch.cholesky_solve(slope, factor)

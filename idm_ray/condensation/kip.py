@@ -70,14 +70,14 @@ class Kip(Condensation):
         return self._set.images.clone()
 
     @property
-    def targets(self) -> Tensor:
+    def teaching(self) -> Tensor:
         """See `Condensation`; where labels are learnt probabilities [C * ipc, 1, C] that are made of them.
 
         What a regression learns for an image has no bounds, and lies around 0: 1 / C is added again, the result clamped
         to 0..1 and divided by its sum.
         """
         if not self._learns_labels:
-            return super().targets
+            return super().teaching
         found = self._outputs.images.flatten(1) + 1 / self._data.num_classes
         to_probabilities(found)
         return found.float()[:, None]

@@ -49,11 +49,11 @@ class Learnt:
             mine.copy_(state[name])
 
 
-def to_probabilities(targets: Tensor) -> None:
+def to_probabilities(labels: Tensor) -> None:
     """Clamp labels [N, C] to 0..1 and divide each by its sum, in place, as label distillation does after every step.
 
     One of which nothing is left becomes uniform.
     """
-    targets.clamp_(0, 1)
-    total = targets.sum(1, keepdim=True)
-    targets.copy_(torch.where(total == 0, 1 / targets.shape[1], targets / total))
+    labels.clamp_(0, 1)
+    total = labels.sum(1, keepdim=True)
+    labels.copy_(torch.where(total == 0, 1 / labels.shape[1], labels / total))

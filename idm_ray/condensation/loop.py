@@ -84,7 +84,7 @@ class Condensation(ABC):
         return replace(record, iteration=self.iteration, seconds=time.perf_counter() - began)
 
     @property
-    def targets(self) -> Tensor:
+    def teaching(self) -> Tensor:
         """What nets are taught about `images`: labels, or float32 [C * ipc, l * l, C], probabilities of each part."""
         return self.labels if self.teacher is None else self.teacher.label(self.images)
 

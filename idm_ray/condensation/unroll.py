@@ -23,13 +23,13 @@ class Lesson:
 
     Attributes:
         images: [N, channels, H, W]; their gradient is wanted where they require one.
-        targets: probabilities [N, C], likewise.
+        labels: probabilities [N, C], likewise.
         batches: int64 positions [n] of each of the T steps, none twice in a step.
         rates: learning rates [T].
     """
 
     images: Tensor
-    targets: Tensor
+    labels: Tensor
     batches: Sequence[Tensor]
     rates: Tensor
 
@@ -56,7 +56,7 @@ class Unrolled:
     Attributes:
         verdict: on the weights after the last step.
         images: the gradient in the lesson's images; None where none was wanted.
-        targets: in its targets, likewise.
+        labels: in its labels, likewise.
         rates: in its learning rates [T].
         weights: after the last step, [P].
         first: the gradient that the first step followed, [P].
@@ -64,7 +64,7 @@ class Unrolled:
 
     verdict: Verdict
     images: Tensor | None
-    targets: Tensor | None
+    labels: Tensor | None
     rates: Tensor
     weights: Tensor
     first: Tensor
@@ -90,21 +90,21 @@ def unroll(
     """
     steps = len(lesson.batches)
     back_to = 0 if truncate is None else max(0, steps - truncate)
-    images, targets, rates = lesson.images.detach(), lesson.targets.detach(), lesson.rates.detach()
+    images, labels, rates = lesson.images.detach(), lesson.labels.detach(), lesson.rates.detach()
     weights = start
     kept: list[Tensor] = []
     first = None
     for number, batch in enumerate(lesson.batches):
         if number >= back_to:
             kept.append(weights)
-        gradient = _gradient(net, weights, images[batch], targets[batch], chunk)
+        gradient = _gradient(net, weights, images[batch], labels[batch], chunk)
         first = gradient if first is None else first
         weights = weights - rates[number] * gradient
     assert first is not None, "a lesson has a step"
     verdict = judge(weights)
     slope = verdict.slope
     of_images = torch.zeros_like(images) if lesson.images.requires_grad else None
-    of_targets = torch.zeros_like(targets) if lesson.targets.requires_grad else None
+    of_labels = torch.zeros_like(labels) if lesson.labels.requires_grad else None
     of_rates = torch.zeros_like(rates)
     for number in reversed(range(back_to, steps)):
         batch, before = lesson.batches[number], kept.pop()
@@ -112,10 +112,10 @@ def unroll(
         of_rates[number] = -(pulled.gradient @ slope)
         if of_images is not None:
             of_images[batch] += torch.cat(pulled.images)
-        if of_targets is not None:
-            of_targets[batch] += torch.cat(pulled.targets)
+        if of_labels is not None:
+            of_labels[batch] += torch.cat(pulled.labels)
         slope = slope + pulled.weights
-    return Unrolled(verdict, of_images, of_targets, of_rates, weights, first)
+    return Unrolled(verdict, of_images, of_labels, of_rates, weights, first)
 
 
 def judged(
@@ -150,7 +150,7 @@ class _Pulled:
     gradient: Tensor
     weights: Tensor
     images: list[Tensor]
-    targets: list[Tensor]
+    labels: list[Tensor]
 
 
 def _pull_back(
@@ -158,33 +158,33 @@ def _pull_back(
 ) -> _Pulled:
     total, in_weights = torch.zeros_like(weights), torch.zeros_like(weights)
     of_images: list[Tensor] = []
-    of_targets: list[Tensor] = []
+    of_labels: list[Tensor] = []
     for part in batch.split(chunk):
         asked = weights.detach().requires_grad_()
         images = lesson.images.detach()[part].requires_grad_(lesson.images.requires_grad)
-        targets = lesson.targets.detach()[part].requires_grad_(lesson.targets.requires_grad)
-        loss = _loss(net, asked, images, targets, len(batch))
+        labels = lesson.labels.detach()[part].requires_grad_(lesson.labels.requires_grad)
+        loss = _loss(net, asked, images, labels, len(batch))
         (gradient,) = torch.autograd.grad(loss, asked, create_graph=True)
-        leaves = [leaf for leaf in (asked, images, targets) if leaf.requires_grad]
+        leaves = [leaf for leaf in (asked, images, labels) if leaf.requires_grad]
         found = iter(torch.autograd.grad(gradient, leaves, along, materialize_grads=True))
         total += gradient.detach()
         in_weights += next(found)
         of_images += [next(found)] if images.requires_grad else []
-        of_targets += [next(found)] if targets.requires_grad else []
-    return _Pulled(total, in_weights, of_images, of_targets)
+        of_labels += [next(found)] if labels.requires_grad else []
+    return _Pulled(total, in_weights, of_images, of_labels)
 
 
-def _gradient(net: Net, weights: Tensor, images: Tensor, targets: Tensor, chunk: int) -> Tensor:
+def _gradient(net: Net, weights: Tensor, images: Tensor, labels: Tensor, chunk: int) -> Tensor:
     total = torch.zeros_like(weights)
-    for some, wanted in zip(images.split(chunk), targets.split(chunk), strict=True):
+    for some, wanted in zip(images.split(chunk), labels.split(chunk), strict=True):
         asked = weights.detach().requires_grad_()
         total += torch.autograd.grad(_loss(net, asked, some, wanted, len(images)), asked)[0]
     return total
 
 
-def _loss(net: Net, weights: Tensor, images: Tensor, targets: Tensor, count: int) -> Tensor:
+def _loss(net: Net, weights: Tensor, images: Tensor, labels: Tensor, count: int) -> Tensor:
     """The share of some images in the mean cross-entropy of a batch of `count`."""
-    return cross_entropy(_logits(net, weights, images), targets, reduction="sum") / count
+    return cross_entropy(_logits(net, weights, images), labels, reduction="sum") / count
 
 
 def _logits(net: Net, weights: Tensor, images: Tensor) -> Tensor:

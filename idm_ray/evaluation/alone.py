@@ -54,15 +54,15 @@ class Run:
         return self.condensation.labels
 
     @property
-    def targets(self) -> Tensor:
+    def teaching(self) -> Tensor:
         """What nets are taught about `images`: labels, or probabilities of each part; see `evaluate`."""
-        return self.condensation.targets
+        return self.condensation.teaching
 
     @property
     def condensed(self) -> CondensedSet:
         """S as it is now, with all that is needed to use it."""
         run = self.condensation
-        return condensed_set(run.images, run.labels, self.config, self.data, run.iteration, run.targets)
+        return condensed_set(run.images, run.labels, self.config, self.data, run.iteration, run.teaching)
 
     def save(self, folder: Path | str) -> None:
         """Write S as it is now, in place of what the folder holds; see `save_condensed`."""
@@ -97,7 +97,7 @@ def evaluate_saved(condensed: CondensedSet | Path | str, settings: Raw | None = 
     )
     data, compute = prepare(config)
     images = as_these_data(known, data, "the condensed set")
-    return evaluate(images, known.targets, config.condense.partition, full_protocol(config, data, compute))
+    return evaluate(images, known.teaching, config.condense.partition, full_protocol(config, data, compute))
 
 
 def as_these_data(condensed: CondensedSet, data: Data, name: str) -> Tensor:

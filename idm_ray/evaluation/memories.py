@@ -110,7 +110,7 @@ class Memories:
         for record in run:
             self.progress(f"condense {data.num_classes} classes", record.iteration, run.iterations)
             self._stop_if_interrupted()
-        return condensed_set(run.images, run.labels, config, data, run.iteration, run.targets)
+        return condensed_set(run.images, run.labels, config, data, run.iteration, run.teaching)
 
     def _first_nets(self, what: str, done: int, total: int) -> None:
         self.progress(what, done, total)
@@ -134,7 +134,7 @@ class _Learner:
             write_json(self.memories.out / MARK, self.memories.mark)
             save_condensed(folder, self.memories.condense(self.config, data))
         condensed = load_condensed(folder)
-        return Memory(condensed.images, condensed.targets)
+        return Memory(condensed.images, condensed.teaching)
 
     def evaluation(self, step: int, train: Callable[[], Evaluation]) -> Evaluation:
         file = self._folder / f"step{step:02d}.json"

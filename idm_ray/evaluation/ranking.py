@@ -174,13 +174,13 @@ class Ranked:
     Attributes:
         images: float32 [N, channels, H, W], normalised, as optimised.
         labels: int64 [N].
-        targets: what nets are taught, see `evaluate`; None: the labels.
+        teaching: what nets are taught, see `evaluate`; None: the labels.
         teacher: labels random images as it labelled those of the set; None: their classes do.
     """
 
     images: Tensor
     labels: Tensor
-    targets: Tensor | None = None
+    teaching: Tensor | None = None
     teacher: Teacher | None = None
 
 
@@ -210,7 +210,7 @@ def rank(
     config = protocol.config
     check_random(protocol.data.outline, config.condense.ipc)
     augmented = config.evaluate.augment != "none" or config.evaluate.cutmix > 0
-    own = ranked.labels if ranked.targets is None else ranked.targets
+    own = ranked.labels if ranked.teaching is None else ranked.teaching
     soft, taught = own.dim() > 1, ranked.teacher is not None
 
     def evaluated(training: Training) -> Evaluation:

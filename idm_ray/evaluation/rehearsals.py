@@ -89,8 +89,8 @@ def _back(shell: Shell, shape: Shape, partition: int, strategy: str, images: int
 
 def _unrolled(shell: Shell, shape: Shape, partition: int, strategy: str, images: int) -> object:
     noise = torch.randn(images, *shape, dtype=shell.weights.dtype).requires_grad_()
-    targets = torch.full((images, shell.num_classes), 1 / shell.num_classes, dtype=noise.dtype)
-    lesson = Lesson(noise, targets.requires_grad_(), [torch.arange(images)], noise.new_ones(1))
+    labels = torch.full((images, shell.num_classes), 1 / shell.num_classes, dtype=noise.dtype)
+    lesson = Lesson(noise, labels.requires_grad_(), [torch.arange(images)], noise.new_ones(1))
     verdict = Verdict(noise.new_zeros(()), noise.new_zeros(()), torch.ones_like(shell.weights))
     return unroll(shell.net, shell.weights, lesson, lambda weights: verdict, images)
 

@@ -99,7 +99,7 @@ def _on_net(work: Work, row: str, trial: Trial, net: NetConfig) -> Iterator[Cell
     condensed = load_condensed(trial.folder / "condensed")
     protocol = full_protocol(config, *prepare(config, work.progress))
     tick = counted(work.progress, f"{row} evaluated with {net.name}", protocol)
-    found = evaluate(condensed.images, condensed.targets, config.condense.partition, protocol, tick)
+    found = evaluate(condensed.images, condensed.teaching, config.condense.partition, protocol, tick)
     work.console.print(f"{row} evaluated with {net.name}: {found.text}", highlight=False, markup=False)
     yield _cell(trial, row, net.name, found.runs, evaluate_seconds=found.seconds, epochs=found.epochs)
 

@@ -64,7 +64,7 @@ def evaluate_nets(
     known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
     missing = tuple(net for net in nets if net not in known)
     for part in side_by_side(replace(protocol, repeats=missing)):
-        evaluation = evaluate(condensed.images, condensed.targets, config.condense.partition, part, tick)
+        evaluation = evaluate(condensed.images, condensed.teaching, config.condense.partition, part, tick)
         for net, single in zip(part.repeats, evaluation.singles, strict=True):
             known[net] = asdict(single)
             with contextlib.suppress(

@@ -232,11 +232,11 @@ class TrialRun:
         others: Callable[[], list[Evaluation]] = list
         compute = self._compute
         with self._turnstile.turn():
-            targets = self._run.targets
+            teaching = self._run.teaching
             if self._mates is not None and not stacked(self._config, compute.device.type, compute.graphs):
-                own, others = self._mates.judge(images, targets, protocol.repeats)
+                own, others = self._mates.judge(images, teaching, protocol.repeats)
                 protocol = replace(protocol, repeats=own)
-            mine = evaluate(images, targets, partition, protocol, self._on_epoch)
+            mine = evaluate(images, teaching, partition, protocol, self._on_epoch)
         return join([mine, *others()])
 
     def _on_epoch(self, *_: object) -> None:
@@ -249,7 +249,7 @@ class TrialRun:
 
     def _save_condensed(self, images: torch.Tensor) -> list[list[str]]:
         run = self._run
-        condensed = condensed_set(images, run.labels, self._config, self._data, run.iteration, run.targets)
+        condensed = condensed_set(images, run.labels, self._config, self._data, run.iteration, run.teaching)
         save_condensed(self._folder / "condensed", condensed)
         step = self._folder / "steps" / f"{self._run.iteration:06d}.png"
         write_bytes(step, (self._folder / "condensed" / "grid.png").read_bytes())

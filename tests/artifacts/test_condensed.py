@@ -266,10 +266,10 @@ def test_soft_labels_come_back_exactly_and_are_what_nets_are_taught(soft, saved)
     condensed, folder = soft
     again = load_condensed(folder)
     assert torch.equal(again.probabilities, condensed.probabilities)
-    assert torch.equal(again.targets, condensed.probabilities)
+    assert torch.equal(again.teaching, condensed.probabilities)
     hard = load_condensed(saved[1])
     assert hard.probabilities is None
-    assert torch.equal(hard.targets, hard.labels)
+    assert torch.equal(hard.teaching, hard.labels)
 
 
 def test_each_part_of_a_set_with_soft_labels_has_its_own(soft):

@@ -74,7 +74,7 @@ def test_dataset_distillation_agrees_with_the_loop_as_it_is_written_down(small_c
         assert float(record.total) == pytest.approx(float(sum(losses).detach()) / 2, rel=1e-10)
     torch.testing.assert_close(run.images, images.detach(), rtol=1e-8, atol=1e-8)
     torch.testing.assert_close(run.rates, softplus(raw).detach(), rtol=1e-8, atol=1e-8)
-    assert torch.equal(run.targets, run.labels)
+    assert torch.equal(run.teaching, run.labels)
 
 
 def test_label_distillation_agrees_with_the_loop_as_it_is_written_down(small_config, small_data):
@@ -118,19 +118,19 @@ def test_label_distillation_agrees_with_the_loop_as_it_is_written_down(small_con
             if borne == 3:
                 begun, wrong, lowest, borne, net = begun + 1, [], None, 0, None
     assert begun == int(run.state()["net.count"])
-    torch.testing.assert_close(run.targets[:, 0], targets.detach(), rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(run.teaching[:, 0], targets.detach(), rtol=1e-8, atol=1e-8)
     assert torch.equal(run.images, images)
 
 
 def test_learnt_labels_are_probabilities_of_one_part_each(small_config, small_data, cpu):
     run = condense(small_config("condense.method=ld", "condense.lr=0.5"), small_data(), cpu)
-    assert torch.equal(run.targets, torch.full((6, 1, 3), 1 / 3))
+    assert torch.equal(run.teaching, torch.full((6, 1, 3), 1 / 3))
     list(run)
-    assert run.targets.shape == (6, 1, 3)
-    assert run.targets.dtype == torch.float32
-    assert float(run.targets.min()) >= 0
-    torch.testing.assert_close(run.targets.sum(2), torch.ones(6, 1))
-    assert not torch.equal(run.targets, torch.full((6, 1, 3), 1 / 3))
+    assert run.teaching.shape == (6, 1, 3)
+    assert run.teaching.dtype == torch.float32
+    assert float(run.teaching.min()) >= 0
+    torch.testing.assert_close(run.teaching.sum(2), torch.ones(6, 1))
+    assert not torch.equal(run.teaching, torch.full((6, 1, 3), 1 / 3))
 
 
 def test_pixels_and_labels_may_be_learnt_together(small_config, small_data, cpu):
@@ -139,11 +139,11 @@ def test_pixels_and_labels_may_be_learnt_together(small_config, small_data, cpu)
     )
     run = condense(config, small_data(), cpu)
     images = run.images
-    assert torch.equal(run.targets[:, 0], torch.eye(3)[run.labels])
+    assert torch.equal(run.teaching[:, 0], torch.eye(3)[run.labels])
     list(run)
     assert not torch.equal(run.images, images)
-    assert not torch.equal(run.targets[:, 0], torch.eye(3)[run.labels])
-    torch.testing.assert_close(run.targets.sum(2), torch.ones(6, 1))
+    assert not torch.equal(run.teaching[:, 0], torch.eye(3)[run.labels])
+    torch.testing.assert_close(run.teaching.sum(2), torch.ones(6, 1))
 
 
 def test_a_teacher_may_label_what_dataset_distillation_has_made(small_config, small_data, cpu):
@@ -151,10 +151,10 @@ def test_a_teacher_may_label_what_dataset_distillation_has_made(small_config, sm
         "condense.method=dd", "condense.labels=soft", "teacher.epochs=1", "condense.iterations=0"
     )
     run = condense(config, small_data(), cpu)
-    assert torch.equal(run.targets, run.teacher.label(run.images))
+    assert torch.equal(run.teaching, run.teacher.label(run.images))
 
 
-@pytest.mark.parametrize("part", ["images", "targets"])
+@pytest.mark.parametrize("part", ["images", "labels"])
 def test_what_is_learnt_is_not_handed_out_where_it_is_not_finite(part, small_config, small_data, cpu):
     run = condense(small_config("condense.method=dd", "condense.labels=learned"), small_data(), cpu)
     assert torch.equal(run.finite_images(), run.images)
@@ -252,7 +252,7 @@ def test_stopped_and_resumed_it_gives_the_same_bits_wherever_nets_begin(
         list(second)
         assert all(torch.equal(value, second.state()[key]) for key, value in whole.state().items())
         assert torch.equal(second.images, whole.images)
-        assert torch.equal(second.targets, whole.targets)
+        assert torch.equal(second.teaching, whole.teaching)
 
 
 def test_fixed_nets_are_the_same_in_every_iteration(small_config, small_data, cpu):

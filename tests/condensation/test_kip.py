@@ -81,11 +81,11 @@ def test_iterations_agree_with_the_loop_as_it_is_written_down(
         optimiser.step()
         torch.testing.assert_close(run.images, images.detach(), rtol=1e-6, atol=1e-7)
     if taught == "hard":
-        assert torch.equal(run.targets, run.labels)
+        assert torch.equal(run.teaching, run.labels)
         return
     moved = [[max(0.0, min(1.0, value + 1 / 3)) for value in row] for row in labels.tolist()]
     expected = [[[value / sum(row) for value in row]] for row in moved]
-    torch.testing.assert_close(run.targets, torch.tensor(expected), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(run.teaching, torch.tensor(expected), rtol=1e-5, atol=1e-6)
     assert (labels - one_hot(run.labels) + 1 / 3).abs().max() > 0.05
 
 
@@ -120,7 +120,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(small_config, small_data, cpu, k
     second.load_state(first.state())
     list(second)
     assert torch.equal(second.images, whole.images)
-    assert torch.equal(second.targets, whole.targets)
+    assert torch.equal(second.teaching, whole.teaching)
     if stepping.endswith("clamped"):
         pixels = second.images * 0.25 + 0.5
         assert pixels.min() >= -1e-6

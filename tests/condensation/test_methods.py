@@ -43,7 +43,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(preset, of_preset, small_data, c
         second.load_state(first.state())
         rest = list(second)
         assert torch.equal(second.images, whole.images)
-        assert torch.equal(second.targets, whole.targets)
+        assert torch.equal(second.teaching, whole.teaching)
         assert [float(record.total) for record in rest] == [float(record.total) for record in records[stop:]]
         assert all(torch.equal(value, second.state()[key]) for key, value in whole.state().items())
 
@@ -67,7 +67,7 @@ def test_no_method_sees_validation_or_test(preset, of_preset, small_data, cpu):
     first, second = (condense(config, small_data(unseen), cpu) for unseen in (None, 255))
     list(first), list(second)
     assert torch.equal(first.images, second.images)
-    assert torch.equal(first.targets, second.targets)
+    assert torch.equal(first.teaching, second.teaching)
 
 
 @pytest.mark.parametrize("preset", PRESET_NAMES)
@@ -138,7 +138,7 @@ def test_settings_that_a_method_is_said_to_ignore_change_nothing(method, of_pres
     list(plain), list(changed)
     assert ignored
     assert torch.equal(plain.images, changed.images)
-    assert torch.equal(plain.targets, changed.targets)
+    assert torch.equal(plain.teaching, changed.teaching)
 
 
 def test_a_method_says_which_setting_it_fixes(small_config):

@@ -66,7 +66,7 @@ def test_the_surest_crop_of_each_image_and_then_the_surest_of_all_fill_the_cells
 def test_its_labels_are_the_teachers(small_config, small_data, cpu):
     config = small_config(*SETTINGS, "condense.partition=2")
     run = condense(config, small_data(), cpu)
-    assert torch.equal(run.targets, Teacher(config, small_data(), cpu).label(run.images))
+    assert torch.equal(run.teaching, Teacher(config, small_data(), cpu).label(run.images))
 
 
 def test_a_cell_that_is_a_pixel_larger_is_filled(small_config, small_data, cpu):

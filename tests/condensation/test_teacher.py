@@ -87,9 +87,9 @@ def test_a_run_teaches_what_the_teacher_sees(method, small_config, small_data, c
     config = small_config(f"condense.method={method}", *SOFT)
     run = condense(config, small_data(), cpu)
     list(run)
-    assert torch.equal(run.targets, Teacher(config, small_data(), cpu).label(run.images))
+    assert torch.equal(run.teaching, Teacher(config, small_data(), cpu).label(run.images))
     hard = condense(small_config(f"condense.method={method}"), small_data(), cpu)
-    assert torch.equal(hard.targets, hard.labels)
+    assert torch.equal(hard.teaching, hard.labels)
 
 
 @pytest.mark.parametrize("settings", [(), ("evaluate.cutmix=1",), ("evaluate.expand=false",)])

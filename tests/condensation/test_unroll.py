@@ -83,14 +83,14 @@ def test_step_by_step_it_is_the_gradient_through_the_whole_training(net, scene):
     assert float(images.norm()) > 1e-3
     assert_same(found.verdict.loss, loss.detach())
     assert_same(found.images, images)
-    assert_same(found.targets, targets)
+    assert_same(found.labels, targets)
     assert_same(found.rates, rates)
 
 
 def test_it_agrees_with_finite_differences(scene):
     given = scene("swish")
     found, step = given.found(), 1e-5
-    for place, gradient in ((0, found.images), (1, found.targets), (2, found.rates)):
+    for place, gradient in ((0, found.images), (1, found.labels), (2, found.rates)):
         along = torch.randn(gradient.shape, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
         sides = []
         for sign in (1, -1):
@@ -105,7 +105,7 @@ def test_it_agrees_with_finite_differences(scene):
 def test_however_few_images_go_through_the_net_at_a_time(chunk, scene):
     given = scene()
     few, all_at_once = given.found(chunk), given.found()
-    for name in ("images", "targets", "rates", "weights", "first"):
+    for name in ("images", "labels", "rates", "weights", "first"):
         assert_same(getattr(few, name), getattr(all_at_once, name))
     assert_same(few.verdict.slope, all_at_once.verdict.slope)
     assert few.verdict.accuracy == all_at_once.verdict.accuracy
@@ -118,7 +118,7 @@ def test_truncated_it_is_the_gradient_through_the_last_steps(steps, scene):
     found = given.found(truncate=steps)
     assert_same(found.verdict.loss, loss.detach())
     assert_same(found.images, images)
-    assert_same(found.targets, targets)
+    assert_same(found.labels, targets)
     assert_same(found.rates[cut:], given.whole()[1][2][cut:])
     assert not found.rates[:cut].any()
 
@@ -132,8 +132,8 @@ def test_what_is_not_wanted_is_not_computed_and_changes_nothing(scene):
     )
     assert labels.images is None
     assert rates.images is None
-    assert rates.targets is None
-    assert torch.equal(both.targets, labels.targets)
+    assert rates.labels is None
+    assert torch.equal(both.labels, labels.labels)
     assert torch.equal(both.rates, rates.rates)
 
 

@@ -228,7 +228,7 @@ def test_soft_labels_are_judged_beside_random_images_of_the_same_teacher(
     classes = np.array(evaluate(ranked.images, ranked.labels, 2, protocol).runs)
     assert found.recovery.runs == pytest.approx(np.array(evaluate_whole(protocol).runs) - classes)
     for how, won in ((protocol, found.improvement), (plain, found.plain_improvement)):
-        own = np.array(evaluate(ranked.images, ranked.targets, 2, how).runs)
+        own = np.array(evaluate(ranked.images, ranked.teaching, 2, how).runs)
         assert won.runs == pytest.approx(own - random_images_as_taught(how, ranked.teacher))
 
 

@@ -67,7 +67,7 @@ def run(
         clock = _Clock(float(kept.get("seconds", 0.0)) if saved else 0.0)
         try:
             _condense(config, condensation, out / CHECKPOINT, mark, facts, clock, progress, first)
-            targets = condensation.targets
+            teaching = condensation.teaching
         except KeyboardInterrupt:
             how = resuming(given) if (out / CHECKPOINT).exists() else command_line(*given)
             say(console, f"stopped after iteration {condensation.iteration}; go on with: {how}")
@@ -88,7 +88,7 @@ def run(
             config,
             data,
             condensation.iteration,
-            targets,
+            teaching,
         )
         save_condensed(out / "condensed", condensed)
         say(console, f"condensed set: {out / 'condensed'}")
@@ -191,7 +191,7 @@ def _evaluate(
 ) -> dict[str, object]:
     tick = counted(progress, "evaluate on test", protocol)
     partition = config.condense.partition
-    evaluation = evaluate(condensation.images, condensation.targets, partition, protocol, tick)
+    evaluation = evaluate(condensation.images, condensation.teaching, partition, protocol, tick)
     result: dict[str, object] = {"test_accuracy_mean": evaluation.mean, "test_accuracy_std": evaluation.std}
     result["test_accuracy_runs"] = evaluation.runs
     if evaluation.selected:

@@ -94,7 +94,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         work = _Work(images, condensed, full_protocol(config, data, compute), console, progress)
         result: dict[str, Any] = {}
         if other or not (nets or request.matrix or request.neighbours or weights):
-            own = work.evaluate("evaluate on test", images, condensed.targets, config.condense.partition)
+            own = work.evaluate("evaluate on test", images, condensed.teaching, config.condense.partition)
             say(console, f"test accuracy {_in_words(own)}")
             result |= tables.plain(own)
             if other and request.against:
@@ -126,9 +126,9 @@ class _Work:
     console: Console
     progress: Progress
 
-    def evaluate(self, what: str, images: Tensor, targets: Tensor, partition: int) -> Evaluation:
+    def evaluate(self, what: str, images: Tensor, teaching: Tensor, partition: int) -> Evaluation:
         tick = counted(self.progress, what, self.protocol)
-        return evaluate(images, targets, partition, self.protocol, tick)
+        return evaluate(images, teaching, partition, self.protocol, tick)
 
     def _watch(self, what: str, protocol: Protocol) -> OnEpoch:
         return counted(self.progress, what, protocol)
@@ -137,7 +137,7 @@ class _Work:
         self, own: Evaluation, images: Tensor, other: CondensedSet, request: Request
     ) -> dict[str, Any]:
         settings = build_config((f"{request.against}/manifest.json", other.config)).condense
-        rival = self.evaluate(f"evaluate {request.against}", images, other.targets, settings.partition)
+        rival = self.evaluate(f"evaluate {request.against}", images, other.teaching, settings.partition)
         found = compare(own.runs, rival.runs)
         self.console.print(
             f"{request.against}: {_in_words(rival)}\n{found.text(str(request.condensed), str(request.against))}",
@@ -149,13 +149,13 @@ class _Work:
 
     def nets(self, nets: Sequence[NetConfig]) -> list[NetRow]:
         rows = list(
-            transfer(self.images, self.condensed.targets, nets, self.protocol, self._watch, self.teacher)
+            transfer(self.images, self.condensed.teaching, nets, self.protocol, self._watch, self.teacher)
         )
         tables.show_nets(rows, self.console)
         return rows
 
     def matrix(self) -> list[dict[str, Any]]:
-        rows = list(matrix(self.images, self.condensed.targets, self.protocol, self._watch, self.teacher))
+        rows = list(matrix(self.images, self.condensed.teaching, self.protocol, self._watch, self.teacher))
         tables.show_matrix(rows, self.console)
         return tables.plain_matrix(rows)
 
@@ -170,7 +170,7 @@ class _Work:
         return found
 
     def ranking(self, weights: Weights) -> Ranking:
-        ranked = Ranked(self.images, self.condensed.labels, self.condensed.targets, self.teacher)
+        ranked = Ranked(self.images, self.condensed.labels, self.condensed.teaching, self.teacher)
         found = rank(ranked, self.protocol, weights, self._watch)
         tables.show_ranking(found, self.console)
         return found
