@@ -39,3 +39,7 @@ class UserError(Told):
 
     Scripts print the message without a traceback and leave with exit code 2.
     """
+
+
+class TooLarge(UserError, MemoryError):
+    """There is less memory free here than is needed: a command ends with the line, a trial waits for more."""

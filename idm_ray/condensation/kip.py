@@ -22,7 +22,7 @@ from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.pixels import Scale, SyntheticSet, first_images
 from idm_ray.condensation.random_features import RandomFeatures
 from idm_ray.data import Data
-from idm_ray.errors import UserError
+from idm_ray.errors import TooLarge
 from idm_ray.nets import build_shell
 from idm_ray.nets.weights import initialise_normal
 from idm_ray.runtime.compute import Compute
@@ -177,7 +177,7 @@ class Kip(Condensation):
 def _check_room(images: int, free: float) -> None:
     needed = SQUARES * 8 * images**2
     if needed > free:
-        raise UserError(
+        raise TooLarge(
             f"method kip solves for all images of S at once, which must fit into memory: {images:,} images take "
             f"{needed / 1e6:,.0f} MB, but {free / 1e6:,.0f} MB are free here; lower condense.ipc, or condense fewer "
             "classes"

@@ -161,11 +161,11 @@ def fit(config: Config, outline: Outline, compute: Compute, room: float, pixels:
 
 
 def plenty(config: Config, outline: Outline, room: float) -> bool:
-    """Whether memory is so ample that no forecast is needed to know it; weights that are remembered are not seen."""
+    """Whether memory is so ample that no forecast is needed to know it, by pixels alone."""
     pixels = math.prod(outline.shape[1:])
     most = max(images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
     ample = pixels * most * QUICK_BYTES_A_PIXEL + QUICK_BYTES <= room
-    remembers = config.condense.method in {"mtt", *DIFFERENTIATED} or config.condense.labels == "soft"
+    remembers = config.condense.method in {"mtt", "kip", *DIFFERENTIATED} or config.condense.labels == "soft"
     return ample and (config.net.width or 0) <= WIDEST and not remembers
 
 

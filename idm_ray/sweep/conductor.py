@@ -136,7 +136,7 @@ class Conductor:
             return None
         folder = self.trial_folder(asked.number)
         try:
-            wanted = self.trial_config(asked.point)
+            wanted = with_point(self._config, asked.point)
         except UserError as error:  # settings that do not go together, each of which is right by itself
             raw = self._config.to_raw()
             self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), self._tags)
@@ -144,7 +144,7 @@ class Conductor:
             self.failed(asked.number, first_line(error))
             return self.next_trial()
         try:
-            config = self._settled(folder, wanted)
+            config = self._settled(folder, _resolved(wanted))
         except OSError as error:
             if not is_full(error):
                 raise
@@ -181,11 +181,6 @@ class Conductor:
             )
         self._waited = now
         return now
-
-    def trial_config(self, point: dict[str, Any]) -> Config:
-        """The settings at a point, with the device and the precision that all machines are to use."""
-        config = with_point(self._config, point)
-        return config.model_copy(update={"compute": resolve(config.trial_compute)})
 
     def reported(self, number: int, report: Report) -> bool:
         """Hear a report of a trial that goes on; True when it should be pruned."""
@@ -379,6 +374,11 @@ class Conductor:
         with contextlib.suppress(OSError):
             self._place.fetch(picture)
         self._tracker.log_image(number, picture, report.iteration)
+
+
+def _resolved(config: Config) -> Config:
+    """With the device and the precision that all machines are to use."""
+    return config.model_copy(update={"compute": resolve(config.trial_compute)})
 
 
 def _last_line(text: str) -> str:

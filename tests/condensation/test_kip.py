@@ -216,3 +216,11 @@ def test_the_published_settings_are_those_of_the_programs(small_config):
     assert second.kernel.nets == 8
     back = small_config("condense.preset=kip", "kernel.depth=3")
     assert (back.kernel.name, back.kernel.depth) == ("fc_ntk", 3)
+
+
+def test_too_little_memory_is_the_machines_fault_and_not_the_settings(
+    small_config, small_data, cpu, monkeypatch
+):
+    monkeypatch.setattr(kip, "room", lambda device, share: 100.0)
+    with pytest.raises(MemoryError, match="method kip solves for all images of S at once"):
+        condense(small_config("condense.method=kip"), small_data(), cpu)
