@@ -10,7 +10,7 @@ from idm_ray.condensation.objectives import loss_of
 from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import images_kept
 from idm_ray.data import Outline
-from idm_ray.evaluation.forecast import rehearsal
+from idm_ray.evaluation.holdings import rehearsal
 from idm_ray.nets import feature_sizes, forward_flops
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
