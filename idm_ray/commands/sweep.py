@@ -69,7 +69,8 @@ class SweepName(click.ParamType[str]):
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON on standard output")
 @click.option("-v", "--verbose", is_flag=True, help="a line per report; of a dry run all settings, too")
 @click.option("-q", "--quiet", is_flag=True, help="errors and the summary only")
-@click.option_panel("The sweep", options=["--name", "--trials", "--seed", "--time-budget"])
+@click.option_panel("The sweep", options=["--name", "--trials", "--seed"])
+@click.option_panel("What it may take", options=["--time-budget", "--cpu-hours", "--gpu-hours"])
 @click.option_panel("Go on", options=["--resume", "--retry-failed", "--allow-version-change"])
 @click.option_panel("Look first", options=["--dry-run", "--calibrate"])
 @click.option_panel(

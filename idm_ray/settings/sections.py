@@ -624,7 +624,12 @@ class SweepConfig(Section):
     """Gigabytes of records (a net's weights, and what the loss needs of each class) kept for late trials, of all real
     sides together."""
     time_budget: float | None = Field(None, gt=0)
-    """Seconds after which the sweep stops; it can be resumed."""
+    """Seconds that this run of the sweep may take. No trial starts that would not end in them, what the evaluation on
+    test takes is kept, and it can be resumed."""
+    cpu_hours: float | None = Field(None, gt=0)
+    """Hours of processors that the sweep may hold in all its runs, whether it computes with them or not; likewise."""
+    gpu_hours: float | None = Field(None, gt=0)
+    """Hours of GPUs, shares of them counted as such; likewise."""
     address: str | None = None
     """Address of a Ray cluster (host:port); null starts Ray on this machine, where nobody else can reach it."""
     insecure: bool = False

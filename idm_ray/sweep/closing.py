@@ -8,6 +8,8 @@ from idm_ray.data import Data
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.budget.account import Account, account
+from idm_ray.sweep.budget.meter import Meter
 from idm_ray.sweep.endings import EXIT_CLUSTER, STOPPED
 from idm_ray.sweep.folders import ENDED, REPORT_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.keeping.books import Books
@@ -16,6 +18,8 @@ from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.tracking.ui import tracking_uri
 from idm_ray.sweep.view.summary import Summary, mark_ended, summarise
 
+HELD, REAL_SECONDS, TEST_SECONDS = "held", "real_seconds", "test_seconds"
+"""What the study knows of earlier runs."""
 CLOSE_SECONDS = 60.0
 """For what MLflow has not got yet."""
 
@@ -44,10 +48,12 @@ class Closing:
         config, folder, data: of the sweep.
         study, tracker: its books.
         began: when this run of it began, by the monotonic clock.
+        meter: of what it holds.
         books: copies them to where the sweep is kept; None: that is here.
 
     Attributes:
         test: evaluations on test of this run; None as long as there are none.
+        real_seconds: of each shared real side that has ended, by name.
     """
 
     def __init__(
@@ -58,12 +64,15 @@ class Closing:
         study: SweepStudy,
         tracker: Tracker,
         began: float,
+        meter: Meter,
         books: Books | None = None,
     ):
         self._config, self._folder, self._data = config, folder, data
         self._study, self._tracker, self._began, self._books = study, tracker, began, books
         self._earlier = float(study.attribute("seconds", 0.0))
+        self._meter = meter
         self.test: dict[str, Evaluation] | None = None
+        self._test_seconds, self.real_seconds = 0.0, dict[str, float]()
         self._known: Summary | None = None
 
     def write_summary(self, state: str) -> Summary:
@@ -83,8 +92,29 @@ class Closing:
             "seed": self._config.seed,
             "data_checksum": self._data.checksum,
             "left_out": self._data.left_out,
+            "planned": self._config.sweep.trials,
         }
-        return summarise(self._study, self._known_test(), facts, state)
+        return summarise(self._study, self._known_test(), facts, state, self._account())
+
+    def tested(self, seconds: float) -> None:
+        """A task on test has ended."""
+        self._test_seconds += seconds
+
+    def _account(self) -> Account:
+        real = {**self._study.attribute(REAL_SECONDS, {}), **self.real_seconds}
+        test = self._study.attribute(TEST_SECONDS, 0.0) + self._test_seconds
+        return account(self._config, self._study.trials, sum(real.values()), test, self._meter.spent)
+
+    def _remember(self, seconds: float) -> None:
+        """For the next run."""
+        study, held = self._study, self._meter.spent
+        study.set_attribute("seconds", seconds)
+        study.set_attribute(HELD, asdict(held))
+        if self.real_seconds:
+            study.set_attribute(REAL_SECONDS, {**study.attribute(REAL_SECONDS, {}), **self.real_seconds})
+        if self._test_seconds:
+            study.set_attribute(TEST_SECONDS, study.attribute(TEST_SECONDS, 0.0) + self._test_seconds)
+            self._test_seconds = 0.0
 
     def close(self, state: str, reason: str, patience: float = CLOSE_SECONDS) -> Outcome:
         """Write the last summary and the report, and end the sweep's run.
@@ -97,7 +127,7 @@ class Closing:
         problems = []
         try:
             summary = self.write_summary(state)
-            self._study.set_attribute("seconds", summary.seconds)
+            self._remember(summary.seconds)
         except OSError as error:
             if self._known is None:
                 raise
@@ -151,5 +181,6 @@ class Closing:
             if (self._folder / file).exists():
                 self._tracker.log_artifacts(None, self._folder / file, "")
         metrics = {key: float(value) for key, value in values.items() if value is not None}
+        metrics |= {f"cost.{key}": float(value) for key, value in summary.cost.items()}
         selected = next((test["selected"] for test in summary.test.values()), "")
         self._tracker.end_sweep(summary.state, metrics, selected)

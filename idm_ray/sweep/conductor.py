@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.reading import read_yaml
 from idm_ray.settings.sections import ComputeConfig, Config, Raw
+from idm_ray.sweep.budget.budget import Budget
 from idm_ray.sweep.disk import Disk, NoRoom, is_full
 from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
@@ -52,6 +54,12 @@ NOT_ITS_FAULT = {
 """In Ray's words on a trial's process, and in ours: whatever it is, it is the machine's."""
 SHORT_SECONDS = 20.0
 """In which no trial starts where one has found no memory."""
+
+
+class Verdict(Enum):
+    """What becomes of a trial after a report: it goes on, is told to end as pruned, or was put back in line."""
+
+    GO_ON, PRUNE, LEAVE = "go on", "prune", "leave"
 
 
 @dataclass(frozen=True)
@@ -89,9 +97,11 @@ class Conductor:
         pulse: the name of what trials tell how far they are.
         site: who works, and where files are kept; None: here, in `folder`.
         shards: processes of each trial.
+        budget: that trials are to keep to; None: there is no bound.
 
     Attributes:
         on_end: called after a trial has ended.
+        on_running: told how many trials run, or wait in line to, whenever that may have changed.
         disk: that trials may find full.
         give_up: called where the machine lacks what a trial needs, again and again.
         killed: trials whose processes hang and are being ended.
@@ -109,9 +119,14 @@ class Conductor:
         pulse: str = "",
         site: Site | None = None,
         shards: int = 1,
+        budget: Budget | None = None,
     ):
         self._config, self._folder, self._tags = config, folder, tags
+        self._budget = budget
+        self._declined: Config | None = None
+        self._told_of_budget = False
         self.on_end: Callable[[], object] = lambda: None
+        self.on_running: Callable[[int], object] = lambda count: None
         self.give_up: Callable[[], object] = lambda: None
         self._study, self._tracker, self._display, self._board = study, tracker, display, display.board
         self._sides, self._pulse = sides, pulse
@@ -143,6 +158,10 @@ class Conductor:
             self._changed(Row(asked.number, asked.point))
             self.failed(asked.number, first_line(error))
             return self.next_trial()
+        if self._budget and not self._budget.affords(wanted):
+            self._decline(asked.number, wanted)
+            return None
+        self._declined = None
         try:
             config = self._settled(folder, _resolved(wanted))
         except OSError as error:
@@ -154,11 +173,35 @@ class Conductor:
         raw = config.to_raw()
         tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
+        if self._budget:
+            self._budget.begin(asked.number, config)
         self._changed(Row(asked.number, asked.point))
         real = self._sides.attach(asked.number, config) if self._sides else None
         memory = self._site.memory
         text = json.dumps(raw)
         return NextTrial(asked.number, self._site.keeping, text, real, self._pulse, self._shards, memory)
+
+    @property
+    def has_declined(self) -> bool:
+        """Whether the last trial that was asked for was not started, as it would not end on what is left."""
+        return self._declined is not None
+
+    @property
+    def is_declined(self) -> bool:
+        """Whether the next trial would not end on what is left of the budget, as things are."""
+        return self._declined is not None and not (self._budget and self._budget.affords(self._declined))
+
+    def _decline(self, number: int, config: Config) -> None:
+        if self._budget and not self._told_of_budget:
+            self._told_of_budget = True
+            kept = self._budget.kept_for_test
+            test = f" and the evaluation on test, for which {kept} are kept" if kept else ""
+            self._display.say(
+                f"no trial starts now that would not end on what is left of the budget ({self._budget.text}); "
+                f"trials that run go on{test}"
+            )
+        self._declined = config
+        self._study.release(number)
 
     def _settled(self, folder: Path, wanted: Config) -> Config:
         """The settings of a trial that is to run, kept in its folder."""
@@ -182,8 +225,8 @@ class Conductor:
         self._waited = now
         return now
 
-    def reported(self, number: int, report: Report) -> bool:
-        """Hear a report of a trial that goes on; True when it should be pruned."""
+    def reported(self, number: int, report: Report) -> Verdict:
+        """Hear a report of a trial that would go on."""
         self.disk.had_room()
         if report.iteration > self._reached.get(number, 0):
             self._came_further[number] = time.monotonic()
@@ -191,11 +234,19 @@ class Conductor:
             for blameless in (False, True):
                 self._returns.pop((number, blameless), None)
         self._reached[number] = report.iteration
+        if self._budget:
+            self._budget.heard(number, report)
         prune = self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
         self._changed(self._row(number, RUNNING, report))
-        return prune
+        if prune:
+            return Verdict.PRUNE
+        if self._budget and self._budget.too_much(number):
+            self._display.say(f"trial {number:04d} is put back in line: the budget is left to better ones")
+            self._put_back(number)
+            return Verdict.LEAVE
+        return Verdict.GO_ON
 
     def completed(self, number: int, report: Report) -> None:
         """The trial ran to its last iteration; it is complete when its files are here, too."""
@@ -208,6 +259,8 @@ class Conductor:
             return
         self.disk.had_room()
         self._came_further[number] = time.monotonic()
+        if self._budget:
+            self._budget.heard(number, report)
         self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
@@ -254,6 +307,9 @@ class Conductor:
             self._site.muster.leave_out(node, reason)
         else:
             self._display.say(f"trial {number:04d} is put back in line: {reason}")
+        self._put_back(number)
+
+    def _put_back(self, number: int) -> None:
         self._study.release(number)
         known = self._board.rows.get(number) or Row(number, {})
         self._end(Row(number, known.point, INTERRUPTED, known.iteration, known.accuracy, known.seconds))
@@ -334,8 +390,11 @@ class Conductor:
 
     def _changed(self, row: Row) -> None:
         self._display.changed(self._board.put(row))
+        self.on_running(len(self._board.running()))
 
     def _end(self, row: Row, device: str = "") -> None:
+        if self._budget:
+            self._budget.end(row.number)
         if self._sides:
             self._sides.detach(row.number, last=self._study.exhausted)
         self._tracker.end_trial(row.number, row.state, row.reason, device)
@@ -349,6 +408,7 @@ class Conductor:
             "val_accuracy": report.val_accuracy,
             "seconds": report.seconds,
             "shared_seconds": report.shared_seconds,
+            "look_seconds": report.look_seconds,
             "peak_bytes": report.peak_bytes,
             "chunk": report.chunk,
         }

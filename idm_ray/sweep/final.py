@@ -48,6 +48,8 @@ def evaluate_on_test(
     disk: Disk,
     pulse: str,
     selector: dict[str, str] | None = None,
+    on_running: Callable[[int], object] = lambda count: None,
+    on_seconds: Callable[[float], object] = lambda seconds: None,
 ) -> dict[str, Evaluation] | None:
     """Evaluate condensed sets and references side by side, with a trial's resources for each task.
 
@@ -62,6 +64,8 @@ def evaluate_on_test(
         disk: that tasks may find full.
         pulse: the name of what tasks tell how far they are.
         selector: Ray's, of the nodes that may be used; None: all.
+        on_running: told how many tasks there are, those that wait for processors included, whenever that changes.
+        on_seconds: told what each task took.
 
     Returns:
         evaluations by "0007", "random", "whole"; None when it was stopped.
@@ -86,6 +90,8 @@ def evaluate_on_test(
         stopped,
         display,
         disk,
+        on_running,
+        on_seconds,
     )
     if found is None:
         return None
@@ -99,6 +105,8 @@ def collect(
     stopped: Callable[[], bool],
     display: Display,
     disk: Disk,
+    on_running: Callable[[int], object] = lambda count: None,
+    on_seconds: Callable[[float], object] = lambda seconds: None,
 ) -> dict[tuple[str, int], Evaluation] | None:
     """The evaluation of every net, by the name of its task and its number, as tasks end.
 
@@ -110,6 +118,7 @@ def collect(
         stopped: asked now and then; True ends all tasks.
         display: told about every net that is done.
         disk: that tasks may find full.
+        on_running, on_seconds: see `evaluate_on_test`.
 
     Returns:
         None when it was stopped.
@@ -122,6 +131,7 @@ def collect(
             if waiting and not disk.lacks_room:
                 running |= {start(task): task for task in waiting}
                 waiting = []
+                on_running(len(running))
             if running:
                 done, _ = ray.wait(list(running), timeout=POLL_SECONDS)
             else:
@@ -129,8 +139,10 @@ def collect(
                 time.sleep(POLL_SECONDS)
             for job in done:
                 task = running.pop(job)
+                on_running(len(running))
                 try:
-                    singles = ray.get(job)
+                    singles, seconds = ray.get(job)
+                    on_seconds(seconds)
                 except RayTaskError as error:
                     if not is_full(error):
                         raise
@@ -148,6 +160,7 @@ def collect(
     finally:
         for job in running:
             ray.cancel(job, force=True)
+        on_running(0)
     return found
 
 

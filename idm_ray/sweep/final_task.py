@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,10 @@ CONDENSED = "condensed"
 
 def evaluate_nets(
     number: int, what: str, nets: tuple[int, ...], here: Raw, pulse: str, keeping: Keeping
-) -> list[dict[str, Any]]:
-    """Evaluations of a net each, kept in the trial's folder so that a resumed sweep need not train them again.
+) -> tuple[list[dict[str, Any]], float]:
+    """Evaluations of a net each, and the seconds that they took.
+
+    They are kept in the trial's folder so that a resumed sweep need not train them again.
 
     Args:
         number: of the trial.
@@ -39,6 +42,7 @@ def evaluate_nets(
         pulse: the name of what is told how many epochs are done.
         keeping: where the trial's files are kept.
     """
+    began = time.perf_counter()
     place = keeping.workplace
     folder, tests = place.trial(number), place.trial(number) / "test"
     place.fetch(folder / TRIAL_FILE)
@@ -54,7 +58,8 @@ def evaluate_nets(
     if what != CONDENSED:
         taught = what == "random" and config.condense.labels == "soft"
         teacher = Teacher(config, data, compute, KeptTrainings(), tick.told) if taught else None
-        return [asdict(single) for single in reference(what, protocol, None, tick, teacher).singles]
+        singles = reference(what, protocol, None, tick, teacher).singles
+        return [asdict(single) for single in singles], time.perf_counter() - began
     for each in (folder / "condensed", tests):
         place.fetch_folder(each)
     condensed = load_condensed(folder / "condensed")
@@ -73,7 +78,7 @@ def evaluate_nets(
                 write_json(files[net], {**known[net], "key": key})
                 place.deliver(files[net])
     place.leave(folder)
-    return [known[net] for net in nets]
+    return [known[net] for net in nets], time.perf_counter() - began
 
 
 class _Tick:

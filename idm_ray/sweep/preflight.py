@@ -36,6 +36,7 @@ def check_settings(config: Config, folder: Path) -> None:
         UserError: says what.
     """
     check_search(config)
+    check_budget(config)
     check_root(config.dataset.root)
     check_output(folder)
     if is_uri(config.sweep.output_dir):
@@ -102,6 +103,20 @@ def check_search(config: Config) -> None:
         raise UserError(
             "a sweep selects on the validation split, so dataset.validation must be a fixed share above 0; "
             f"got {config.dataset.validation:g}"
+        )
+
+
+def check_budget(config: Config) -> None:
+    """Refuse a bound of what trials do not take.
+
+    Raises:
+        UserError: it is one.
+    """
+    sweep = config.sweep
+    if sweep.gpu_hours is not None and sweep.gpus_per_trial == 0:
+        raise UserError(
+            f"sweep.gpu_hours bounds the time of GPUs, of which trials take none; got {sweep.gpu_hours:g}: "
+            "set sweep.gpus_per_trial, or bound sweep.cpu_hours or sweep.time_budget"
         )
 
 

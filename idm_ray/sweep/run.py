@@ -21,7 +21,10 @@ from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.closing import CLOSE_SECONDS, Closing, Outcome
+from idm_ray.sweep.budget.meter import Held, Meter
+from idm_ray.sweep.budget.spending import Spending
+from idm_ray.sweep.closing import CLOSE_SECONDS, HELD, Closing, Outcome
+from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.disk import Disk, NoRoom, is_full
 from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK, MACHINE
@@ -112,9 +115,12 @@ def run_sweep(
             books = (
                 None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS, display.say))
             )
-            closing = Closing(config, folder, data, study, tracker, began, books)
+            meter = Meter(folder, Held(**study.attribute(HELD, {})))
+            closing = Closing(config, folder, data, study, tracker, began, meter, books)
             site = replace(site, memory=room.peak if site.muster else 0)
-            run = _Run(config, folder, data, study, tracker, stop, closing, display, site)
+            lanes = capacity(config, ray.cluster_resources())
+            spending = Spending(config, data.outline, plan, meter, began, lanes)
+            run = _Run(config, folder, data, study, tracker, stop, closing, display, site, spending)
             stop.at_once = run.end_at_once
             with cluster_watched(stop, display.say, run.abandon):
                 return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
@@ -183,8 +189,10 @@ class _Run:
         closing: Closing,
         display: Display,
         site: Site,
+        spending: Spending,
     ):
         self._config, self._folder, self._data = config, folder, data
+        self._spending, self._budget, self._tuning = spending, spending.budget, False
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._site = closing, display, site
         self._told, self._shards, self._blind, self._deaf = "", 1, False, False
@@ -199,7 +207,17 @@ class _Run:
         tags, site = tags_of(self._config, self._data), self._site
         sides, pulse = None, Pulse(self._folder.name)
         if plan.shared:
-            sides = RealSides(self._config, self._folder, self._data, plan, self._tracker, site, pulse.name)
+            sides = RealSides(
+                self._config,
+                self._folder,
+                self._data,
+                plan,
+                self._tracker,
+                site,
+                pulse.name,
+                self._spending.sides_run,
+            )
+            self._closing.real_seconds = sides.costs
         self._sides = sides
         conductor = Conductor(
             self._config,
@@ -212,9 +230,12 @@ class _Run:
             pulse.name,
             site,
             plan.shards,
+            self._budget,
         )
         self._conductor, self._shards = conductor, plan.shards
         conductor.on_end = lambda: self._closing.write_summary("running")
+        conductor.on_running = lambda count: self._spending.trials_run(min(count, self._at_once(plan)))
+        self._display.left = lambda: self._budget.text
         disk = conductor.disk
         disk.give_up, disk.ending = lambda: self._stop.give_reason(DISK), lambda: self._stop.reason
         conductor.give_up = lambda: self._stop.give_reason(MACHINE)
@@ -234,7 +255,7 @@ class _Run:
                 if sides and not self._stop.cluster_is_gone:
                     sides.end()
                 self._judge(pulse, disk)
-                reason = self._stop.reason
+                reason = self._stop.reason or (BUDGET if self._cut(conductor) else "")
                 state = {"": "done", BUDGET: BUDGET}.get(reason, "interrupted")
         except Exception as error:
             if away := _away(error):
@@ -254,6 +275,10 @@ class _Run:
                     sides.end()
                 outcome = self._closing.close(state, reason)
         return outcome
+
+    def _cut(self, conductor: Conductor) -> bool:
+        """Whether trials are left because of the budget."""
+        return (conductor.has_declined or self._stop.trials_are_over) and not self._study.exhausted
 
     def _release(self, conductor: Conductor) -> None:
         try:
@@ -306,6 +331,8 @@ class _Run:
             self._told = self._stop.reason
             again = "" if self._told == BUDGET else "; a second signal ends it within seconds"
             self._display.say(f"{self._told}: stopping in order{again}")
+        begun = [int(work.removeprefix("trial ")) for work in beats if work.startswith("trial ")]
+        self._spending.look(self._stop, self._display.say, begun, self._tuning)
         try:
             if not self._stop.reason:
                 self._end_what_hangs(beats)
@@ -365,7 +392,7 @@ class _Run:
             tune.with_resources(CondensationTrial, self._place_of_a_trial()),
             tune_config=tune.TuneConfig(
                 search_alg=StudySearcher(
-                    conductor, lambda: self._at_a_time(plan), pruned, deaths, lambda: bool(self._stop.reason)
+                    conductor, lambda: self._at_a_time(plan), pruned, deaths, lambda: self._stop.for_trials
                 ),
                 scheduler=StudyScheduler(conductor, pruned, deaths, self._place_of_a_trial),
                 num_samples=-1,
@@ -382,9 +409,12 @@ class _Run:
             ),
         )
         try:
+            self._tuning = True
             tuner.fit()
         finally:
+            self._tuning = False
             shutil.rmtree(scratch, ignore_errors=True)
+        conductor.release()
 
     def _place_of_a_trial(self) -> PlacementGroupFactory:
         """What a trial takes, on a node that may be used."""
@@ -396,12 +426,15 @@ class _Run:
 
     def _at_a_time(self, plan: Plan) -> int:
         """Trials to ask for: as planned, or more where nodes have joined since."""
+        return self._at_once(plan) + plan.spare
+
+    def _at_once(self, plan: Plan) -> int:
         muster, most = self._site.muster, plan.concurrent
         if muster is not None and not self._config.sweep.max_concurrent:
             sides = (plan.sides or 0) * plan.workers if plan.shared else 0
             slots = fitting(self._config, muster.hosts, self._site.memory) - sides
             most = max(most, slots // plan.shards)
-        return most + plan.spare
+        return most
 
     def _judge(self, pulse: Pulse, disk: Disk) -> None:
         """Evaluate the best trials and the references on test, unless the sweep was stopped."""
@@ -419,4 +452,6 @@ class _Run:
                 disk,
                 pulse.name,
                 self._site.selector,
+                self._spending.tests_run,
+                self._closing.tested,
             )

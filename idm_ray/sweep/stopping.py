@@ -16,21 +16,30 @@ from idm_ray.sweep.endings import BUDGET, CLUSTER
 
 AGAIN_SECONDS = 0.2
 """After a signal, in which another is the same one."""
+CLOSING_SHARE, CLOSING_SECONDS = 0.1, 30.0
+"""Of a time budget, and at most: kept to end processes and books in."""
+
+
+def kept_to_close(budget: float) -> float:
+    """Seconds of a time budget in which nothing is computed any more."""
+    return min(CLOSING_SECONDS, CLOSING_SHARE * budget)
 
 
 class Stop:
     """Why the sweep should end early: a signal, or one of the reasons of `endings`.
 
     Args:
-        budget: seconds that it may take; None: as many as it takes.
+        budget: seconds that it may take, its end included; None: as many as it takes.
 
     Attributes:
+        trials_are_over: no trial is to run any more, since what is left of the budget is for the test.
         at_once: called with a second signal, from another thread, to end what can be ended; the process ends then.
     """
 
     def __init__(self, budget: float | None):
-        self._deadline = None if budget is None else time.monotonic() + budget
+        self._deadline = None if budget is None else time.monotonic() + budget - kept_to_close(budget)
         self._reason, self._lost, self._signals = "", False, 0
+        self.trials_are_over = False
         self.at_once: Callable[[], object] = lambda: None
         self._before: dict[signal.Signals, Any] = {}
 
@@ -40,6 +49,11 @@ class Stop:
         if not self._reason and self._deadline is not None and time.monotonic() > self._deadline:
             self._reason = BUDGET
         return self._reason
+
+    @property
+    def for_trials(self) -> bool:
+        """Whether no trial is to run any more."""
+        return bool(self.reason) or self.trials_are_over
 
     @property
     def cluster_is_gone(self) -> bool:
@@ -107,4 +121,4 @@ class StopAll(tune.Stopper):  # type: ignore[misc]
 
     def stop_all(self) -> bool:
         """Asked at every step of Tune's loop."""
-        return bool(self._stop.reason)
+        return self._stop.for_trials

@@ -64,6 +64,9 @@ class Report:
         seconds: that the trial has computed for, over all its processes; waiting for records, and for processors that
             other trials of the sweep use, is not counted.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
+        look_seconds: of `seconds` those of looks at validation accuracy.
+        lasted: seconds since this process began with it, whatever it did.
+        began_at: iteration at which this process began with it.
         peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
         state: RUNNING, COMPLETE, FAIL, or UNFIT where the machine is at fault.
         reason: of the last two, one line.
@@ -80,6 +83,9 @@ class Report:
     seconds: float
     state: str
     shared_seconds: float = 0.0
+    look_seconds: float = 0.0
+    lasted: float = 0.0
+    began_at: int = 0
     peak_bytes: int = 0
     reason: str = ""
     chunk: int = 0
@@ -115,6 +121,7 @@ class TrialRun:
         hire: Hire | None = None,
     ):
         self._config, self._folder, self._on_iteration = config, folder, on_iteration
+        self._began = time.perf_counter()
         self._place = place or Workplace(folder.parent.parent)
         self._data, self._compute = prepare(config, train_at_hand=shared is None, ref=ref)
         self._shared: SharedRealSide | None = None
@@ -141,7 +148,7 @@ class TrialRun:
             self._mates,
             self._on_epoch,
         )
-        self._seconds = self._shared_before = 0.0
+        self._seconds = self._look_seconds = self._shared_before = 0.0
         self._repeat: Report | None = None
         self._checkpoints = Checkpoints(
             self._folder / "checkpoint", fingerprint(config, self._data), self._place
@@ -158,6 +165,8 @@ class TrialRun:
             # The driver may have died before it heard this report; hearing it twice does no harm.
             self._repeat = Report(**json.loads(extra))
             self._seconds, self._shared_before = self._repeat.seconds, self._repeat.shared_seconds
+            self._look_seconds = self._repeat.look_seconds
+        self._began_at = self._run.iteration
 
     @property
     def at_once(self) -> int:
@@ -182,14 +191,16 @@ class TrialRun:
             Diverged: a loss or S is not finite.
         """
         if self._repeat is not None:
-            repeated, self._repeat = replace(self._repeat, troubles=self._checkpoints.troubles()), None
+            repeated, self._repeat = self._as_now(self._repeat), None
             if self._place.kept_here:
                 return repeated
             return replace(repeated, files=self._save_condensed(self._run.finite_images()))
         began, waited = time.perf_counter(), self._waited
         history = self._condense()
         images = self._run.finite_images()
+        looked, waited_then = time.perf_counter(), self._waited
         evaluation = self._evaluate(images)
+        self._look_seconds += time.perf_counter() - looked - (self._waited - waited_then)
         files = self._save_condensed(images)
         self._seconds += time.perf_counter() - began - (self._waited - waited)
         shared_seconds = self._shared_before + (self._shared.shared_seconds if self._shared else 0.0)
@@ -198,6 +209,7 @@ class TrialRun:
             val_accuracy=evaluation.mean,
             seconds=self._seconds,
             shared_seconds=shared_seconds,
+            look_seconds=self._look_seconds,
             peak_bytes=self.peak,
             chunk=self._compute.with_gradient(*self._data.shape[1:]),
             state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
@@ -206,7 +218,12 @@ class TrialRun:
             files=files,
         )
         self._checkpoints.save(self._run.iteration, self._run.state(), json.dumps(asdict(report)))
-        return replace(report, troubles=self._checkpoints.troubles())
+        return self._as_now(report)
+
+    def _as_now(self, report: Report) -> Report:
+        lasted = time.perf_counter() - self._began
+        troubles = self._checkpoints.troubles()
+        return replace(report, lasted=lasted, began_at=self._began_at, troubles=troubles)
 
     def _condense(self) -> list[list[float]]:
         iterations, every = self._run.iterations, self._config.evaluate.every

@@ -33,7 +33,7 @@ def tasks(cluster, monkeypatch):
     def net(number, error):
         if error is not None:
             raise error
-        return [{"runs": (float(number),), "seconds": 1.0, "epochs": 1}]
+        return [{"runs": (float(number),), "seconds": 1.0, "epochs": 1}], 1.5
 
     def start(task):
         error = errors.pop() if errors and task.nets == (0,) else None

@@ -9,7 +9,7 @@ from ray.tune import PlacementGroupFactory
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from idm_ray.sweep.conductor import Conductor
+from idm_ray.sweep.conductor import Conductor, Verdict
 from idm_ray.sweep.search.searcher import report_of
 
 
@@ -63,7 +63,8 @@ class StudyScheduler(FIFOScheduler):  # type: ignore[misc]
         if report.state != "RUNNING":
             return str(TrialScheduler.CONTINUE)
         number = trial.config["number"]
-        if self._conductor.reported(number, report):
+        verdict = self._conductor.reported(number, report)
+        if verdict is Verdict.PRUNE:
             self._pruned.add(number)
-            return str(TrialScheduler.STOP)
-        return str(TrialScheduler.CONTINUE)
+        go_on = verdict is Verdict.GO_ON
+        return str(TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP)

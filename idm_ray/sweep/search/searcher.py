@@ -41,9 +41,10 @@ class StudySearcher(Searcher):  # type: ignore[misc]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """The settings of a new trial, None to wait, or FINISHED."""
-        if self._stopped() and not self._numbers:
+        over = self._stopped() or self._conductor.is_declined
+        if over and not self._numbers:
             return str(Searcher.FINISHED)  # Tune asks `StopAll` only while something runs
-        if self._stopped() or len(self._numbers) >= self._most():
+        if over or len(self._numbers) >= self._most():
             return None
         if self._conductor.waits:
             return None

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,10 @@ class RealSides:
         tracker: gets the cost of each as a run of its own.
         site: which nodes may be used, and where snapshots are kept.
         pulse: name of what processes tell where they are.
+        on_count: told how many run, whenever that changes.
+
+    Attributes:
+        costs: seconds of computing of each that has ended, over all runs of the sweep, by name.
     """
 
     def __init__(
@@ -48,7 +53,9 @@ class RealSides:
         tracker: Tracker,
         site: Site,
         pulse: str = "",
+        on_count: Callable[[int], object] = lambda count: None,
     ):
+        self._on_count, self.costs = on_count, dict[str, float]()
         self._config, self._folder, self._data, self._tracker = config, folder, data, tracker
         self._site, self._pulse = site, pulse
         self._fingerprints: dict[str, str] = {}
@@ -66,6 +73,7 @@ class RealSides:
         if name not in self._actors:
             self._fingerprints[name] = fingerprint
             self._actors[name] = self._start(name, fingerprint, config)
+            self._on_count(len(self._actors))
             self._tracker.start_real(name)
         self._attached[number] = name
         return name
@@ -147,5 +155,8 @@ class RealSides:
             cost = ray.get(actor.cost.remote(), timeout=COST_SECONDS)
         except ray.exceptions.RayError:
             cost = {}
+        if cost:
+            self.costs[name] = cost["seconds"]
         self._tracker.end_real(name, cost)
         ray.kill(actor)
+        self._on_count(len(self._actors))

@@ -36,6 +36,9 @@ class Display:
         length: iterations of a whole trial at a point.
         console: where to; standard error keeps standard output for results.
         verbosity: -1 shows nothing, 0 trials, 1 also every report.
+
+    Attributes:
+        left: of the sweep's budget, in words.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Display:
         self._trials, self._length = trials, length
         self._console, self._verbosity = console, verbosity
         self._began = time.monotonic()
+        self.left: Callable[[], str] = lambda: ""
         self._fancy = console.is_terminal and verbosity >= 0
         self._pace, self._lines = Pace(), Lines(self.say)
         self._total, self._far = 0, ""
@@ -94,6 +98,7 @@ class Display:
             f"{row.number:04d} at {row.iteration}/{self._length(row.point)}" for row in running[:SHOWN]
         )
         note = f"{ended} of {self._trials} trials ended" + (f", running {now}" if now else "")
+        note += f"; budget: {left}" if (left := self.left()) else ""
         return round(1000 * (ended + sum(parts))), 1000 * self._trials, note
 
     def _show(self, what: str, done: int, total: int, note: str) -> None:
@@ -163,7 +168,7 @@ class Display:
         accuracies = [row.accuracy for row in rows if row.state == COMPLETE and row.accuracy]
         parts = [f"{ended} of {self._trials} trials ended" + (f" ({counts})" if counts else "")]
         parts += [f"best validation accuracy {max(accuracies):.2f} %"] if accuracies else []
-        parts += [f"{time.monotonic() - self._began:.0f} s", *filter(None, [self._far])]
+        parts += [f"{time.monotonic() - self._began:.0f} s", *filter(None, [self._far, self.left()])]
         return "; ".join(parts)
 
 

@@ -12,7 +12,8 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
+from idm_ray.sweep.budget.account import Account
+from idm_ray.sweep.endings import BUDGET, EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import DATABASE, ENDED, REPORT_FILE, SUMMARY_FILE, output_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
@@ -31,6 +32,8 @@ class Summary:
         test: every evaluation on test, by trial number or reference.
         over_seeds: where the seed is searched, what of that is due to it; see `OverSeeds`.
         attribution: where a whole grid was tried, which setting earns how much; see `Attribution`.
+        cost: what it has computed for, and held; see `Account`.
+        planned: trials that it is to have.
     """
 
     name: str
@@ -56,6 +59,8 @@ class Summary:
     test: dict[str, Any] = field(default_factory=dict)
     over_seeds: list[dict[str, Any]] = field(default_factory=list)
     attribution: dict[str, Any] | None = None
+    cost: dict[str, float] = field(default_factory=dict)
+    planned: int = 0
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -74,15 +79,20 @@ class Summary:
 
 
 def summarise(
-    study: SweepStudy, test: dict[str, Evaluation] | None, facts: dict[str, Any], state: str
+    study: SweepStudy,
+    test: dict[str, Evaluation] | None,
+    facts: dict[str, Any],
+    state: str,
+    cost: Account,
 ) -> Summary:
     """Read the study.
 
     Args:
         study: of the sweep.
         test: evaluations on test, None when there was no time for them.
-        facts: name, seconds, seed, data_checksum, left_out and the ids of MLflow.
+        facts: name, seconds, seed, data_checksum, left_out, planned and the ids of MLflow.
         state: of the sweep.
+        cost: of it until now.
     """
     trials = study.trials
     best = next(iter(best_of(trials, 1)), None)
@@ -113,6 +123,7 @@ def summarise(
             for each in over_seeds(trials, test)
         ],
         attribution={**asdict(earned), "text": earned.text} if earned else None,
+        cost=asdict(cost),
         **facts,
     )
 
@@ -149,6 +160,10 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         f"  {summary.n_complete} complete, {summary.n_pruned} pruned, {summary.n_failed} failed "
         f"of {summary.n_trials} trials" + (f", {waiting} to be resumed" if waiting else ""),
     ]
+    if summary.cost:
+        text.append(f"  {Account(**summary.cost).text}")
+    if summary.state == BUDGET:
+        text.append(f"  {_undone(summary, waiting)}")
     text += [f"  trial {number} failed: {reason}" for number, reason in summary.failures.items()]
     if summary.best_trial is not None:
         text.append(f"  best trial {summary.best_trial:04d}: {describe_point(summary.best_params)}")
@@ -178,6 +193,15 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     else:
         text.append(f"  {DATABASE} is not in {folder}; when it is back, resume:  {how}")
     return text
+
+
+def _undone(summary: Summary, waiting: int) -> str:
+    """What the budget was too small for."""
+    left = [f"{waiting} trials not ended"] * bool(waiting)
+    more = summary.planned - summary.n_trials
+    left += [f"{more} not begun"] * (more > 0)
+    left += ["no evaluation on test"] * (summary.best_trial is not None and not summary.test)
+    return f"the budget is spent: {', '.join(left)}; to go on, resume it with more"
 
 
 def ui_steps(

@@ -1,0 +1,97 @@
+"""What a sweep has cost, by what it was for, and what sharing and pruning saved."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from optuna.trial import FrozenTrial, TrialState
+
+from idm_ray.condensation import run_length
+from idm_ray.runtime.progress import duration
+from idm_ray.settings.layers import with_point
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.budget.meter import Held
+from idm_ray.sweep.search.study import REPORT
+
+
+@dataclass(frozen=True)
+class Account:
+    """Seconds of computing, over all runs of a sweep; of several processes at a time each counts.
+
+    Attributes:
+        trials: of trials that ended, looks included, without what a shared real side did for them.
+        looks: of these for looks at validation accuracy.
+        real_sides: of shared real sides.
+        test: of evaluations on test.
+        saved_by_sharing: that trials would have computed more with a real side each.
+        saved_by_pruning: that pruned trials would have gone on for, at their pace.
+        cpu_hours, gpu_hours: of devices that were held for all this, starting and waiting included.
+    """
+
+    trials: float = 0.0
+    looks: float = 0.0
+    real_sides: float = 0.0
+    test: float = 0.0
+    saved_by_sharing: float = 0.0
+    saved_by_pruning: float = 0.0
+    cpu_hours: float = 0.0
+    gpu_hours: float = 0.0
+
+    @property
+    def text(self) -> str:
+        """A line for people."""
+        looks = f" (looks {duration(self.looks)})" if self.looks else ""
+        parts = (
+            ("trials that ended", self.trials, looks),
+            ("shared real sides", self.real_sides, ""),
+            ("test", self.test, ""),
+        )
+        spent = [f"{what} {duration(seconds)}{more}" for what, seconds, more in parts if seconds]
+        saved = [
+            f"{duration(seconds)} by {what}"
+            for what, seconds in (("sharing", self.saved_by_sharing), ("pruning", self.saved_by_pruning))
+            if seconds >= 1
+        ]
+        held = [
+            f"{self.cpu_hours:.3g} CPU-hours",
+            *[f"{self.gpu_hours:.3g} GPU-hours"] * bool(self.gpu_hours),
+        ]
+        text = f"computed: {', '.join(spent) or 'no trial to its end'}; held: {', '.join(held)}"
+        return f"{text}; saved: {', '.join(saved)}" if saved else text
+
+
+def account(
+    config: Config, trials: Iterable[FrozenTrial], real_seconds: float, test_seconds: float, held: Held
+) -> Account:
+    """Sum up a sweep.
+
+    Args:
+        config: of the sweep.
+        trials: of its study.
+        real_seconds: of shared real sides, over all runs.
+        test_seconds: of evaluations on test, likewise.
+        held: processor and GPU seconds, likewise.
+    """
+    known = [(trial, trial.user_attrs[REPORT]) for trial in trials if REPORT in trial.user_attrs]
+    shared = sum(report.get("shared_seconds", 0.0) for _, report in known)
+    return Account(
+        trials=round(sum(report["seconds"] for _, report in known), 1),
+        looks=round(sum(report.get("look_seconds", 0.0) for _, report in known), 1),
+        real_sides=round(real_seconds, 1),
+        test=round(test_seconds, 1),
+        saved_by_sharing=round(max(0.0, shared - real_seconds), 1),
+        saved_by_pruning=round(
+            sum(
+                _not_computed(config, trial, report)
+                for trial, report in known
+                if trial.state == TrialState.PRUNED
+            ),
+            1,
+        ),
+        cpu_hours=round(held.cpus / 3600, 4),
+        gpu_hours=round(held.gpus / 3600, 4),
+    )
+
+
+def _not_computed(config: Config, trial: FrozenTrial, report: dict[str, float]) -> float:
+    done, length = report["iteration"], run_length(with_point(config, trial.params))
+    return report["seconds"] * max(0, length - done) / done if done else 0.0

@@ -1,0 +1,143 @@
+"""What a sweep may take: which trial still starts, which must end, and what is kept for the evaluation on test."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from idm_ray.runtime.progress import duration
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.budget.meter import Held
+from idm_ray.sweep.budget.paces import Paces
+from idm_ray.sweep.budget.purses import Purse
+from idm_ray.sweep.trial import Report
+
+LOOK_SECONDS = 2.0
+"""Between two looks at what is left."""
+TEST_SHARE = 0.5
+"""Of a budget that is kept for the evaluation on test at most; one that needs more is left to a resumed sweep."""
+
+
+@dataclass
+class _Runs:
+    config: Config
+    heard: float
+    accuracy: float = -1.0
+    began: bool = False
+
+
+class Budget:
+    """Decides for a sweep what its bounds still allow; without bounds everything.
+
+    Args:
+        paces: how long trials take.
+        bounds: see `purses`.
+        at_a_time: trials that run at a time; one more waits in line.
+        now: the clock, in seconds.
+    """
+
+    def __init__(
+        self,
+        paces: Paces,
+        bounds: Sequence[Purse],
+        at_a_time: int,
+        now: Callable[[], float] = time.monotonic,
+    ):
+        self._paces, self._bounds = paces, bounds
+        self._at_a_time, self._now = at_a_time, now
+        self._running, self._lock = dict[int, _Runs](), threading.RLock()
+
+    def begin(self, number: int, config: Config) -> None:
+        """A trial was asked for."""
+        with self._lock:
+            self._running[number] = _Runs(config, self._now())
+
+    def has_begun(self, number: int) -> None:
+        """It no longer waits in line."""
+        with self._lock:
+            if (runs := self._running.get(number)) is not None and not runs.began:
+                runs.began, runs.heard = True, self._now()
+
+    def heard(self, number: int, report: Report) -> None:
+        """It has reported."""
+        with self._lock:
+            if (runs := self._running.get(number)) is not None:
+                self._paces.heard(number, runs.config, report)
+                runs.began, runs.heard = True, self._now()
+                if not math.isnan(report.val_accuracy):
+                    runs.accuracy = report.val_accuracy
+
+    def end(self, number: int) -> None:
+        """It runs no longer."""
+        with self._lock:
+            self._running.pop(number, None)
+
+    def affords(self, config: Config) -> bool:
+        """Whether a trial of these settings would end, beside what runs, and leave what the test takes."""
+        with self._lock:
+            if not self._bounds:
+                return True
+            new, others = self._paces.trial(config), self._remaining()
+            if new is None:
+                return not any(purse.left <= 0 for purse in self._bounds)
+            if len(others) >= self._at_a_time:
+                new += sorted(others)[len(others) - self._at_a_time]
+            return all(purse.need([*others, new]) <= self._for_trials(purse) for purse in self._bounds)
+
+    def too_much(self, number: int) -> bool:
+        """Whether a trial that runs is to be cut, so that better ones can end on what is left."""
+        with self._lock:
+            devices = [purse for purse in self._bounds if purse.adds_up]
+            if not devices or number not in self._running:
+                return False
+            kept = list[float]()
+            for other in sorted(self._running, key=lambda each: (-self._running[each].accuracy, each)):
+                runs = self._running[other]
+                left = self._left(other, runs) or 0.0
+                fits = all(purse.need([*kept, left]) <= self._for_trials(purse) for purse in devices)
+                if other == number:
+                    return not fits and bool(kept)
+                kept += [left] * fits
+            return False
+
+    def trials_must_end(self, held: Held) -> bool:
+        """Whether what is left is just what the test takes.
+
+        Args:
+            held: what is held now.
+        """
+        with self._lock:
+            return any(self._for_trials(purse) <= LOOK_SECONDS * purse.pace(held) for purse in self._bounds)
+
+    def all_must_end(self, held: Held) -> bool:
+        """Whether nothing is left."""
+        return any(purse.left <= LOOK_SECONDS * purse.pace(held) for purse in self._bounds)
+
+    @property
+    def text(self) -> str:
+        """What is left, for the live table; empty without bounds."""
+        return ", ".join(purse.text for purse in self._bounds)
+
+    @property
+    def kept_for_test(self) -> str:
+        """What is kept for the evaluation on test, in words; empty where nothing is, or nothing is known."""
+        with self._lock:
+            seconds = self._paces.test
+            kept = [purse for purse in self._bounds if seconds and self._for_test(purse)]
+        return duration(min(purse.test(seconds or 0.0) for purse in kept)) if kept else ""
+
+    def _remaining(self) -> list[float]:
+        found = [self._left(number, runs) for number, runs in self._running.items()]
+        return [seconds for seconds in found if seconds is not None]
+
+    def _left(self, number: int, runs: _Runs) -> float | None:
+        return self._paces.left(number, runs.config, self._now() - runs.heard if runs.began else 0.0)
+
+    def _for_trials(self, purse: Purse) -> float:
+        return purse.left - self._for_test(purse)
+
+    def _for_test(self, purse: Purse) -> float:
+        seconds = self._paces.test
+        needed = 0.0 if seconds is None else purse.test(seconds)
+        return needed if needed <= TEST_SHARE * purse.total else 0.0

@@ -1,0 +1,181 @@
+"""How long trials and the evaluation on test will take, from what ran so far."""
+
+import math
+from dataclasses import dataclass
+
+from idm_ray.condensation import condensation_flops, has_real_side, run_length, synthetic_flops
+from idm_ray.data import Outline
+from idm_ray.evaluation import evaluation_flops
+from idm_ray.evaluation.prepare import looks_flops
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.trial import Report
+
+CAUTIOUS = 0.9
+"""Share of trials until now that were no slower, in proportion, than a trial is taken to be."""
+RECENT = 32
+"""Trials that are looked at, as machines become faster and slower."""
+LEADERS, SLOWER = 3, 1.25
+"""Trials by whose looks the evaluation on test is foretold; and how much longer it is taken to last."""
+START_SECONDS = 5.0
+"""Of a task on test, its imports included; 3 to 6 s were seen on 2 cores."""
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What matters of a trial's settings for how long it takes.
+
+    Attributes:
+        length: iterations.
+        work: in proportion to what it computes, among trials of its method.
+        looks: floating-point operations of all its looks.
+        test: those of all evaluations on test where it is the best.
+    """
+
+    method: str
+    length: int
+    work: float
+    looks: float
+    test: float
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A trial as far as it came in one process, with its first and last report there."""
+
+    kind: _Kind
+    first: Report
+    last: Report
+
+    @property
+    def seconds(self) -> float | None:
+        """That it takes as a whole from its start, waiting included; None where nothing tells."""
+        if not self.kind.length:
+            return self.last.lasted
+        done, between = self.last.iteration - self.last.began_at, self.last.iteration - self.first.iteration
+        if done <= 0:
+            return None
+        if between <= 0:
+            return self.last.lasted * self.kind.length / done
+        pace = (self.last.lasted - self.first.lasted) / between
+        start = max(0.0, self.first.lasted - pace * (self.first.iteration - self.first.began_at))
+        return start + pace * self.kind.length
+
+    @property
+    def left(self) -> float | None:
+        """Seconds to its end after its last report."""
+        whole = self.seconds
+        return None if whole is None else whole * (1 - self.last.iteration / max(1, self.kind.length))
+
+    @property
+    def look_rate(self) -> float:
+        """Seconds for a floating-point operation of its looks; 0 where it had none."""
+        done = self.kind.looks * self.last.iteration / max(1, self.kind.length)
+        return self.last.look_seconds / done if done else 0.0
+
+
+class Paces:
+    """What trials took, to tell what others will.
+
+    Args:
+        outline: of the data.
+        shared: whether trials get records from a shared real side, whose work is then not theirs.
+    """
+
+    def __init__(self, outline: Outline, shared: bool):
+        self._shape, self._shared = (outline.shape, outline.num_classes), shared
+        self._images = sum(outline.train)
+        self._seen = dict[int, _Seen]()
+        self._kinds = dict[int, tuple[Config, _Kind]]()
+        self._of_test: float | None = None
+
+    def heard(self, number: int, config: Config, report: Report) -> None:
+        """A trial has reported."""
+        known = self._seen.get(number)
+        same = known is not None and report.lasted >= known.last.lasted
+        self._seen[number] = _Seen(self._kind(config), known.first if known and same else report, report)
+        self._of_test = self._test()
+
+    def trial(self, config: Config) -> float | None:
+        """Seconds that a trial will take in all, rather too many; None as long as nothing tells.
+
+        By those of its method, in proportion to their work; without any, as long as the longest of the others.
+        """
+        kind = self._kind(config)
+        recent = list(self._seen.values())[-RECENT:]
+        known = [(seconds, seen.kind) for seen in recent if (seconds := seen.seconds) is not None]
+        alike = [
+            seconds * kind.work / (other.work or 1.0)
+            for seconds, other in known
+            if other.method == kind.method
+        ]
+        return _cautious(alike) if alike else max((seconds for seconds, _ in known), default=None)
+
+    def left(self, number: int, config: Config, since: float) -> float | None:
+        """Seconds that a running trial will take from now.
+
+        Args:
+            number: of the trial.
+            config: its settings.
+            since: seconds since its last report, or since it began.
+        """
+        seen = self._seen.get(number)
+        after = seen.left if seen else self.trial(config)
+        return None if after is None else max(0.0, after - since)
+
+    @property
+    def test(self) -> float | None:
+        """Seconds that all evaluations on test will take one after another, rather too many; None before any look.
+
+        By the looks of the trials that are best until now, one of which is likely the best in the end.
+        """
+        return self._of_test
+
+    def _test(self) -> float | None:
+        known = sorted(
+            (
+                (seen.last.val_accuracy, seen.kind.test * seen.look_rate)
+                for seen in self._seen.values()
+                if seen.look_rate and not math.isnan(seen.last.val_accuracy)
+            ),
+            reverse=True,
+        )
+        longest = max((seconds for _, seconds in known[:LEADERS]), default=0.0)
+        return SLOWER * longest + START_SECONDS if longest else None
+
+    def _kind(self, config: Config) -> _Kind:
+        known = self._kinds.get(id(config))
+        if known is None:
+            kind = _Kind(
+                config.condense.method,
+                run_length(config),
+                self._work(config),
+                looks_flops(config, *self._shape),
+                self._on_test(config),
+            )
+            known = self._kinds[id(config)] = config, kind  # the config, so that no other gets its id
+        return known[1]
+
+    def _work(self, config: Config) -> float:
+        """Operations where they are known, else iterations."""
+        if not has_real_side(config.condense.method):
+            return float(max(1, run_length(config)))
+        own = synthetic_flops if self._shared else condensation_flops
+        return own(config, *self._shape) + looks_flops(config, *self._shape)
+
+    def _on_test(self, config: Config) -> float:
+        settings, best = config.evaluate, config.sweep.best
+        if not best:
+            return 0.0
+        training = evaluation_flops(config, *self._shape, epochs=settings.epochs)
+        work = settings.repeats * (best + ("random" in settings.references)) * training
+        if "whole" in settings.references:
+            parts = config.condense.partition**2 if settings.expand else 1
+            images = self._shape[1] * config.condense.ipc * parts
+            epochs = settings.whole_epochs * self._images / images
+            work += settings.repeats * evaluation_flops(config, *self._shape, epochs=epochs)
+        return work
+
+
+def _cautious(values: list[float]) -> float:
+    """The value that so many do not exceed; of ten or fewer the largest."""
+    return sorted(values)[min(len(values) - 1, math.ceil(CAUTIOUS * len(values)))]

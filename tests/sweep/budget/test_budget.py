@@ -1,0 +1,208 @@
+"""A sweep with a clock of its own: trials of times that nobody knows before, as many at a time as there are lanes."""
+
+import random
+from dataclasses import dataclass, field
+
+import pytest
+
+from idm_ray.data import Outline
+from idm_ray.evaluation import evaluation_flops
+from idm_ray.evaluation.prepare import looks_flops
+from idm_ray.settings.layers import with_point
+from idm_ray.sweep.budget.budget import LOOK_SECONDS, Budget
+from idm_ray.sweep.budget.meter import Held, Meter
+from idm_ray.sweep.budget.paces import Paces
+from idm_ray.sweep.budget.purses import HOUR, Holdings, purses
+from idm_ray.sweep.trial import Report
+
+OUTLINE = Outline((3, 8, 8), ("a", "b"), (100, 100), (10, 10), (20, 20))
+LENGTH, LOOKS, STEP = 100, 5, 1.0
+ONE = Held(1.0)
+TIMES = {1: 60.0, 2: 90.0, 3: 130.0}
+"""Seconds of a trial on average, by l."""
+
+
+@dataclass
+class Running:
+    """A trial at work."""
+
+    config: object
+    seconds: float
+    accuracy: float
+    began: float
+    looks: int = 0
+
+
+@dataclass
+class World:
+    """What a sweep does with its budget, step by step; its test takes as long as it takes."""
+
+    config: object
+    folder: object
+    lanes: int
+    seed: int
+    trial: Held = ONE
+    test_seconds: float = 100.0
+    now: float = 0.0
+    running: dict = field(default_factory=dict)
+    complete: int = 0
+    cut: int = 0
+    dropped: int = 0
+    test: str = "not begun"
+
+    def __post_init__(self):
+        self.random = random.Random(self.seed)
+        self.meter = Meter(self.folder, clock=lambda: self.now)
+        work = Holdings(self.trial, Held(), self.trial, self.lanes)
+        bounds = purses(self.config.sweep, work, self.meter, 0.0, lambda: self.now)
+        self.rate = self.test_seconds / self.on_test(with_point(self.config, {"condense.partition": 3}))
+        self.best = 0.0
+        self.budget = Budget(Paces(OUTLINE, shared=False), bounds, self.lanes, lambda: self.now)
+
+    def on_test(self, config):
+        """Operations of the nets of the best trial and of random images."""
+        epochs = 2 * config.evaluate.repeats * config.evaluate.epochs
+        return evaluation_flops(config, (3, 8, 8), 2, epochs)
+
+    def run(self):
+        """To its end; returns itself."""
+        number, over, next_look, asked = 0, False, 0.0, None
+        while not over and (self.running or number < self.config.sweep.trials):
+            while len(self.running) < self.lanes and number < self.config.sweep.trials:
+                asked = asked or with_point(
+                    self.config, {"condense.partition": self.random.choice(list(TIMES))}
+                )
+                if not self.budget.affords(asked):
+                    break
+                self.start(number, asked)
+                number, asked = number + 1, None
+            if not self.running:
+                break
+            self.step()
+            if self.now >= next_look:
+                next_look = self.now + LOOK_SECONDS
+                over = self.ends(self.budget.trials_must_end(self.meter.now))
+        self.cut = len(self.running)
+        self.meter.holds("trials", Held())
+        if self.complete:
+            self.judge()
+        return self
+
+    def start(self, number, config):
+        """A trial that takes up to a fifth more or less than others of its kind."""
+        seconds = TIMES[config.condense.partition] * self.random.uniform(0.8, 1.2)
+        self.budget.begin(number, config)
+        self.budget.has_begun(number)
+        self.running[number] = Running(config, seconds, self.random.uniform(20, 60), self.now)
+        self.meter.holds("trials", self.trial * len(self.running))
+
+    def step(self):
+        """A second, and the reports that are due then."""
+        self.now += STEP
+        for number, each in list(self.running.items()):
+            lasted = self.now - each.began
+            if lasted < each.seconds * (each.looks + 1) / LOOKS:
+                continue
+            each.looks += 1
+            done = LENGTH * each.looks // LOOKS
+            look = self.rate * looks_flops(each.config, (3, 8, 8), 2) * each.looks / LOOKS
+            self.budget.heard(
+                number, Report(done, each.accuracy, lasted, "RUNNING", look_seconds=look, lasted=lasted)
+            )
+            if each.looks == LOOKS or self.budget.too_much(number):
+                if each.looks == LOOKS:
+                    self.complete += 1
+                    if each.accuracy > self.best:
+                        self.best, self.test_seconds = each.accuracy, self.rate * self.on_test(each.config)
+                self.dropped += each.looks < LOOKS
+                self.budget.end(number)
+                del self.running[number]
+                self.meter.holds("trials", self.trial * len(self.running))
+
+    def ends(self, now):
+        """Whether trials end."""
+        return now or self.budget.all_must_end(self.meter.now)
+
+    def judge(self):
+        """The evaluation on test, in as many lanes, unless the budget ends before."""
+        self.test, left = "done", self.test_seconds / self.lanes
+        self.meter.holds("test", self.trial * self.lanes)
+        while left > 0:
+            if self.budget.all_must_end(self.meter.now):
+                self.test = "cut"
+                break
+            self.now += STEP
+            left -= STEP
+        self.meter.holds("test", Held())
+
+
+@pytest.fixture
+def world(small_config, tmp_path):
+    """Makes one with these settings."""
+
+    def make(seed, *settings, lanes=2, **more):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        config = small_config(
+            f"condense.iterations={LENGTH}",
+            f"evaluate.every={LENGTH // LOOKS}",
+            "evaluate.references=[random]",
+            "sweep.trials=500",
+            *settings,
+        )
+        return World(config, folder, lanes, seed, **more)
+
+    return make
+
+
+def test_of_twenty_sweeps_none_takes_more_time_than_it_may_and_none_leaves_a_twentieth(world):
+    for seed in range(20):
+        swept = world(seed, "sweep.time_budget=7200", lanes=1 + seed % 4).run()
+        assert 0.95 * 7200 <= swept.now <= 7200, seed
+        assert swept.test == "done"
+
+
+def test_of_twenty_sweeps_none_holds_processors_for_longer_than_it_may(world):
+    for seed in range(20):
+        swept = world(seed, "sweep.cpu_hours=4", lanes=1 + seed % 4).run()
+        assert 0.95 * 4 * HOUR <= swept.meter.spent.cpus <= 4 * HOUR, seed
+        assert swept.test == "done"
+        assert swept.cut == 0
+
+
+def test_quarters_of_gpus_are_counted_as_such(world):
+    swept = world(1, "sweep.gpu_hours=1", "sweep.gpus_per_trial=0.25", lanes=4, trial=Held(1.0, 0.25)).run()
+    assert 0.95 * HOUR <= swept.meter.spent.gpus <= HOUR
+    assert swept.meter.spent.cpus == pytest.approx(4 * swept.meter.spent.gpus)
+
+
+def test_without_bounds_all_trials_run(world):
+    swept = world(0, "sweep.trials=9").run()
+    assert (swept.complete, swept.test, swept.budget.text) == (9, "done", "")
+
+
+def test_a_test_that_takes_most_of_the_budget_is_left_to_a_resumed_sweep(world):
+    swept = world(0, "sweep.time_budget=1000", test_seconds=5000.0).run()
+    assert swept.complete > 5
+    assert swept.test == "cut"
+    assert swept.now <= 1000
+
+
+def test_where_trials_turn_out_too_long_the_better_ones_go_on(world):
+    swept = world(3, "sweep.cpu_hours=0.06", "sweep.trials=4", lanes=4, test_seconds=1.0).run()
+    assert swept.dropped >= 1
+    assert swept.complete >= 1
+    assert swept.meter.spent.cpus <= 0.06 * HOUR
+
+
+def test_what_was_held_is_known_to_the_next_run_though_the_driver_was_killed(tmp_path):
+    now = [0.0]
+    meter = Meter(tmp_path, clock=lambda: now[0])
+    meter.holds("trials", Held(2.0, 0.5))
+    now[0] = 30.0
+    meter.keep()
+    meter.holds("trials", Held())
+    meter.holds("test", Held(1.0))
+    now[0] = 36.0
+    assert meter.spent == Held(66.0, 15.0)
+    assert Meter(tmp_path, Held(10.0, 20.0), lambda: 0.0).spent == Held(60.0, 20.0)
