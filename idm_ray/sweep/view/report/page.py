@@ -21,6 +21,7 @@ from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.published import WHOLE, Published, column, place_of, row_of, source_of
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
+from idm_ray.sweep.budget.account import Account
 from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
@@ -119,6 +120,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "state": sweep.summary.get("state", "interrupted"),
         "seconds": sweep.summary.get("seconds"),
         "device": sweep.summary.get("device", ""),
+        "cost": Account(**cost).text if (cost := sweep.summary.get("cost")) else "",
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
         "question": _question(config),
         "space": [(key, _domain(domain)) for key, domain in config.search.items()],
