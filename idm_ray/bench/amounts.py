@@ -179,6 +179,7 @@ FULL = Amounts(
         "32 condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
         "32 condense.ipc=50 condense.batch_real=64 compute.precision=bf16",
         "32 condense.ipc=10 condense.partition=3 condense.batch_real=64 compute.precision=bf16 compute.chunk=32",
+        "32 condense.loss=ncfm_sampled condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
         "32 condense.method=cafe condense.ipc=10 condense.batch_real=64 compute.precision=fp32",
         "32 condense.method=dsa condense.ipc=10 condense.batch_real=16 compute.precision=fp32",
         "32 net.name=alexnet condense.ipc=10 condense.batch_real=64 compute.precision=bf16",

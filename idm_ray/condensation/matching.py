@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.loop import Condensation, IterationRecord
-from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.objectives import Opposing, loss_of
 from idm_ray.condensation.optimisers import Plateau
 from idm_ray.condensation.partition import check_partition
 from idm_ray.condensation.pretrained import Pretraining
@@ -144,6 +144,8 @@ def synthetic_flops(config: Config, shape: tuple[int, int, int], num_classes: in
     settings, sizes = config.condense, feature_sizes(config.net, shape, num_classes)
     parts = settings.ipc * settings.partition**2
     passes = 2 if settings.calibration else 1
-    each = loss_of(config).own_flops(*sizes, images_kept(settings, settings.batch_real), parts)
+    loss = loss_of(config)
+    each = loss.own_flops(*sizes, images_kept(settings, settings.batch_real), parts)
+    opposing = loss.opposing_flops(sizes[0]) if isinstance(loss, Opposing) else 0.0
     run = 3 * passes * parts * forward_flops(config.net, shape, num_classes)
-    return settings.iterations * num_classes * (run + each)
+    return settings.iterations * (num_classes * (run + each) + opposing)

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.objectives import Opposing, loss_of
 from idm_ray.condensation.objectives.total import ClassLosses, Losses
 from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.pixels import Scale, SyntheticSet, first_images
@@ -147,11 +147,13 @@ def shard(
 
 
 def start_side(config: Config, data: Data, compute: Compute, mates: Mates | None = None) -> Synthetic:
-    """S at its start, with mates for as many of its classes as they can own.
+    """S at its start, with mates for as many of its classes as they can own, which is none where a loss opposes S.
 
     Raises:
         UserError: the initialisation needs more images than a class has.
     """
+    if isinstance(loss_of(config), Opposing):
+        mates = None
     images = first_images(config.condense, data, config.seed, compute.storage)
     ipc, classes = config.condense.ipc, data.num_classes
     at_once = classes_at_once(config.condense, compute.bounds(*data.shape[1:]), classes)

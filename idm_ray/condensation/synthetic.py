@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from idm_ray.condensation.augment import augment, counts_within
-from idm_ray.condensation.objectives import Loss
+from idm_ray.condensation.objectives import Loss, Opposing
 from idm_ray.condensation.objectives.total import ClassLosses, Losses, objective
 from idm_ray.condensation.partition import expand
 from idm_ray.condensation.passes import differentiate
@@ -24,8 +24,9 @@ Judge = Callable[[Tensor, Tensor, RealRecord, range], ClassLosses]
 class SyntheticSide:
     """Steps S, or some of its classes, against the records of a real side.
 
-    Classes never meet in it. So where S does not go through the net at once, whole classes are taken at a time, counted
-    from class 0, see `classes_at_once`; a class that does not go through at once in two passes, see `differentiate`.
+    Classes never meet in it, but in what opposes S. So where S does not go through the net at once, whole classes are
+    taken at a time, counted from class 0, see `classes_at_once`; a class that does not go through at once in two
+    passes, see `differentiate`.
 
     Args:
         config: settings of the condensation.
@@ -46,6 +47,9 @@ class SyntheticSide:
         self.set, self._loss = synthetic, loss
         self._config, self._shell, self._classes = config, shell, classes
         width = shell.net.classifier.in_features
+        self._opposing = loss if isinstance(loss, Opposing) else None
+        if self._opposing:
+            self._opposing.begin(width, synthetic.images)
         self._history = torch.zeros(len(classes) if loss.remembers else 0, width).to(synthetic.images)
         for parameter in shell.net.parameters():
             parameter.requires_grad_(False)
@@ -75,6 +79,8 @@ class SyntheticSide:
             self._step_part(range(first, min(first + size, self._classes.stop)), record, judge, lr, taken)
             for first in starts
         ]
+        if self._opposing and judge == self._match:
+            self._opposing.oppose(record.step)
         return ClassLosses.joined(found, record.weights.device)
 
     def _step_part(self, part: range, record: RealRecord, judge: Judge, lr: float, taken: int) -> ClassLosses:
@@ -95,9 +101,16 @@ class SyntheticSide:
             self._shell,
         )
         self.set.step(gradient, lr, begin, taken)
-        if self._loss.remembers and judge == self._match:
-            self._loss.follow(features[0].view(len(part), -1, features[0].shape[1]), self._past(part))
+        if judge == self._match:
+            self._hear(features[0].view(len(part), -1, features[0].shape[1]), record, part)
         return losses
+
+    def _hear(self, features: Tensor, record: RealRecord, part: range) -> None:
+        """Let what the loss keeps from one iteration to the next follow the features of some classes."""
+        if self._loss.remembers:
+            self._loss.follow(features, self._past(part))
+        if self._opposing:
+            self._opposing.gather(features, record.targets[part.start : part.stop], record.step)
 
     def losses(self, images: Tensor, record: RealRecord) -> ClassLosses:
         """The losses of candidate images [c * ipc, channels, H, W] under the loaded net."""
@@ -106,14 +119,17 @@ class SyntheticSide:
         return self._match(*seen, record, self._classes)
 
     def state(self) -> dict[str, Tensor]:
-        """See `SyntheticSet`; and `history` [c, D], where the loss remembers."""
-        return {**self.set.state(), **({"history": self._history} if self._loss.remembers else {})}
+        """See `SyntheticSet`; and `history` [c, D], where the loss remembers, and what opposes S."""
+        history = {"history": self._history} if self._loss.remembers else {}
+        return {**self.set.state(), **history, **(self._opposing.state() if self._opposing else {})}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         """See `SyntheticSet`."""
         self.set.load_state(state)
         if self._loss.remembers:
             self._history.copy_(state["history"])
+        if self._opposing:
+            self._opposing.load_state(state)
 
     @property
     def images(self) -> Tensor:

@@ -122,6 +122,7 @@ def plenty(config: Config, outline: Outline, room: float) -> bool:
     most = max(images_at_once(config, outline), config.queue.batch, config.evaluate.batch)
     ample = pixels * most * QUICK_BYTES_A_PIXEL + QUICK_BYTES <= room
     remembers = config.condense.method in {"mtt", "kip", *DIFFERENTIATED} or config.condense.labels == "soft"
+    remembers = remembers or not config.splittable
     return ample and (config.net.width or 0) <= WIDEST and not remembers
 
 

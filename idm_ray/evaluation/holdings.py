@@ -10,7 +10,7 @@ import torch
 from idm_ray.condensation import has_real_side
 from idm_ray.condensation.distillation import images_of_step
 from idm_ray.condensation.infinite_width import fully_connected_numbers
-from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.objectives import Opposing, loss_of
 from idm_ray.condensation.optimisers import optimiser_of
 from idm_ray.condensation.random_features import random_features_numbers
 from idm_ray.condensation.selection import training_epochs
@@ -105,9 +105,10 @@ class Holdings:
 
     @functools.cached_property
     def kept(self) -> float:
-        """S, what its optimiser keeps, and nets with theirs."""
+        """S, what its optimiser keeps, nets with theirs, and what opposes S."""
         nets = 6 + 2 * (self._config.evaluate.optimizer == "adamw")
-        return (1 + self._moments) * self.set_bytes + 2 * self._queue + nets * self._shell.weights.nbytes
+        own = (1 + self._moments) * self.set_bytes + nets * self._shell.weights.nbytes
+        return own + 2 * self._queue + self._opposing
 
     @property
     def _moments(self) -> int:
@@ -131,12 +132,20 @@ class Holdings:
         nets = min(queue.max_nets, queue.initial + 1 + iterations // queue.push_every)
         return (nets if has_real_side(self._config.condense.method) else 1) * self._shell.weights.nbytes
 
+    @functools.cached_property
+    def _opposing(self) -> float:
+        """What opposes S, and its velocity."""
+        loss = loss_of(self._config)
+        if not has_real_side(self._config.condense.method) or not isinstance(loss, Opposing):
+            return 0.0
+        return float(FLOAT * loss.opposing_numbers(self._width))
+
     def _saving(self) -> Peak:
         """S, its moments and one of them again; the queue's weights and velocities joined, and a copy of one.
 
-        That of the other comes after.
+        That of the other comes after. And what opposes S.
         """
-        sizes = (self.set_bytes,) * (2 + self._moments) + (self._queue,) * 3
+        sizes = (self.set_bytes,) * (2 + self._moments) + (self._queue,) * 3 + (self._opposing / 2,) * 2
         events = tuple(Event(number, size, 0.0) for number, size in enumerate(sizes))
         return self._peak(Footprint(events), 0).beside(SAVING_BYTES)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 
 from idm_ray.condensation import has_real_side, images_matched
-from idm_ray.condensation.objectives import loss_of
+from idm_ray.condensation.objectives import Opposing, loss_of
 from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import images_kept
 from idm_ray.data import Outline
@@ -67,6 +67,7 @@ def _pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
     kept = [images_kept(settings, count) for count in outline.train]
     real = sum(kept) * loss.real_flops(*sizes)
     own = sum(loss.own_flops(*sizes, count, settings.ipc * each) for count in kept)
+    own += loss.opposing_flops(sizes[0]) if isinstance(loss, Opposing) else 0.0
     passes = 2 if settings.calibration else 1
     epochs = judged.val_epochs or judged.epochs
     images, looks = (parts if judged.expand else parts / each) * epochs * step, min(judged.best_of, epochs)

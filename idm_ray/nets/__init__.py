@@ -15,7 +15,7 @@ from idm_ray.nets.resnet import resnet18
 from idm_ray.nets.rules import BETAS, EPSILON, AdamW, Rule, Sgd
 from idm_ray.nets.shell import Batches, Shell
 from idm_ray.nets.stack import Stack
-from idm_ray.nets.weights import sgd_step
+from idm_ray.nets.weights import bind, initialise, sgd_step
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings import presets
 from idm_ray.settings.sections import NetConfig
@@ -31,10 +31,12 @@ __all__ = [
     "Sgd",
     "Shell",
     "Stack",
+    "bind",
     "build_net",
     "build_shell",
     "feature_sizes",
     "forward_flops",
+    "initialise",
     "sgd_step",
     "stackable",
 ]

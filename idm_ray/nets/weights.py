@@ -40,7 +40,7 @@ def initialise_normal(
 
 
 def _reset_norm(module: nn.Module) -> None:
-    if isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm2d):
+    if isinstance(module, nn.GroupNorm | nn.LayerNorm | nn.BatchNorm1d | nn.BatchNorm2d):
         nn.init.ones_(module.weight)
         nn.init.zeros_(module.bias)
         for name, buffer in module.named_buffers(recurse=False):

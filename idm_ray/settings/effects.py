@@ -28,6 +28,8 @@ FIXED: dict[str, dict[str, Any]] = {
 
 DIFFERENTIATED = {"dd", "ld"}
 """Methods that differentiate through a net's training."""
+WHOLE_LOSSES = frozenset({"ncfm_sampled"})
+"""Losses in which classes meet, so that S cannot be owned by several workers."""
 LEARN_LABELS = ("dd", "ld", "kip")
 """Methods that can learn labels."""
 
@@ -87,8 +89,9 @@ _LOSSES, _OPTIMIZERS, _KERNELS = "condense.loss", "condense.optimizer", "kernel.
 READ_BY = {
     "unroll.batch": ("unroll.batches", {"drawn"}),
     **dict.fromkeys(("unroll.net_lr", "unroll.restart"), ("unroll.start", {"kept"})),
-    "loss.frequencies": (_LOSSES, {"ncfm"}),
-    "loss.amplitude": (_LOSSES, {"ncfm"}),
+    "loss.frequencies": (_LOSSES, {"ncfm", "ncfm_sampled"}),
+    "loss.amplitude": (_LOSSES, {"ncfm", "ncfm_sampled"}),
+    "loss.ascent": (_LOSSES, {"ncfm_sampled"}),
     "loss.covariance": (_LOSSES, {"mean_cov", "iid"}),
     "loss.power": (_LOSSES, {"attention"}),
     "loss.logits": (_LOSSES, {"attention"}),

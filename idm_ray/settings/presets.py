@@ -46,7 +46,7 @@ _STEPPED = {"loss": "mean", "optimizer": "sgd", "weight_decay": 0.0, "pixels": "
             "calibration": 0.0, "labels": "hard"}  # fmt: skip
 """How DM and IDM match and step, and what nets are taught about S."""
 _LOSS = {"weight": None, "frequencies": 4096, "amplitude": 0.5, "covariance": None, "history": 0.2, "power": 4.0,
-         "logits": 0.01, "centring": 0.01}  # fmt: skip
+         "logits": 0.01, "centring": 0.01, "ascent": 0.001}  # fmt: skip
 
 _UNROLL = {"start": "random", "nets": 1, "steps": 10, "epochs": 3, "batches": "parts", "batch": 50, "lr": 0.02,
            "truncate": None, "halvings": 9, "net_lr": 0.001, "restart": None}  # fmt: skip
@@ -75,6 +75,14 @@ def _peer(
     base = _matching("idm", partition=2, loss=loss, lr=1.0, init="mosaic", augment=DSA)["condense"]
     return {"condense": {**base, **condense}, "loss": {**_LOSS, **(weights or {})},
             "queue": {**_NET_TRAINING, **queue}}  # fmt: skip
+
+
+def _ncfm(loss: str, **condense: Any) -> dict[str, dict[str, Any]]:
+    """NCFM's way: 20 blended nets, S clamped, stepped by AdamW and calibrated."""
+    blended = {"source": "blend", "pretrain_epochs": 60, "max_nets": 20, "initial": 19, **STAYING}
+    common: dict[str, Any] = {"batch_real": 1024, "augment": ONE_AFTER_ANOTHER, "optimizer": "adamw", "lr": 0.001,
+              "pixels": "clamped", "calibration": 1.0, "stepping": "per_class"}  # fmt: skip
+    return _peer(loss, blended, **common, **condense)
 
 
 # The authors' program for CIFAR-10 with 10 images per class. It multiplies lambda_reg = 0.5 by an
@@ -176,19 +184,10 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     },
     # The program's of commit b9918ef; the paper takes 1,024 frequencies. Published: 20,000 iterations; at 10 images per
     # class of CIFAR-100 SGD with learning rate 0.01. Its steps are in turn, by class.
-    "ncfm": _peer(
-        "ncfm",
-        {"source": "blend", "pretrain_epochs": 60, "max_nets": 20, "initial": 19, **STAYING},
-        batch_real=1024,
-        augment=ONE_AFTER_ANOTHER,
-        optimizer="adamw",
-        lr=0.001,
-        weight_decay=5e-4,
-        pixels="clamped",
-        patience=500,
-        calibration=1.0,
-        stepping="per_class",
-    ),
+    "ncfm": _ncfm("ncfm", weight_decay=5e-4, patience=500),
+    # With the sampling network, the program's of commit e162e6d, which halves the learning rate after 20,000 iterations
+    # at the earliest: as many as there are.
+    "ncfm_sampled": _ncfm("ncfm_sampled", weight_decay=0.01, patience=0),
     # Published: 10,000 iterations at a learning rate of 0.01 for each image of a class.
     "dance": _peer(
         "mean",
@@ -304,7 +303,7 @@ NETS: dict[str, dict[str, Any]] = {
 of convnet follows the image size."""
 
 METHOD_PRESETS: dict[str, tuple[str, ...]] = {
-    "idm": ("official", "official_ipc1", "paper", "ncfm", "dance", "m3d", "iid", "dsdm"),
+    "idm": ("official", "official_ipc1", "paper", "ncfm", "ncfm_sampled", "dance", "m3d", "iid", "dsdm"),
     "dm": ("dm", "datadam"),
     "dc": ("dc",),
     "dsa": ("dsa",),

@@ -21,6 +21,7 @@ from idm_ray.settings.effects import (
     LEARN_LABELS,
     READ_BY,
     READ_BY_TEACHERS,
+    WHOLE_LOSSES,
     ignores,
     method_of,
 )
@@ -200,6 +201,7 @@ class CondenseConfig(Section):
         "forgetting",
         "rded",
         "ncfm",
+        "ncfm_sampled",
         "dance",
         "m3d",
         "iid",
@@ -207,10 +209,11 @@ class CondenseConfig(Section):
         "datadam",
     ] = "official"
     """A named reading of the method: sets all that was published for it. What is set beside it or later wins."""
-    loss: Literal["mean", "ncfm", "mmd", "mean_cov", "attention", "iid"] = "mean"
-    """What of a class's features idm and dm match: their mean (as published), their characteristic function (as NCFM),
-    their mean embedding by Gaussian kernels (as M3D), their mean and covariance (as DSDM), attention maps (as
-    DataDAM), or their mean and the covariance of channels (as IID); see `loss`."""
+    loss: Literal["mean", "ncfm", "ncfm_sampled", "mmd", "mean_cov", "attention", "iid"] = "mean"
+    """What of a class's features idm and dm match: their mean (as published), their characteristic function (as NCFM;
+    sampled: where its sampling network says), their mean embedding by Gaussian kernels (as M3D), their mean and
+    covariance (as DSDM), attention maps (as DataDAM), or their mean and the covariance of channels (as IID); see
+    `loss`."""
     ipc: int = Field(10, ge=1)
     """Synthetic images per class."""
     iterations: int = Field(20_000, ge=0)
@@ -261,12 +264,16 @@ class LossConfig(Section):
     """The loss that `condense.loss` names."""
 
     weight: float | None = Field(None, gt=0)
-    """Of the matching loss beside the cross-entropy; null: as published, 300 for ncfm, 100 for attention, 1 for
-    others."""
+    """Of the matching loss beside the cross-entropy; null: as published, 300 for ncfm and ncfm_sampled, 100 for
+    attention, 1 for others."""
     frequencies: int = Field(4096, ge=1)
-    """Of ncfm, drawn anew for each iteration."""
+    """Of ncfm, drawn anew for each iteration; ncfm_sampled makes a sixteenth as many, each of which is 16 times in the
+    authors' program, and 2 at least."""
     amplitude: float = Field(0.5, ge=0, lt=1)
-    """Of ncfm: weight of the difference in amplitude; that in phase has the rest."""
+    """Of ncfm and ncfm_sampled: weight of the difference in amplitude; that in phase has the rest."""
+    ascent: float = Field(0.001, ge=0)
+    """Of ncfm_sampled: learning rate of the net that makes frequencies, by SGD with momentum 0.5, which raises the loss
+    after each step on S; 0: it stays as it was drawn, as that of the authors' program does."""
     covariance: float | None = Field(None, ge=0)
     """Of mean_cov: weight of the covariances' distance, divided by the number of features; of iid that of the channels'
     covariances. null: as published, 50 and 0.03 (iid beside DM: 0.01)."""
@@ -743,6 +750,22 @@ class Config(Section):
             raise ValueError(
                 f"condense.labels learned is for methods that learn them, {', '.join(LEARN_LABELS)}; got method "
                 f"{method}; set condense.labels=hard or soft"
+            )
+        return self
+
+    @property
+    def splittable(self) -> bool:
+        """Whether classes of S can be owned by several workers, whichever of the losses that are searched it is."""
+        return not WHOLE_LOSSES & self._values("condense.loss")
+
+    @model_validator(mode="after")
+    def _owned(self) -> "Config":
+        shards = self.sweep.shards
+        if shards not in (1, "auto") and not self.splittable:
+            losses = ", ".join(sorted(WHOLE_LOSSES))
+            raise ValueError(
+                f"sweep.shards must be 1 or auto where condense.loss may be {losses}, in which all classes of S meet; "
+                f"got {shards}"
             )
         return self
 

@@ -7,7 +7,7 @@ import torch
 from scipy.special import j0
 from torch.utils.flop_counter import FlopCounterMode
 
-from idm_ray.condensation.objectives import LOSSES, EveryImage, loss_of
+from idm_ray.condensation.objectives import LOSSES, EveryImage, Opposing, loss_of
 from idm_ray.condensation.objectives.kernel import WIDTHS
 from idm_ray.errors import UserError
 from idm_ray.nets import build_shell
@@ -30,9 +30,12 @@ def slow_mean(real, own, settings, iteration):
 
 
 def slow_ncfm(real, own, settings, iteration):
+    return characteristic(real, own, settings, frequencies(0, iteration, FEATURES, settings.frequencies).T)
+
+
+def characteristic(real, own, settings, at):
     total = 0.0
-    drawn = frequencies(0, iteration, FEATURES, settings.frequencies)
-    for t in drawn.T:
+    for t in at:
         values = []
         for rows in (real, own):
             angles = [sum(a * b for a, b in zip(f / f.norm(), t, strict=True)) for f in rows]
@@ -41,7 +44,29 @@ def slow_ncfm(real, own, settings, iteration):
         amplitude = (one.abs() - other.abs()) ** 2
         phase = 2 * (one.abs() * other.abs() - (one * other.conj()).real)
         total = total + torch.sqrt(settings.amplitude * amplitude + (1 - settings.amplitude) * phase)
-    return total / settings.frequencies
+    return total / len(at)
+
+
+def sampling_net(count, features=FEATURES):
+    """As the paper's program builds it, in PyTorch's own modules, and the noise of an iteration."""
+    modules = []
+    for last in (torch.nn.LeakyReLU(0.2), torch.nn.LeakyReLU(0.2), torch.nn.Tanh()):
+        modules += [torch.nn.Linear(features, features), torch.nn.BatchNorm1d(features), last]
+    generator = stream(0, "sampling net")
+    for layer in modules[::3]:
+        torch.nn.init.kaiming_uniform_(layer.weight, math.sqrt(5), generator=generator)
+        torch.nn.init.uniform_(layer.bias, -1 / features**0.5, 1 / features**0.5, generator=generator)
+
+    def noise(iteration):
+        return torch.randn(count, features, generator=stream(0, "sampling noise", iteration)).double()
+
+    return torch.nn.Sequential(*modules).double().train(), noise
+
+
+def slow_sampled(real, own, settings, iteration):
+    """Each frequency 16 times, as their program has it."""
+    net, noise = sampling_net(max(2, settings.frequencies // 16))
+    return characteristic(real, own, settings, net(noise(iteration)).repeat(16, 1))
 
 
 def slow_mmd(real, own, settings, iteration):
@@ -82,6 +107,7 @@ def slow_iid(real, own, settings, iteration):
 SLOW = {
     "mean": slow_mean,
     "ncfm": slow_ncfm,
+    "ncfm_sampled": slow_sampled,
     "mmd": slow_mmd,
     "mean_cov": slow_mean_cov,
     "iid": slow_iid,
@@ -89,9 +115,11 @@ SLOW = {
 }
 
 
-def made(config):
-    """The loss of a config, which has looked at a net with as many channels."""
+def made(config, dtype=torch.float64):
+    """The loss of a config, which has looked at a net with as many channels and features."""
     loss = loss_of(config)
+    if isinstance(loss, Opposing):
+        loss.begin(FEATURES, torch.zeros((), dtype=dtype))
     loss.channels = CHANNELS
     return loss
 
@@ -147,9 +175,9 @@ def test_its_gradient_is_the_slope_of_the_loss(small_config, name):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_float32_is_near_float64_where_features_are_far_from_zero(small_config, name):
-    loss = made(small_config(f"condense.loss={name}", "loss.frequencies=64"))
     found = []
     for dtype in (torch.float32, torch.float64):
+        loss = made(small_config(f"condense.loss={name}", "loss.frequencies=64"), dtype)
         real, own = ([each.to(dtype) + 20 for each in random_rows(seed, (30, 30))] for seed in (0, 1))
         found.append(loss(torch.stack(own), targets_of(loss, real, 0), 0).double())
     torch.testing.assert_close(*found, rtol=2e-3, atol=1e-5)
@@ -171,7 +199,7 @@ def test_images_that_are_the_real_ones_are_as_near_as_can_be(small_config, name)
 @pytest.mark.parametrize("images", [1, 3, 256])
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_classes_that_are_all_one_image_move_nowhere(small_config, name, parts, images, value):
-    loss = made(small_config(f"condense.loss={name}", "loss.frequencies=4", "loss.weight=1"))
+    loss = made(small_config(f"condense.loss={name}", "loss.frequencies=4", "loss.weight=1"), torch.float32)
     same = torch.full((1, parts, FEATURES), value, requires_grad=True)
     found = loss(same, targets_of(loss, [torch.full((images, FEATURES), value)], 0), 0)
     (gradient,) = torch.autograd.grad(found.sum(), same)
@@ -196,6 +224,7 @@ def test_a_loss_has_its_published_weight_unless_it_is_set(small_config):
     for name, usual in (
         ("mean", 1),
         ("ncfm", 300),
+        ("ncfm_sampled", 300),
         ("attention", 100),
         ("mmd", 1),
         ("mean_cov", 1),
@@ -277,6 +306,52 @@ def test_frequencies_are_drawn_anew_for_each_iteration_and_once_for_all_classes(
     assert not torch.equal(first, next_one)
 
 
+def test_the_sampling_net_climbs_as_sgd_does_whatever_classes_come_together(small_config):
+    """Every class of an iteration at the same frequencies, summed; momentum 0.5, and the net always in training."""
+    config = small_config("condense.loss=ncfm_sampled", "loss.frequencies=64", "loss.ascent=0.01")
+    net, noise = sampling_net(4)
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.5, maximize=True)
+    ours = [made(config), made(config)]
+    first = {name: tensor.clone() for name, tensor in ours[0].state().items()}
+    for iteration in range(4):
+        real = random_rows(2 * iteration, COUNTS)
+        own = torch.stack(random_rows(2 * iteration + 1, (PARTS,) * CLASSES))
+        optimiser.zero_grad()
+        at = net(noise(iteration))
+        loss = sum(characteristic(*pair, config.loss, at).real for pair in zip(real, own, strict=True))
+        (300 * loss).backward()
+        optimiser.step()
+        for found, at_once in zip(ours, (CLASSES, 1), strict=True):
+            targets = targets_of(found, real, iteration)
+            for some in torch.arange(CLASSES).split(at_once):
+                found.gather(own[some], targets[some], iteration)
+            found.oppose(iteration)
+    expected = torch.cat([each.flatten() for each in net.parameters()])
+    torch.testing.assert_close(ours[0].state()["sampling.weights"], expected, rtol=1e-9, atol=1e-11)
+    assert not torch.equal(ours[0].state()["sampling.weights"], first["sampling.weights"])
+    for name, tensor in ours[0].state().items():
+        assert torch.equal(tensor, ours[1].state()[name])
+
+
+def test_a_step_of_the_sampling_net_raises_what_s_lowers(small_config):
+    loss = made(small_config("condense.loss=ncfm_sampled", "loss.frequencies=512", "loss.ascent=1e-4"))
+    real, own = random_rows(0, COUNTS), torch.stack(random_rows(1, (PARTS,) * CLASSES))
+    targets = targets_of(loss, real, 0)
+    before = loss(own, targets, 0).sum()
+    loss.gather(own, targets, 0)
+    loss.oppose(0)
+    assert loss(own, targets, 0).sum() > before
+
+
+def test_without_ascent_the_sampling_net_stays_as_it_was_drawn(small_config):
+    loss = made(small_config("condense.loss=ncfm_sampled", "loss.ascent=0"))
+    before = loss.state()["sampling.weights"].clone()
+    own = torch.stack(random_rows(1, (PARTS,) * CLASSES))
+    loss.gather(own, targets_of(loss, random_rows(0, COUNTS), 0), 0)
+    loss.oppose(0)
+    assert torch.equal(loss.state()["sampling.weights"], before)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 3, 4, 9])
 def test_of_every_image_a_smaller_class_has_rows_that_do_not_count(at_once):
     rows = torch.arange(12.0).view(6, 2)
@@ -292,6 +367,7 @@ def test_a_setting_that_no_loss_reads_cannot_be_searched(small_config):
     with pytest.raises(UserError, match=r"loss\.frequencies: condense\.loss mean does not read that"):
         small_config(frequencies % "")
     small_config(frequencies % "", "condense.loss=ncfm")
+    small_config(frequencies % "", "condense.loss=ncfm_sampled")
     small_config(frequencies % ", condense.loss: {choice: [mean, ncfm]}")
 
 
@@ -306,5 +382,9 @@ def test_operations_are_those_that_are_counted(small_config, name, parts):
     assert counted.get_total_flops() == images * loss.real_flops(FEATURES, CHANNELS)
     with FlopCounterMode(display=False) as counted:
         loss(own, targets, 0).sum().backward()
+        if isinstance(loss, Opposing):
+            loss.gather(own.detach(), targets, 0)
+            loss.oppose(0)
     foreseen = loss.own_flops(FEATURES, CHANNELS, images, parts)
+    foreseen += loss.opposing_flops(FEATURES) if isinstance(loss, Opposing) else 0
     assert counted.get_total_flops() == pytest.approx(foreseen, rel=0.35, abs=4 * images * FEATURES)

@@ -104,6 +104,39 @@ def test_not_a_bit_depends_on_the_number_of_workers(sharded, settings, compute):
         assert len(mates.owned) == min(workers, CLASSES) - 1
 
 
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_a_loss_in_which_classes_meet_stays_with_one_worker_and_resumes_to_the_same_bits(sharded, at_once):
+    settings = (
+        "condense.partition=2",
+        "condense.loss=ncfm_sampled",
+        "loss.frequencies=64",
+        "condense.calibration=1",
+    )
+    expected = outcome(sharded(0, *settings, at_once=at_once)[0])
+    run, mates = sharded(3, *settings, at_once=at_once)
+    start = run.state()
+    run.advance()
+    run.advance()
+    assert not torch.equal(run.state()["sampling.weights"], start["sampling.weights"])
+    again, _ = sharded(0, *settings, at_once=at_once)
+    again.load_state(run.state())
+    losses = [torch.stack([record.total, record.matching]) for record in (again.advance(), again.advance())]
+    assert all(
+        map(torch.equal, [again.images, *losses, *again.state().values()], [expected[0], *expected[3:]])
+    )
+    assert mates.owned == []
+
+
+def test_workers_of_a_loss_in_which_classes_meet_are_refused(small_config):
+    settings = "condense.loss=ncfm_sampled", "sweep.shards=auto"
+    assert not small_config(*settings).splittable
+    assert small_config("condense.loss=ncfm", "sweep.shards=2").splittable
+    with pytest.raises(
+        UserError, match=r"sweep\.shards must be 1 or auto where condense\.loss may be ncfm_sampled"
+    ):
+        small_config("sweep.shards=2", "search={condense.preset: {choice: [ncfm, ncfm_sampled]}}")
+
+
 def test_with_two_classes_at_a_time_there_are_two_workers(sharded):
     run, mates = sharded(3, "condense.partition=2", at_once=2)
     assert mates.owned == [range(2, 3)]

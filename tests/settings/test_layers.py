@@ -302,7 +302,7 @@ def test_a_source_of_nets_says_all_of_a_queue_that_there_is_to_say():
         build_config({"queue": {"source": "fresh"}, "search": {"queue.train_steps": {"choice": [1, 2]}}})
 
 
-@pytest.mark.parametrize("preset", ["ncfm", "dance", "m3d", "iid", "dsdm", "datadam"])
+@pytest.mark.parametrize("preset", ["ncfm", "ncfm_sampled", "dance", "m3d", "iid", "dsdm", "datadam"])
 def test_a_peer_is_put_together_by_its_preset_and_taken_back_by_another(preset):
     peer = build_config({"condense": {"preset": preset}})
     assert peer.condense.loss != "mean" or preset == "dance"

@@ -7,11 +7,14 @@ from idm_ray.condensation.objectives.covariance import MeanCovariance
 from idm_ray.condensation.objectives.kernel import Kernel
 from idm_ray.condensation.objectives.loss import EveryImage, Loss
 from idm_ray.condensation.objectives.mean import Mean
+from idm_ray.condensation.objectives.opposing import Opposing
+from idm_ray.condensation.objectives.sampled import Sampled
 from idm_ray.settings.sections import Config
 
 LOSSES: dict[str, type[Loss]] = {
     "mean": Mean,
     "ncfm": Characteristic,
+    "ncfm_sampled": Sampled,
     "mmd": Kernel,
     "mean_cov": MeanCovariance,
     "attention": Attention,
@@ -32,4 +35,4 @@ def kept_of_real(config: Config) -> list[str | float]:
     return [config.condense.loss, *(getattr(config.loss, name) for name in loss.of_real)]
 
 
-__all__ = ["LOSSES", "EveryImage", "Loss", "kept_of_real", "loss_of"]
+__all__ = ["LOSSES", "EveryImage", "Loss", "Opposing", "kept_of_real", "loss_of"]

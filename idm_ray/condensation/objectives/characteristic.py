@@ -31,23 +31,12 @@ class Characteristic(Loss):
 
     def kept(self, features: Tensor, iteration: int) -> Tensor:
         """Real and imaginary parts [n, 2 K] of exp(i t f), of which the mean is the characteristic function."""
-        angles = normalize(features, dim=-1) @ self._frequencies(features, iteration)
-        return torch.cat([angles.cos(), angles.sin()], dim=-1)
+        return values_at(features, self._frequencies(features, iteration))
 
     def distances(self, features: Tensor, targets: Tensor, iteration: int) -> Tensor:
         """See `Loss`."""
         means = self.kept(features, iteration).mean(dim=1)
-        (real_cos, real_sin), (cos, sin) = (each.chunk(2, dim=1) for each in (targets, means))
-        real, own = (
-            (one.square() + other.square()).clamp_min(TINY).sqrt()
-            for one, other in ((real_cos, real_sin), (cos, sin))
-        )
-        amplitude = (real - own).square()
-        # What is published, 2 (r s - c d - s t), is the same and loses most digits where both sides are alike.
-        apart = (real_cos - cos).square() + (real_sin - sin).square()
-        phase = (apart - amplitude).clamp_min(TINY)
-        share = self._settings.amplitude
-        return (share * amplitude + (1 - share) * phase).sqrt().mean(1)
+        return distance(targets, means, self._settings.amplitude)
 
     def real_flops(self, features: int, channels: int) -> float:
         """See `Loss`: the angles."""
@@ -75,3 +64,29 @@ class Characteristic(Loss):
                 part.normal_(generator=generator)
             self._drawn = iteration, drawn
         return self._drawn[1].to(features.dtype)
+
+
+def values_at(features: Tensor, frequencies: Tensor) -> Tensor:
+    """Real and imaginary parts [..., 2 K] of exp(i t f), of rows f = F / |F| of features [..., D], t of [D, K]."""
+    angles = normalize(features, dim=-1) @ frequencies
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def distance(one: Tensor, other: Tensor, share: float) -> Tensor:
+    """Of two characteristic functions [c, 2 K] at the same frequencies, [c].
+
+    Args:
+        one: real parts, then imaginary ones.
+        other: likewise.
+        share: weight of the amplitude; the phase has the rest.
+    """
+    (one_cos, one_sin), (cos, sin) = (each.chunk(2, dim=1) for each in (one, other))
+    lengths = [
+        (real.square() + imaginary.square()).clamp_min(TINY).sqrt()
+        for real, imaginary in ((one_cos, one_sin), (cos, sin))
+    ]
+    amplitude = (lengths[0] - lengths[1]).square()
+    # What is published, 2 (r s - c d - s t), is the same and loses most digits where both sides are alike.
+    apart = (one_cos - cos).square() + (one_sin - sin).square()
+    phase = (apart - amplitude).clamp_min(TINY)
+    return (share * amplitude + (1 - share) * phase).sqrt().mean(1)

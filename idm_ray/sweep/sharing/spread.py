@@ -73,7 +73,7 @@ def work_of(config: Config, outline: Outline, speed: Speed | None = None) -> Wor
     """
     shape = outline.shape, outline.num_classes
     groups = nets = 1
-    if all(map(has_real_side, config.methods)):
+    if all(map(has_real_side, config.methods)) and config.splittable:
         points = space.corners(config, ("condense.ipc", "condense.partition"))
         groups = max(groups_of(point, outline) for point in points)
         compute = resolve(config.trial_compute)
