@@ -76,6 +76,23 @@ class Keep(Protocol):
 
 
 @dataclass(frozen=True)
+class Views:
+    """Who says what is taught about each view of an image, augmented and mixed, in place of its label.
+
+    Attributes:
+        judge: gives logits [n, C] of views [n, channels, H, W].
+        temperature: that these, and those of the net that learns, are divided by before they are compared.
+    """
+
+    judge: Callable[[Tensor], Tensor]
+    temperature: float
+
+    def labels(self, views: Tensor) -> Tensor:
+        """Probabilities [n, C] of the type of the views."""
+        return torch.softmax(self.judge(views).to(views.dtype) / self.temperature, dim=1)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a net is trained.
 
@@ -83,11 +100,13 @@ class Recipe:
         batch: images in a step; the last one of an epoch may have fewer.
         augment: DSA operations, one drawn per batch with parameters per image; none for no DSA.
         cutmix: probability of a batch to be mixed, see `mix`.
+        views: label what the net sees of images; None: labels are as given.
     """
 
     batch: int
     augment: str
     cutmix: float = 0.0
+    views: Views | None = None
 
 
 @dataclass(frozen=True)
@@ -127,7 +146,7 @@ def train_epoch(
         moments: what its optimiser keeps, see `Rule.start`; changed in place.
         fetch: the images.
         labels: int64 [N] on the device, or probabilities [N, C] of the type of the net's weights.
-        recipe: batch and augmentation.
+        recipe: batch, augmentation and who labels.
         rule: the optimiser.
         orders: a CPU generator for each net, shuffles.
         draws: a CPU generator for each net, augments.
@@ -148,7 +167,7 @@ def train_epoch(
     all_uniforms = send(torch.cat([each.uniforms for each in drawn]), device).split(sizes)
     for positions, uniforms, each, mixing in zip(all_positions, all_uniforms, drawn, mixes, strict=True):
         given = Draws(each.operations, uniforms)
-        loss, logits = _step(net, fetch, labels, positions, given, mixing, moments, rule)
+        loss, logits = _step(net, fetch, labels, positions, given, mixing, moments, rule, recipe.views)
         yield Step(positions, logits, loss)
 
 
@@ -161,12 +180,16 @@ def _step(
     mixing: Sequence[Tensor],
     moments: Tensor,
     rule: Rule,
+    views: Views | None,
 ) -> tuple[Tensor, Tensor]:
     def make(positions: Tensor, uniforms: Tensor, *mixing: Tensor) -> tuple[Tensor, Tensor]:
         images = augment(fetch(positions), Draws(drawn.operations, uniforms), [1] * len(positions))
         own = labels[positions]
         return mix(images, own, net.num_classes, *mixing) if mixing else (images, own)
 
+    if views is not None:
+        seen, _ = make(positions, drawn.uniforms, *mixing)
+        return net.train_step(seen, views.labels(seen), moments, rule, views.temperature)
     given, operations = (positions, drawn.uniforms, *mixing), set(drawn.operations)
     # With several operations the host would say which image is for which.
     if isinstance(fetch, OnDevice) and len(operations) < 2:

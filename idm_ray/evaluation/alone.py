@@ -15,6 +15,7 @@ from idm_ray.errors import UserError
 from idm_ray.evaluation.forecast import settled
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.protocol import Evaluation, evaluate, full_protocol
+from idm_ray.evaluation.taught import teacher_of
 from idm_ray.runtime.memory import room
 from idm_ray.settings.layers import ANY_DEVICE, build_config, with_point
 from idm_ray.settings.sections import Config, Raw
@@ -97,7 +98,8 @@ def evaluate_saved(condensed: CondensedSet | Path | str, settings: Raw | None = 
     )
     data, compute = prepare(config)
     images = as_these_data(known, data, "the condensed set")
-    return evaluate(images, known.teaching, config.condense.partition, full_protocol(config, data, compute))
+    protocol, teacher = full_protocol(config, data, compute), teacher_of(known, config, data, compute)
+    return evaluate(images, known.teaching, config.condense.partition, protocol, teacher=teacher)
 
 
 def as_these_data(condensed: CondensedSet, data: Data, name: str) -> Tensor:

@@ -20,7 +20,7 @@ from idm_ray.condensation.trajectory_matching import course, epochs_needed
 from idm_ray.data import Outline
 from idm_ray.data.raw import Shape
 from idm_ray.data.sampling import keys_bytes
-from idm_ray.evaluation.protocol import PARTS_BYTES
+from idm_ray.evaluation.protocol import PARTS_BYTES, relabels
 from idm_ray.evaluation.rehearsals import REHEARSALS
 from idm_ray.nets import Shell, build_shell
 from idm_ray.nets.footprint import Event, Footprint, Peak, footprint, in_turn
@@ -186,13 +186,19 @@ class Holdings:
 
     def _teaching(self) -> Peak:
         """A step of the teacher, and its look at images; its weights, what they were and what it keeps of its steps."""
+        step = self._of_teacher("step", self._config.queue.batch)
+        look = self._of_teacher("judge", self._judged)
+        return _both(step, look).beside(3 * self._teachers_bytes)
+
+    def _of_teacher(self, what: str, images: float) -> Peak:
         config = self._config.model_copy(update={"net": teaching_net(self._config)})
-        step, look = (
-            self._peak(_footprint(what, *_facts(what, config, self._outline, self._compute)), images)
-            for what, images in (("step", config.queue.batch), ("judge", self._judged))
-        )
-        shell = _shell(config.net, self._shape, self._classes, self._compute)
-        return _both(step, look).beside(3 * shell.weights.nbytes)
+        run = _footprint(what, *_facts(what, config, self._outline, self._compute))
+        return self._peak(run, images)
+
+    @property
+    def _teachers_bytes(self) -> int:
+        net = teaching_net(self._config)
+        return _shell(net, self._shape, self._classes, self._compute).weights.nbytes
 
     @property
     def _judged(self) -> int:
@@ -301,6 +307,11 @@ class Holdings:
         kept = parts * self._image if each > 1 and parts * self._image <= PARTS_BYTES else 0
         steps = self._of("step", min(settings.batch, parts))
         judged = self._of("judge", min(self.chunk, judge))
+        if relabels(self._config):  # a view's batch and its labels come before the step on it
+            batch = min(settings.batch, parts)
+            view = self._of_teacher("judge", min(batch, self.chunk)).beside(2 * batch * self._image)
+            judged = _both(judged, view).beside(self._teachers_bytes)
+            steps = steps.beside(self._teachers_bytes)
         # Replayed steps keep what they take while nets are judged.
         both = judged.beside(steps.apart) if self._compute.graphs else _both(steps, judged)
         return both.beside(self.set_bytes + 2 * kept)

@@ -9,8 +9,10 @@ from idm_ray.condensation import has_real_side, images_matched
 from idm_ray.condensation.objectives import Opposing, loss_of
 from idm_ray.condensation.queue import images_trained
 from idm_ray.condensation.real_side import images_kept
+from idm_ray.condensation.teacher import teaching_net
 from idm_ray.data import Outline
 from idm_ray.evaluation.holdings import rehearsal
+from idm_ray.evaluation.protocol import relabels
 from idm_ray.nets import feature_sizes, forward_flops
 from idm_ray.runtime.compute import Compute
 from idm_ray.settings.sections import Config
@@ -70,6 +72,9 @@ def _pace(config: Config, outline: Outline, compute: Compute) -> Pace | None:
     own += loss.opposing_flops(sizes[0]) if isinstance(loss, Opposing) else 0.0
     passes = 2 if settings.calibration else 1
     epochs = judged.val_epochs or judged.epochs
+    if relabels(config):
+        teaching = config.model_copy(update={"net": teaching_net(config)})
+        step += _seconds_each("judge", teaching, outline, compute)
     images, looks = (parts if judged.expand else parts / each) * epochs * step, min(judged.best_of, epochs)
     return Pace(
         matched * forward + images_trained(config.queue) * step + real * a_flop,

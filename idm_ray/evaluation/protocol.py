@@ -10,8 +10,8 @@ from torch import Tensor
 
 from idm_ray.condensation.objectives.total import class_labels
 from idm_ray.condensation.partition import cells, enlarge, expand, start_images
-from idm_ray.condensation.teacher import Teacher
-from idm_ray.condensation.training import Fetch, OnDevice
+from idm_ray.condensation.teacher import Teacher, teaching_net
+from idm_ray.condensation.training import Fetch, OnDevice, Views
 from idm_ray.data import ClassImages, Data, Outline
 from idm_ray.data.sampling import pixel_bytes
 from idm_ray.errors import UserError
@@ -114,7 +114,12 @@ def validation_protocol(config: Config, data: Data, compute: Compute) -> Protoco
 
 
 def evaluate(
-    images: Tensor, labels: Tensor, partition: int, protocol: Protocol, on_epoch: OnEpoch | None = None
+    images: Tensor,
+    labels: Tensor,
+    partition: int,
+    protocol: Protocol,
+    on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
 ) -> Evaluation:
     """Train nets on a condensed set and try them on real images.
 
@@ -124,9 +129,12 @@ def evaluate(
         partition: l with which the set was condensed; used when the settings say `expand`.
         protocol: how.
         on_epoch: for progress.
+        teacher: of a set whose labels are probabilities, labels each view where the settings say `relabel`; None:
+            labels are as given.
     """
+    asked = teacher if labels.dim() > 1 else None
     fetch, labels = as_trained(images, labels, partition, protocol)
-    return _train_and_judge(lambda part: fetch, labels, protocol, on_epoch)
+    return _train_and_judge(lambda part: fetch, labels, protocol, on_epoch, asked)
 
 
 def as_trained(images: Tensor, labels: Tensor, partition: int, protocol: Protocol) -> tuple[Fetch, Tensor]:
@@ -176,7 +184,8 @@ def evaluate_random(
         ipc: images per class.
         on_epoch: for progress.
         partition: l.
-        teacher: says what nets are taught of each part; then none are trained side by side. None: the classes do.
+        teacher: says what nets are taught of each part, or of each view where the settings say `relabel`; then none are
+            trained side by side. None: the classes do.
 
     Raises:
         UserError: a class has too few images.
@@ -212,7 +221,8 @@ def _taught_random(
     positions = torch.arange(protocol.data.num_classes * ipc * partition**2, device=compute.device)
     at_once = compute.chunk(*protocol.data.shape[1:])
     seen = [teacher.label(fetch(some), 1)[:, 0] for some in positions.split(at_once)]
-    return _train_and_judge(lambda part: fetch, torch.cat(seen).to(compute.storage), protocol, on_epoch)
+    labels = torch.cat(seen).to(compute.storage)
+    return _train_and_judge(lambda part: fetch, labels, protocol, on_epoch, teacher)
 
 
 def check_random(outline: Outline, ipc: int) -> None:
@@ -270,9 +280,10 @@ def whole_nets(protocol: Protocol, on_epoch: OnEpoch | None = None) -> Iterator[
 def evaluation_flops(config: Config, shape: tuple[int, int, int], num_classes: int, epochs: float) -> float:
     """Floating-point operations of training on S for so many epochs, all nets together."""
     parts = config.condense.partition**2 if config.evaluate.expand else 1
-    return (
-        3 * num_classes * config.condense.ipc * parts * epochs * forward_flops(config.net, shape, num_classes)
-    )
+    each = 3 * forward_flops(config.net, shape, num_classes)
+    if relabels(config):
+        each += forward_flops(teaching_net(config), shape, num_classes)
+    return num_classes * config.condense.ipc * parts * epochs * each
 
 
 def counted(progress: Progress, what: str, protocol: Protocol) -> OnEpoch:
@@ -302,7 +313,13 @@ def stacked(config: Config, device: str, graphs: bool) -> bool:
         graphs: whether steps are replayed there.
     """
     stack = config.evaluate.stack
-    return stackable(config.net) and (stack == "on" or (stack == "auto" and device == "cuda" and not graphs))
+    wanted = stack == "on" or (stack == "auto" and device == "cuda" and not graphs)
+    return wanted and stackable(config.net) and not relabels(config)
+
+
+def relabels(config: Config) -> bool:
+    """Whether a teacher labels each view that nets of an evaluation see; these are trained one after another."""
+    return config.evaluate.relabel and config.condense.labels == "soft"
 
 
 def _nets_at_a_time(protocol: Protocol) -> int:
@@ -319,11 +336,17 @@ def _nets_at_a_time(protocol: Protocol) -> int:
 
 
 def _train_and_judge(
-    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None
+    fetch_of: FetchOf,
+    labels: Tensor,
+    protocol: Protocol,
+    on_epoch: OnEpoch | None,
+    teacher: Teacher | None = None,
 ) -> Evaluation:
     began, looks = time.perf_counter(), min(protocol.config.evaluate.best_of, protocol.epochs)
     best = dict.fromkeys(protocol.repeats, 0.0)
-    for repeat, shell in _looked_at(fetch_of, labels, protocol, on_epoch, looks):
+    settings = protocol.config.evaluate
+    views = Views(teacher.judge, settings.temperature) if teacher and settings.relabel else None
+    for repeat, shell in _looked_at(fetch_of, labels, protocol, on_epoch, looks, views):
         best[repeat] = max(best[repeat], accuracy(shell, protocol.judge))
     on = "validation" if protocol.judge is protocol.data.validation else "test"
     selected = f"selected on {on}: best of {looks} looks" if looks > 1 else ""
@@ -331,7 +354,12 @@ def _train_and_judge(
 
 
 def _looked_at(
-    fetch_of: FetchOf, labels: Tensor, protocol: Protocol, on_epoch: OnEpoch | None, looks: int
+    fetch_of: FetchOf,
+    labels: Tensor,
+    protocol: Protocol,
+    on_epoch: OnEpoch | None,
+    looks: int,
+    views: Views | None = None,
 ) -> Iterator[tuple[int, Shell]]:
     """Each net, in a shell that is used again, as often as it is looked at: the last time after its last epoch."""
     config, data, epochs = protocol.config, protocol.data, protocol.epochs
@@ -344,7 +372,7 @@ def _looked_at(
         fetch, before = fetch_of(part), fetch
         if fetch is not before:
             shell.forget_replays()
-        for epoch in train(net, fetch, labels, config.evaluate, epochs, config.seed, part.repeats):
+        for epoch in train(net, fetch, labels, config.evaluate, epochs, config.seed, part.repeats, views):
             if on_epoch:
                 for repeat in part.repeats:
                     on_epoch(repeat, epoch)

@@ -175,7 +175,8 @@ class Ranked:
         images: float32 [N, channels, H, W], normalised, as optimised.
         labels: int64 [N].
         teaching: what nets are taught, see `evaluate`; None: the labels.
-        teacher: labels random images as it labelled those of the set; None: their classes do.
+        teacher: labels random images as it labelled those of the set, and each view of both where the settings say
+            `relabel`; None: classes label random images.
     """
 
     images: Tensor
@@ -216,11 +217,11 @@ def rank(
     def evaluated(training: Training) -> Evaluation:
         here = protocol if training.augmented else _plain(protocol)
         seen = replace(here, epochs=config.evaluate.whole_epochs) if training.images == "whole" else here
-        tick = watch(_words(training), seen)
+        tick, teacher = watch(_words(training), seen), ranked.teacher if training.soft else None
         if training.images == "condensed":
             labels = own if training.soft else ranked.labels
-            return evaluate_once(ranked.images, labels, config.condense.partition, here, cache, tick)
-        return reference(training.images, here, cache, tick, ranked.teacher if training.soft else None)
+            return evaluate_once(ranked.images, labels, config.condense.partition, here, cache, tick, teacher)
+        return reference(training.images, here, cache, tick, teacher)
 
     needed = (
         Training("condensed", augmented, soft),

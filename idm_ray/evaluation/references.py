@@ -51,7 +51,8 @@ def reference(
         protocol: how to evaluate; its config gives ipc and `whole_epochs`. Each net is cached by itself.
         cache: the cache folder; null for the default one.
         on_epoch: for progress, when something has to be computed.
-        teacher: labels random images; None: their classes do.
+        teacher: labels random images, or each view of them where the settings say `relabel`; None: their classes do.
+            The whole training part has its classes.
 
     Raises:
         UserError: a class has too few images.
@@ -59,7 +60,7 @@ def reference(
     ipc, whole_epochs = protocol.config.condense.ipc, protocol.config.evaluate.whole_epochs
     epochs = protocol.epochs if kind == "random" else whole_epochs
     own = [ipc, epochs] if kind == "random" else [epochs]
-    taught = [] if teacher is None else [teacher.identity]
+    taught = _taught(protocol, teacher) if kind == "random" else []
 
     def train(part: Protocol) -> Evaluation:
         if kind == "whole":
@@ -76,6 +77,7 @@ def evaluate_once(
     protocol: Protocol,
     cache: Path | None = None,
     on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
 ) -> Evaluation:
     """What `evaluate` gives, each net of which is trained once for a set of these very values.
 
@@ -86,12 +88,14 @@ def evaluate_once(
         protocol: how; each net is kept by itself.
         cache: the cache folder; null for the default one.
         on_epoch: for progress, when something has to be computed.
+        teacher: see `evaluate`.
     """
     parts = partition if protocol.config.evaluate.expand else 1
     own = [_digest(images), _digest(labels), parts, protocol.epochs]
+    own += _taught(protocol, teacher) if protocol.config.evaluate.relabel else []
 
     def train(part: Protocol) -> Evaluation:
-        return evaluate(images, labels, partition, part, on_epoch)
+        return evaluate(images, labels, partition, part, on_epoch, teacher)
 
     return _kept(["condensed", own], protocol.epochs, protocol, cache, train)
 
@@ -126,6 +130,14 @@ def _kept(
             with contextlib.suppress(OSError):  # a full cache costs time, and nothing else
                 write_json(files[net], {"kind": what[0], **asdict(single)})
     return join([known[net] for net in protocol.repeats])
+
+
+def _taught(protocol: Protocol, teacher: Teacher | None) -> list[object]:
+    """Facts of a teacher that nets learn from, and of how."""
+    if teacher is None:
+        return []
+    settings = protocol.config.evaluate
+    return [teacher.identity, *(["each view", settings.temperature] if settings.relabel else [])]
 
 
 def _digest(values: Tensor) -> str:

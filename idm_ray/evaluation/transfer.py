@@ -203,7 +203,7 @@ def _pair(
     images: Tensor, labels: Tensor, protocol: Protocol, title: str, watch: Watch, teacher: Teacher | None
 ) -> tuple[Evaluation, Evaluation]:
     own = protocol.config.condense
-    condensed = evaluate(images, labels, own.partition, protocol, watch(title, protocol))
+    condensed = evaluate(images, labels, own.partition, protocol, watch(title, protocol), teacher)
     tick = watch(f"{title}, random images", protocol)
     return condensed, evaluate_random(protocol, own.ipc, tick, own.partition, teacher)
 

@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.base import Net
 from idm_ray.nets.fused import channels_last
 from idm_ray.nets.modules import BatchNorm
 from idm_ray.nets.rules import Rule
-from idm_ray.nets.steps import Make, Replays, Steps
+from idm_ray.nets.steps import Make, Replays, Steps, mean_loss
 from idm_ray.nets.weights import bind, initialise
 from idm_ray.runtime.compute import Compute
 from idm_ray.runtime.sending import send
@@ -157,10 +156,10 @@ class Shell(Steps):
         return (right,)
 
     def _take_step(
-        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
+        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]
-        loss = cross_entropy(logits, labels)
+        loss = mean_loss(logits, labels, temperature)
         gradients = torch.autograd.grad(loss, self._parameters, materialize_grads=True)
         with torch.no_grad():
             gradient = torch.cat([gradient.flatten() for gradient in gradients])

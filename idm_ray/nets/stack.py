@@ -5,11 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.func import functional_call, vmap
-from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.rules import Rule
 from idm_ray.nets.shell import Shell
-from idm_ray.nets.steps import Replays, Steps
+from idm_ray.nets.steps import Replays, Steps, mean_loss
 from idm_ray.nets.weights import named_views
 
 
@@ -57,10 +56,10 @@ class Stack(Steps):
         return features.flatten(0, 1).to(self.weights.dtype), logits.flatten(0, 1).to(self.weights.dtype)
 
     def _take_step(
-        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
+        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         logits = self(images, training=True)[1]
-        loss = cross_entropy(logits, labels)
+        loss = mean_loss(logits, labels, temperature)
         # The sum over nets of each one's mean is what each net steps along.
         (gradient,) = torch.autograd.grad(self._nets * loss, self._differentiated)
         with torch.no_grad():

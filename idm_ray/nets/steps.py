@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from idm_ray.nets.rules import Rule
 
@@ -78,23 +79,30 @@ class Steps(ABC):
         self._replays.forget()
 
     def train_step(
-        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
+        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]:
         """Step the weights.
 
         Args:
             images: [n, channels, H, W]; of a stack of R nets [R * n, channels, H, W], the first net's first.
-            labels: int64, of the images.
+            labels: int64, of the images, or probabilities [n, C] of the type of the net's weights.
             moments: what the optimiser keeps, see `Rule.start`; changed in place.
             rule: the optimiser.
+            temperature: that logits are divided by in the loss.
 
         Returns:
             The mean loss, and the logits of all images, before the step.
         """
-        return self.train_made("as given", _as_given, (images, labels), moments, rule)
+        return self.train_made("as given", _as_given, (images, labels), moments, rule, temperature)
 
     def train_made(
-        self, kind: Hashable, make: Make, given: Sequence[Tensor], moments: Tensor, rule: Rule
+        self,
+        kind: Hashable,
+        make: Make,
+        given: Sequence[Tensor],
+        moments: Tensor,
+        rule: Rule,
+        temperature: float = 1.0,
     ) -> tuple[Tensor, Tensor]:
         """`train_step` on images and labels that are made of what is given; it is replayed together.
 
@@ -104,18 +112,24 @@ class Steps(ABC):
             given: to `make`.
             moments: as of `train_step`.
             rule: as of `train_step`.
+            temperature: likewise.
         """
 
         def work(*tensors: Tensor) -> tuple[Tensor, Tensor]:
-            return self._take_step(*make(*tensors[:-1]), tensors[-1], rule)
+            return self._take_step(*make(*tensors[:-1]), tensors[-1], rule, temperature)
 
-        loss, logits = self._replays.take((kind, rule), work, given, moments)
+        loss, logits = self._replays.take((kind, rule, temperature), work, given, moments)
         return loss, logits
 
     @abstractmethod
     def _take_step(
-        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule
+        self, images: Tensor, labels: Tensor, moments: Tensor, rule: Rule, temperature: float = 1.0
     ) -> tuple[Tensor, Tensor]: ...
+
+
+def mean_loss(logits: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """The mean cross-entropy of logits that are divided by a temperature."""
+    return cross_entropy(logits if temperature == 1 else logits / temperature, labels)
 
 
 def _as_given(images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

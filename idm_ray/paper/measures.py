@@ -13,6 +13,7 @@ from idm_ray.errors import UserError
 from idm_ray.evaluation import counted, evaluate, full_protocol, measure_alignment, nets_named, over_seeds
 from idm_ray.evaluation.memories import Memories
 from idm_ray.evaluation.prepare import prepare
+from idm_ray.evaluation.taught import teacher_of
 from idm_ray.paper.cells import Cell
 from idm_ray.paper.experiments import Column
 from idm_ray.paper.request import MAIN
@@ -99,7 +100,8 @@ def _on_net(work: Work, row: str, trial: Trial, net: NetConfig) -> Iterator[Cell
     condensed = load_condensed(trial.folder / "condensed")
     protocol = full_protocol(config, *prepare(config, work.progress))
     tick = counted(work.progress, f"{row} evaluated with {net.name}", protocol)
-    found = evaluate(condensed.images, condensed.teaching, config.condense.partition, protocol, tick)
+    teacher = teacher_of(condensed, config, protocol.data, protocol.compute, work.progress)
+    found = evaluate(condensed.images, condensed.teaching, config.condense.partition, protocol, tick, teacher)
     work.console.print(f"{row} evaluated with {net.name}: {found.text}", highlight=False, markup=False)
     yield _cell(trial, row, net.name, found.runs, evaluate_seconds=found.seconds, epochs=found.epochs)
 

@@ -86,7 +86,7 @@ UNREAD: dict[str, tuple[str, ...]] = {
 
 
 _LOSSES, _OPTIMIZERS, _KERNELS = "condense.loss", "condense.optimizer", "kernel.name"
-READ_BY = {
+READ_BY: dict[str, tuple[str, set[Any]]] = {
     "unroll.batch": ("unroll.batches", {"drawn"}),
     **dict.fromkeys(("unroll.net_lr", "unroll.restart"), ("unroll.start", {"kept"})),
     "loss.frequencies": (_LOSSES, {"ncfm", "ncfm_sampled"}),
@@ -102,7 +102,11 @@ READ_BY = {
     "condense.momentum": (_OPTIMIZERS, {"sgd"}),
     "condense.weight_decay": (_OPTIMIZERS, {"adamw"}),
     "evaluate.momentum": ("evaluate.optimizer", {"sgd"}),
-    **dict.fromkeys(("teacher.net", "teacher.epochs", "teacher.temperature"), ("condense.labels", {"soft"})),
+    **dict.fromkeys(
+        ("teacher.net", "teacher.epochs", "teacher.temperature", "evaluate.relabel"),
+        ("condense.labels", {"soft"}),
+    ),
+    "evaluate.temperature": ("evaluate.relabel", {True}),
     **dict.fromkeys((f"queue.{name}" for name in STAYING), ("queue.source", {"queue", "blend"})),
     "queue.initial": ("queue.source", {"queue", "blend"}),
     **dict.fromkeys(

@@ -14,8 +14,11 @@ ONE_AFTER_ANOTHER = "color+crop+cutout"
 flips and boxes are all taken, and one of the others."""
 MOST_OF_DSA = "flip+color+crop+cutout_flip+color+scale+cutout_flip+color+rotate+cutout"
 """What they make of all of DSA."""
+MOVED = "flip+scale+crop"
+"""In place of RDED's crops of random size, mirrored or not."""
 DIGIT_SETS = "digits", "mnist", "svhn"
-UNFLIPPED = {DSA: "color_crop_cutout_scale_rotate", MOST_OF_DSA: MOST_OF_DSA.replace("flip+", "")}
+UNFLIPPED = {DSA: "color_crop_cutout_scale_rotate", MOST_OF_DSA: MOST_OF_DSA.replace("flip+", ""),
+             MOVED: MOVED.replace("flip+", "")}  # fmt: skip
 """Published: no flip where what is mirrored is no digit any more."""
 
 _NET_TRAINING = {"batch": 256, "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
@@ -279,7 +282,8 @@ PRESETS: dict[str, dict[str, dict[str, Any]]] = {
 PRESETS = {name: {"unroll": _UNROLL, "kernel": _KERNEL, **preset} for name, preset in PRESETS.items()}
 
 _JUDGED = {"epochs": 1000, "batch": 256, "optimizer": "sgd", "lr": 0.01, "schedule": "half", "momentum": 0.9,
-           "weight_decay": 5e-4, "augment": DSA, "cutmix": 0.0, "best_of": 1}  # fmt: skip
+           "weight_decay": 5e-4, "augment": DSA, "cutmix": 0.0, "best_of": 1, "relabel": False,
+           "temperature": 1.0}  # fmt: skip
 EVALUATE_PRESETS: dict[str, dict[str, Any]] = {
     "idm": _JUDGED,
     "dc": {**_JUDGED, "epochs": 300, "augment": "none"},
@@ -288,6 +292,10 @@ EVALUATE_PRESETS: dict[str, dict[str, Any]] = {
     # The program's for CIFAR, of commit b9918ef. On Tiny ImageNet 300 epochs at 10 and 40 at 50 images per class.
     "ncfm": {**_JUDGED, "epochs": 2000, "batch": 128, "optimizer": "adamw", "lr": 0.001, "schedule": "fifths",
              "augment": MOST_OF_DSA, "cutmix": 0.5, "best_of": 20},
+    # The program's of commit 31f9117 for ConvNet on CIFAR-10 with 10 images per class; 10 images a batch with 1, 100
+    # with 50, twice as many from 100 classes on. Its figure is the best of every tenth epoch in the last fifth.
+    "rded": {**_JUDGED, "epochs": 300, "batch": 50, "optimizer": "adamw", "lr": 0.001, "schedule": "cosine",
+             "weight_decay": 0.01, "augment": MOVED, "cutmix": 1.0, "relabel": True, "temperature": 20.0},
 }  # fmt: skip
 """How the authors of methods judge a set, where they differ."""
 

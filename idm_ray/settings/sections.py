@@ -509,7 +509,7 @@ class TeacherConfig(Section):
 class EvaluateConfig(Section):
     """How a condensed set is judged: nets trained from scratch on it."""
 
-    preset: Literal["idm", "dc", "datadam", "ncfm"] = "idm"
+    preset: Literal["idm", "dc", "datadam", "ncfm", "rded"] = "idm"
     """Whose way to judge: sets all that was published for it. idm is also that of DSA and DM. What is set beside it or
     later wins."""
     every: int = Field(1000, ge=1)
@@ -530,9 +530,9 @@ class EvaluateConfig(Section):
     """Of the nets."""
     lr: float = Field(0.01, gt=0)
     """Learning rate at first, see `schedule`."""
-    schedule: Literal["half", "fifths"] = "half"
+    schedule: Literal["half", "fifths", "cosine"] = "half"
     """half: the learning rate is multiplied by 0.1 after half of the epochs, where the optimiser starts anew; fifths:
-    by 0.5 after each fifth of them (NCFM)."""
+    by 0.5 after each fifth of them (NCFM); cosine: it falls to half of itself along a quarter of a cosine (RDED)."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Of sgd."""
     weight_decay: float = Field(5e-4, ge=0)
@@ -542,6 +542,11 @@ class EvaluateConfig(Section):
     without flip unless set."""
     cutmix: float = Field(0.0, ge=0, le=1)
     """Probability that the images of a batch get a box of others, and their labels a share of theirs (NCFM: 0.5)."""
+    relabel: bool = False
+    """Where labels are a teacher's (`condense.labels` soft): whether it labels each view that a net is trained on anew,
+    augmented and mixed, instead of each part of S once (RDED)."""
+    temperature: float = Field(1.0, gt=0)
+    """Where it does: its logits, and the net's own, are divided by this before they become probabilities (RDED: 20)."""
     best_of: int = Field(1, ge=1)
     """Looks at a net during its training, evenly spread, of which the best counts, as NCFM and others report (each
     hundredth epoch). Above 1 a test figure is selected on test, and is told so; 1: the look after the last epoch."""

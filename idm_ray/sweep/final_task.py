@@ -55,9 +55,9 @@ def evaluate_nets(
     data, compute = prepare(config, ref=keeping.ready())
     protocol = replace(full_protocol(config, data, compute), repeats=nets)
     tick = _Tick(Beats(pulse, f"test {what} {folder.name} {nets[0]}"))
+    taught = config.condense.labels == "soft"
+    teacher = Teacher(config, data, compute, KeptTrainings(), tick.told) if taught else None
     if what != CONDENSED:
-        taught = what == "random" and config.condense.labels == "soft"
-        teacher = Teacher(config, data, compute, KeptTrainings(), tick.told) if taught else None
         singles = reference(what, protocol, None, tick, teacher).singles
         return [asdict(single) for single in singles], time.perf_counter() - began
     for each in (folder / "condensed", tests):
@@ -69,7 +69,9 @@ def evaluate_nets(
     known = {net: plain for net, file in files.items() if (plain := _known(file, key))}
     missing = tuple(net for net in nets if net not in known)
     for part in side_by_side(replace(protocol, repeats=missing)):
-        evaluation = evaluate(condensed.images, condensed.teaching, config.condense.partition, part, tick)
+        evaluation = evaluate(
+            condensed.images, condensed.teaching, config.condense.partition, part, tick, teacher
+        )
         for net, single in zip(part.repeats, evaluation.singles, strict=True):
             known[net] = asdict(single)
             with contextlib.suppress(

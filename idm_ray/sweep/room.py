@@ -40,6 +40,7 @@ MEMORY_KEYS = (
     "queue.max_nets",
     "evaluate.preset",
     "evaluate.optimizer",
+    "evaluate.relabel",
     "evaluate.batch",
     "evaluate.expand",
     "compute.precision",
@@ -183,7 +184,9 @@ def _largest(config: Config, outline: Outline) -> list[Config]:
             point.unroll,
             point.trajectory,
         )
-        kind = repr((of_nets, own.method, own.loss, own.optimizer, own.pixels, own.labels))
+        kind = repr(
+            (of_nets, own.method, own.loss, own.optimizer, own.pixels, own.labels, point.evaluate.relabel)
+        )
         if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
             largest[kind] = point
     return list(largest.values())

@@ -76,6 +76,8 @@ def measure_speed(config: Config, data: Data, compute: Compute, most_seconds: fl
                 break
     shape, iterations = (data.shape, data.num_classes), max(1, config.condense.iterations)
     ends: list[float] = []
+    judged = config.evaluate.model_copy(update={"relabel": False})  # nets are taught classes here
+    taught_classes = config.model_copy(update={"evaluate": judged})
     several = replace(validation_protocol(config, data, compute), epochs=EPOCHS + 1, repeats=(0,))
     evaluate(
         run.images,
@@ -89,7 +91,7 @@ def measure_speed(config: Config, data: Data, compute: Compute, most_seconds: fl
         statistics.median(synthetic) / (synthetic_flops(config, *shape) / iterations or 1.0),
         (ends[-1] - ends[0])
         / EPOCHS
-        / evaluation_flops(config, *shape, epochs=1),  # without what is paid once
+        / evaluation_flops(taught_classes, *shape, epochs=1),  # without what is paid once
     )
 
 

@@ -253,7 +253,8 @@ class TrialRun:
             if self._mates is not None and not stacked(self._config, compute.device.type, compute.graphs):
                 own, others = self._mates.judge(images, teaching, protocol.repeats)
                 protocol = replace(protocol, repeats=own)
-            mine = evaluate(images, teaching, partition, protocol, self._on_epoch)
+            teacher = self._run.teacher
+            mine = evaluate(images, teaching, partition, protocol, self._on_epoch, teacher)
         return join([mine, *others()])
 
     def _on_epoch(self, *_: object) -> None:

@@ -191,7 +191,8 @@ def _evaluate(
 ) -> dict[str, object]:
     tick = counted(progress, "evaluate on test", protocol)
     partition = config.condense.partition
-    evaluation = evaluate(condensation.images, condensation.teaching, partition, protocol, tick)
+    images, teaching, teacher = condensation.images, condensation.teaching, condensation.teacher
+    evaluation = evaluate(images, teaching, partition, protocol, tick, teacher)
     result: dict[str, object] = {"test_accuracy_mean": evaluation.mean, "test_accuracy_std": evaluation.std}
     result["test_accuracy_runs"] = evaluation.runs
     if evaluation.selected:
@@ -205,7 +206,7 @@ def _evaluate(
                 console,
                 f"whole reference: {own.epochs} epochs over {len(protocol.data.train)} images for each net",
             )
-        known = reference(kind, protocol, on_epoch=counted(progress, f"{kind} reference", own))
+        known = reference(kind, protocol, None, counted(progress, f"{kind} reference", own), teacher)
         result[f"{kind}_accuracy_mean"] = known.mean
         say(console, f"{kind} reference {known.text}")
     return result

@@ -11,7 +11,6 @@ from rich.console import Console
 from torch import Tensor
 
 from idm_ray.artifacts.condensed import CondensedSet, load_condensed
-from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.commands.terminal import say, shown
 from idm_ray.commands.work import tables
 from idm_ray.condensation.teacher import Teacher
@@ -35,6 +34,7 @@ from idm_ray.evaluation import (
 from idm_ray.evaluation.alone import as_these_data
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.ranking import Ranked, Ranking, Weights, rank
+from idm_ray.evaluation.taught import teacher_of
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, NetConfig
@@ -94,7 +94,9 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         work = _Work(images, condensed, full_protocol(config, data, compute), console, progress)
         result: dict[str, Any] = {}
         if other or not (nets or request.matrix or request.neighbours or weights):
-            own = work.evaluate("evaluate on test", images, condensed.teaching, config.condense.partition)
+            own = work.evaluate(
+                "evaluate on test", images, condensed, config.condense.partition, work.teacher
+            )
             say(console, f"test accuracy {_in_words(own)}")
             result |= tables.plain(own)
             if other and request.against:
@@ -126,9 +128,11 @@ class _Work:
     console: Console
     progress: Progress
 
-    def evaluate(self, what: str, images: Tensor, teaching: Tensor, partition: int) -> Evaluation:
+    def evaluate(
+        self, what: str, images: Tensor, condensed: CondensedSet, partition: int, teacher: Teacher | None
+    ) -> Evaluation:
         tick = counted(self.progress, what, self.protocol)
-        return evaluate(images, teaching, partition, self.protocol, tick)
+        return evaluate(images, condensed.teaching, partition, self.protocol, tick, teacher)
 
     def _watch(self, what: str, protocol: Protocol) -> OnEpoch:
         return counted(self.progress, what, protocol)
@@ -137,7 +141,8 @@ class _Work:
         self, own: Evaluation, images: Tensor, other: CondensedSet, request: Request
     ) -> dict[str, Any]:
         settings = build_config((f"{request.against}/manifest.json", other.config)).condense
-        rival = self.evaluate(f"evaluate {request.against}", images, other.teaching, settings.partition)
+        what, taught_by = f"evaluate {request.against}", self.teacher_of(other)
+        rival = self.evaluate(what, images, other, settings.partition, taught_by)
         found = compare(own.runs, rival.runs)
         self.console.print(
             f"{request.against}: {_in_words(rival)}\n{found.text(str(request.condensed), str(request.against))}",
@@ -177,17 +182,12 @@ class _Work:
 
     @functools.cached_property
     def teacher(self) -> Teacher | None:
-        """Of a set with soft labels, whatever the evaluation's net, seed, precision and share of validation images."""
-        here, made_by = self.protocol.config, self.condensed.settings
-        if made_by.condense.labels != "soft":
-            return None
-        dataset = made_by.dataset.model_copy(update={"root": here.dataset.root})
-        device = made_by.compute.model_copy(update={"device": here.compute.device})
-        wanted = made_by.model_copy(update={"dataset": dataset, "compute": device})
-        data, compute = self.protocol.data, self.protocol.compute
-        if (wanted.dataset, wanted.seed, wanted.compute) != (here.dataset, here.seed, here.compute):
-            data, compute = prepare(wanted, self.progress)
-        return Teacher(wanted, data, compute, KeptTrainings(), self.progress)
+        """The set's own."""
+        return self.teacher_of(self.condensed)
+
+    def teacher_of(self, condensed: CondensedSet) -> Teacher | None:
+        protocol = self.protocol
+        return teacher_of(condensed, protocol.config, protocol.data, protocol.compute, self.progress)
 
 
 def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:

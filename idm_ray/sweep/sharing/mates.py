@@ -11,13 +11,15 @@ import torch
 from ray.exceptions import RayError, RayTaskError
 from torch import Tensor
 
+from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation import RealRecord
 from idm_ray.condensation.objectives.total import ClassLosses
 from idm_ray.condensation.pixels import Scale
 from idm_ray.condensation.shards import State, shard
+from idm_ray.condensation.teacher import Teacher
 from idm_ray.data import Data, load_data
 from idm_ray.data.raw import Shape
-from idm_ray.evaluation import Evaluation, evaluate, validation_protocol
+from idm_ray.evaluation import Evaluation, evaluate, relabels, validation_protocol
 from idm_ray.evaluation.prepare import trial_compute
 from idm_ray.runtime.compute import choose_compute, ready_process
 from idm_ray.runtime.memory import keep_to_share, pixel_room
@@ -77,10 +79,15 @@ class Mate:
     def judge(self, images: Tensor, labels: Tensor, repeats: tuple[int, ...]) -> Evaluation:
         """Train some of the nets of a look at validation accuracy on all of S."""
         protocol = validation_protocol(self._config, self._data, self._compute)
-        partition = self._config.condense.partition
-        return evaluate(
-            images.to(self._compute.device), labels, partition, replace(protocol, repeats=repeats)
-        )
+        partition, own = self._config.condense.partition, replace(protocol, repeats=repeats)
+        return evaluate(images.to(self._compute.device), labels, partition, own, teacher=self._teacher)
+
+    @functools.cached_property
+    def _teacher(self) -> Teacher | None:
+        """That of the trial, which has been trained and kept before anyone judges."""
+        if not relabels(self._config):
+            return None
+        return Teacher(self._config, self._data, self._compute, KeptTrainings())
 
     @functools.cached_property
     def _data(self) -> Data:
