@@ -14,7 +14,7 @@ from idm_ray.paper.experiments import EXPERIMENTS, experiment_named
 from idm_ray.paper.request import MAIN, Request
 from idm_ray.settings.layers import domain_corners
 from idm_ray.settings.locations import is_uri
-from idm_ray.sweep.preflight import check_name, check_settings
+from idm_ray.sweep.preflight import check_machine, check_name, check_settings
 
 LIST = "LIST"
 
@@ -65,6 +65,7 @@ def command(given: Sequence[str], /, experiment: str, overrides: Sequence[str], 
         if is_uri(output := config.sweep.output_dir):
             raise UserError(f"reproduce writes to a folder; got --output-dir {output}; give a folder")
         check_settings(config, Path(output) / name)
+        check_machine(config)
     from idm_ray.commands.work import reproduce as work
 
     return work.run(request, configs, given, -1 if options["quiet"] else int(options["verbose"]))

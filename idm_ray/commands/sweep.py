@@ -22,7 +22,7 @@ from idm_ray.settings.locations import is_uri
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import Raw
 from idm_ray.sweep.folders import DATABASE, ENDED, begun, find_sweep, output_here
-from idm_ray.sweep.preflight import check_name, check_processors, check_settings
+from idm_ray.sweep.preflight import check_machine, check_name, check_settings
 
 DEFAULT_CONFIG, OWN_CONFIG = "digits", "own_images"
 """Without CONFIG: for the images that ship with the packages, and for any others."""
@@ -110,7 +110,7 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, retry_failed: 
             return code
     check_settings(resolved.config, folder)
     if not dry_run:
-        check_processors(resolved.config)
+        check_machine(resolved.config)
     from idm_ray.commands.work import sweep as work
 
     if dry_run:
@@ -125,13 +125,10 @@ def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, 
     Raises:
         UserError: bad settings, a name that exists, a resume name that does not.
     """
-    config, overrides = split(words)
-    flags = {name: options.get(name) for name in options if name not in OTHER_OPTIONS}
-    layer = command_line_layer(overrides, flags, options.get("seed"))
     if options.get("resume") is not None:
+        config, layer = _given(words, options)
         return _resumed(options, config, layer)
-    file, raw = config_layer(config or _default_config(layer))
-    resolved = resolve((file, raw), ("command line", layer))
+    file, resolved = settings_of(words, options)
     name = options.get("name")
     if name is None:
         name = f"{Path(file).stem[:STEM_LETTERS]}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -149,6 +146,24 @@ def settle(words: Sequence[str], options: Mapping[str, Any]) -> tuple[Resolved, 
             f"the sweep {name} exists in {output}; go on with --resume {name}, or choose another --name"
         )
     return resolved, folder
+
+
+def settings_of(words: Sequence[str], options: Mapping[str, Any]) -> tuple[str, Resolved]:
+    """The config's file and the settings of a new sweep.
+
+    Raises:
+        UserError: bad settings.
+    """
+    config, layer = _given(words, options)
+    file, raw = config_layer(config or _default_config(layer))
+    return file, resolve((file, raw), ("command line", layer))
+
+
+def _given(words: Sequence[str], options: Mapping[str, Any]) -> tuple[str | None, Raw]:
+    """The config that is named, if one is, and all else of the command line as a layer of settings."""
+    config, overrides = split(words)
+    flags = {name: options.get(name) for name in options if name not in OTHER_OPTIONS}
+    return config, command_line_layer(overrides, flags, options.get("seed"))
 
 
 def resumable(name: str, output: Path | str) -> tuple[Path, Path | str]:

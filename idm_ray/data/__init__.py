@@ -9,15 +9,15 @@ from idm_ray.runtime.lazy import lazily
 
 if TYPE_CHECKING:
     from idm_ray.data.loading import Data, load_data
-    from idm_ray.data.outline import BUILDS, Outline, outline_data
+    from idm_ray.data.outline import Ahead, Outline, outline_data
     from idm_ray.data.sampling import ClassImages
     from idm_ray.data.sources import SOURCES
     from idm_ray.data.split import split_rows
     from idm_ray.data.store import ImageStore, StoreRef, open_store
 
 __all__ = [
-    "BUILDS",
     "SOURCES",
+    "Ahead",
     "ClassImages",
     "Data",
     "ImageStore",
@@ -32,7 +32,7 @@ __all__ = [
 __getattr__, __dir__ = lazily(
     __name__,
     {
-        "BUILDS": "outline",
+        "Ahead": "outline",
         "SOURCES": "sources",
         "ClassImages": "sampling",
         "Data": "loading",

@@ -14,7 +14,7 @@ from typing import Any
 from idm_ray.data.chunks import Broken, Written
 from idm_ray.data.rows import SplitFiles
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import write_json
+from idm_ray.runtime.files import room_left, write_json
 from idm_ray.runtime.words import size_text
 
 HEADER, JOURNAL = "header.json", "journal"
@@ -130,10 +130,18 @@ def room_needed(splits: Sequence[tuple[SplitFiles, int]]) -> int:
     return twice + sum(rows * sum(files.row_bytes.values()) for files, rows in splits)
 
 
-def room_left(folder: Path) -> int:
-    """Bytes that are free where a folder is or would be."""
-    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return shutil.disk_usage(there).free
+def check_room(needed: int, folder: Path) -> None:
+    """Refuse to build a store of so many bytes in a folder that has less left.
+
+    Raises:
+        UserError: says what is needed and what is there.
+    """
+    free = room_left(folder)
+    if needed > free:
+        raise UserError(
+            f"an image store of {size_text(needed)} needs room; {folder} has {size_text(free)} left; "
+            "set IDM_RAY_CACHE to a folder with more"
+        )
 
 
 def sync(path: Path) -> None:
@@ -156,12 +164,7 @@ def _same_header(folder: Path, header: Mapping[str, Any]) -> bool:
 
 def _begin(folder: Path, header: Mapping[str, Any], splits: Sequence[tuple[SplitFiles, int]]) -> None:
     """Take the room of all files. A full disk is then an error now, and not one after hours."""
-    needed, free = room_needed(splits), room_left(folder.parent)
-    if needed > free:
-        raise UserError(
-            f"an image store of {size_text(needed)} needs room; {folder.parent} has {size_text(free)} left; "
-            "set IDM_RAY_CACHE to a folder with more"
-        )
+    check_room(room_needed(splits), folder.parent)
     folder.mkdir()
     try:
         for files, rows in splits:

@@ -16,7 +16,7 @@ from idm_ray.data.raw import Shape, check_classes
 from idm_ray.data.sampling import ClassImages, pixel_bytes, split_images
 from idm_ray.data.sources import SOURCES, find_images
 from idm_ray.data.split import split_rows
-from idm_ray.data.store import StoredSplit, StoreError, StoreRef, cached_store, referred_store, store_folder
+from idm_ray.data.store import StoredSplit, StoreError, StoreRef, cached_store, reference, referred_store
 from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.progress import Progress
@@ -113,7 +113,7 @@ def load_data(
     if ref is None:
         found = find_images(dataset, cache, progress)
         store = cached_store(cache, dataset, found, progress, verify)
-        ref = StoreRef(store_folder(cache, dataset, found).name, store.checksum, found.class_ids)
+        ref = reference(cache, dataset, found, store)
     else:
         try:
             store = referred_store(cache, ref, verify, progress)

@@ -9,14 +9,13 @@ import numpy as np
 
 from idm_ray.data.broken import broken_line, refusal
 from idm_ray.data.build import store_bytes
-from idm_ray.data.draft import room_left
 from idm_ray.data.packaged import KNOWN
 from idm_ray.data.raw import BrokenImage, EncodedImages, RawImages, Shape, check_classes
 from idm_ray.data.sources import find_images
 from idm_ray.data.split import held_out
-from idm_ray.data.store import known_store
+from idm_ray.data.store import StoreRef, known_store, reference
 from idm_ray.runtime.cores import usable_cores
-from idm_ray.runtime.files import default_cache
+from idm_ray.runtime.files import default_cache, room_left
 from idm_ray.runtime.progress import Progress, duration
 from idm_ray.runtime.words import size_text
 from idm_ray.settings.sections import DatasetConfig
@@ -24,10 +23,24 @@ from idm_ray.settings.sections import DatasetConfig
 FEW, SHOWN = 100, 5
 """Validation images below which a sweep is warned, and classes that a line names."""
 
-BUILDS = "builds an image store first"
-"""How that begins which stands between an outline and a run where no more than the first images were opened."""
 FIRST = 64
-"""Images that are opened then."""
+"""Images that are opened where a store is to be built of them."""
+
+
+@dataclass(frozen=True)
+class Ahead:
+    """What stands between an outline and a run.
+
+    Attributes:
+        text: in words; empty where nothing does.
+        store_bytes: of the image store that is built first, of whose images no more than the first were opened; 0
+            where none is, or where it is downloaded.
+        store: of the images, where it is there already.
+    """
+
+    text: str = ""
+    store_bytes: int = 0
+    store: StoreRef | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +96,7 @@ class Outline:
 
 def outline_data(
     dataset: DatasetConfig, cache: Path | None = None, progress: Progress | None = None
-) -> tuple[Outline, str]:
+) -> tuple[Outline, Ahead]:
     """Look at a data set without downloading it or building its store.
 
     The first images of a set that has no store yet are decoded, so that one that cannot be read is likely found.
@@ -94,7 +107,7 @@ def outline_data(
         progress: told about reading.
 
     Returns:
-        The outline, and what stands between it and a run, in words: a download, the building of a store.
+        The outline, and what stands between it and a run: a download, the building of a store.
 
     Raises:
         UserError: the files are missing or unreadable, or a class is too small.
@@ -104,21 +117,24 @@ def outline_data(
     store = known_store(cache, dataset, found)
     if store is not None:
         counts = [tuple(map(int, np.diff(split.offsets))) for split in (store.train, store.test)]
-        return _outline(store.shape, store.class_names, counts[0], counts[1], dataset.validation), ""
+        ahead = Ahead(store=reference(cache, dataset, found, store))
+        return _outline(store.shape, store.class_names, counts[0], counts[1], dataset.validation), ahead
     if found.download:
         shape, train, test = KNOWN[dataset.name]
         names = tuple(map(str, range(len(train))))
-        return _outline(shape, names, train, test, dataset.validation), f"downloads {found.download} first"
+        ahead = Ahead(f"downloads {found.download} first")
+        return _outline(shape, names, train, test, dataset.validation), ahead
     raw = found.read()
-    return _of_raw(raw, dataset.validation), f"{BUILDS}: {_building(raw, cache, dataset.broken)}"
+    return _of_raw(raw, dataset.validation), _building(raw, cache, dataset.broken)
 
 
-def _building(raw: RawImages, cache: Path, broken: str) -> str:
-    """``193 GB in /cache, about 1.2 h``."""
+def _building(raw: RawImages, cache: Path, broken: str) -> Ahead:
     needed, left, seconds = store_bytes(raw), room_left(cache), _open_first(raw, broken)
-    text = f"{size_text(needed)} in {cache}"
+    text = f"builds an image store first: {size_text(needed)} in {cache}"
     text += f", about {duration(seconds)}" if seconds > 1 else ""
-    return text if needed <= left else f"{text}; only {size_text(left)} are left, set IDM_RAY_CACHE"
+    if needed > left:
+        text += f"; only {size_text(left)} are left, set IDM_RAY_CACHE"
+    return Ahead(text, needed)
 
 
 def _open_first(raw: RawImages, broken: str) -> float:

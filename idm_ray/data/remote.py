@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -13,9 +12,9 @@ from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileType
 
 from idm_ray.data.locks import locked
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import whole_file, write_json
+from idm_ray.runtime.files import room_left, whole_file, write_json
 from idm_ray.runtime.progress import Progress, silent
-from idm_ray.runtime.words import first_line, size_text
+from idm_ray.runtime.words import first_line, plural, size_text
 
 COPIES = "copies"
 """In the cache folder: copies of what lies behind URIs."""
@@ -43,29 +42,72 @@ def local_copy(uri: str, cache: Path, progress: Progress | None = None) -> Path:
     Raises:
         UserError: it cannot be read, holds nothing, or there is no room for it.
     """
-    folder = cache / COPIES / hashlib.sha256(uri.encode()).hexdigest()[:16]
+    folder = _copy_of(uri, cache)
     try:
-        files, base = FileSystem.from_uri(uri)
-        there = {
-            each.path.removeprefix(f"{base.rstrip('/')}/"): each
-            for each in files.get_file_info(FileSelector(base, recursive=True))
-            if each.type == FileType.File
-        }
-        if any(".." in Path(name).parts or Path(name).is_absolute() for name in there):
-            raise UserError(f"dataset.root {uri} holds names that lead out of it")
-        if not there:
-            raise UserError(
-                f"dataset.root {uri} holds no files; check it, and the credentials in the environment"
-            )
+        files, there = _there(uri)
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder.with_name(f"{folder.name}.lock")):
             _bring(files, there, folder, progress or silent)
     except (OSError, ValueError, NotImplementedError) as error:
-        raise UserError(
-            f"dataset.root {uri} cannot be copied to {cache}: {first_line(error)}; check endpoint and "
-            "credentials in the environment"
-        ) from None
+        raise _unread(uri, cache, error) from None
     return folder
+
+
+def look_behind(uri: str, cache: Path) -> str:
+    """What `local_copy` would copy, in words; copies nothing.
+
+    Args:
+        uri: see `local_copy`.
+        cache: see `local_copy`.
+
+    Raises:
+        UserError: it cannot be read, holds nothing, or there is no room for it.
+    """
+    try:
+        _, there = _there(uri)
+    except (OSError, ValueError, NotImplementedError) as error:
+        raise _unread(uri, cache, error) from None
+    folder = _copy_of(uri, cache)
+    here, known = {name: _seen(each) for name, each in there.items()}, _known(folder)
+    total = sum(here[name][0] for name in here if known.get(name) != here[name])
+    _check_room(total, folder)
+    return f"{plural(len(there), 'file')}, of which {size_text(total)} are to be copied to {folder.parent}"
+
+
+def _copy_of(uri: str, cache: Path) -> Path:
+    return cache / COPIES / hashlib.sha256(uri.encode()).hexdigest()[:16]
+
+
+def _there(uri: str) -> tuple[FileSystem, dict[str, FileInfo]]:
+    files, base = FileSystem.from_uri(uri)
+    there = {
+        each.path.removeprefix(f"{base.rstrip('/')}/"): each
+        for each in files.get_file_info(FileSelector(base, recursive=True))
+        if each.type == FileType.File
+    }
+    if any(".." in Path(name).parts or Path(name).is_absolute() for name in there):
+        raise UserError(f"dataset.root {uri} holds names that lead out of it")
+    if not there:
+        raise UserError(
+            f"dataset.root {uri} holds no files; check it, and the credentials in the environment"
+        )
+    return files, there
+
+
+def _unread(uri: str, cache: Path, error: Exception) -> UserError:
+    return UserError(
+        f"dataset.root {uri} cannot be copied to {cache}: {first_line(error)}; check endpoint and "
+        "credentials in the environment"
+    )
+
+
+def _check_room(total: int, folder: Path) -> None:
+    left = room_left(folder)
+    if total > left:
+        raise UserError(
+            f"the data need {size_text(total)} in {folder.parent}, and {size_text(left)} are left; make room, or set "
+            "IDM_RAY_CACHE to another folder"
+        )
 
 
 def _bring(files: FileSystem, there: dict[str, FileInfo], folder: Path, progress: Progress) -> None:
@@ -79,12 +121,7 @@ def _bring(files: FileSystem, there: dict[str, FileInfo], folder: Path, progress
     todo = [name for name in sorted(here) if name not in known]
     total = sum(here[name][0] for name in todo)
     folder.mkdir(parents=True, exist_ok=True)
-    left = shutil.disk_usage(folder).free
-    if total > left:
-        raise UserError(
-            f"the data need {size_text(total)} in {folder.parent}, and {size_text(left)} are left; make room, or set "
-            "IDM_RAY_CACHE to another folder"
-        )
+    _check_room(total, folder)
     done, noted = 0, time.monotonic()
     with ThreadPoolExecutor(AT_A_TIME) as threads:
         jobs = {threads.submit(_copy, files, there[name].path, folder / name): name for name in todo}

@@ -20,6 +20,7 @@ from idm_ray.data.digests import remembered_sha256, sha256
 from idm_ray.data.locks import locked
 from idm_ray.data.raw import Found, Shape
 from idm_ray.errors import Told, UserError, brief
+from idm_ray.runtime.files import try_to_write
 from idm_ray.runtime.progress import Progress
 from idm_ray.settings.sections import DatasetConfig
 
@@ -126,6 +127,11 @@ def known_store(cache: Path, dataset: DatasetConfig, found: Found) -> ImageStore
         return None
 
 
+def reference(cache: Path, dataset: DatasetConfig, found: Found, store: ImageStore) -> StoreRef:
+    """By which other machines know a store of these images in the cache folder."""
+    return StoreRef(store_folder(cache, dataset, found).name, store.checksum, found.class_ids)
+
+
 def cached_store(
     cache: Path,
     dataset: DatasetConfig,
@@ -152,11 +158,26 @@ def cached_store(
             store = _open_or_build(folder, dataset, found, progress, verify, lock, decoders)
             return _accepted(store, folder, dataset.broken)
     except OSError as error:
-        reason = error.strerror or error
-        raise UserError(
-            f"the cache folder must be writable and have room; {cache}: {reason}; "
-            "set IDM_RAY_CACHE to another folder"
-        ) from None
+        raise _unwritable(cache, error) from None
+
+
+def check_cache(cache: Path) -> None:
+    """Refuse a cache folder in which nothing can be written; makes none.
+
+    Raises:
+        UserError: says why.
+    """
+    try:
+        try_to_write(cache)
+    except OSError as error:
+        raise _unwritable(cache, error) from None
+
+
+def _unwritable(cache: Path, error: OSError) -> UserError:
+    return UserError(
+        f"the cache folder must be writable and have room; {cache}: {error.strerror or error}; "
+        "set IDM_RAY_CACHE to another folder"
+    )
 
 
 def files_of_store() -> tuple[str, ...]:

@@ -28,6 +28,29 @@ def available() -> bool:
     return _library() is not None
 
 
+def problem() -> str:
+    """Why there is no library of these operations here, in words, and what mends that; empty where there is one.
+
+    Keeps nothing: where none has been compiled before, one is compiled for the question and thrown away.
+    """
+    compiler = _compiler()
+    if compiler is None:
+        return "there is no C++ compiler; install g++ (apt-get install g++), or name one in CXX"
+    try:
+        if _loaded(_kept(compiler)) is not None:
+            return ""
+        with tempfile.TemporaryDirectory() as folder:
+            draft = Path(folder) / "operations.so"
+            _compile(compiler, draft)
+            ctypes.CDLL(str(draft))
+    except subprocess.CalledProcessError as error:
+        said = (error.stderr or b"").decode(errors="replace").strip().splitlines() or ["it says nothing"]
+        return f"{compiler} cannot compile them ({said[0]}); install g++ with OpenMP, or name another in CXX"
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"what {compiler} makes of them cannot be used ({error}); see the folder for temporary files, TMPDIR"
+    return ""
+
+
 def forward(images: Tensor, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """As `idm_ray.nets.gpu.forward`, with as many threads as torch has."""
     count, channels, height, width = images.shape
@@ -60,14 +83,24 @@ def _call(name: str, images: Tensor, *others: Tensor | ctypes.c_float) -> None:
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    compiler = next((path for name in (os.environ.get("CXX", "g++"), "clang++")
-                     if (path := shutil.which(name))), None)  # fmt: skip
+    compiler = _compiler()
     if compiler is None:
         return None
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        file = default_cache() / f"kernels-{os.getuid()}" / f"{_identity(compiler)}.so"
+        file = _kept(compiler)
         return _loaded(file) or _compiled(compiler, file)
     return None
+
+
+def _compiler() -> str | None:
+    """The program that compiles them; None where none is installed."""
+    names = os.environ.get("CXX", "g++"), "clang++"
+    return next((path for name in names if (path := shutil.which(name))), None)
+
+
+def _kept(compiler: str) -> Path:
+    """The file that a library is kept in."""
+    return default_cache() / f"kernels-{os.getuid()}" / f"{_identity(compiler)}.so"
 
 
 def _loaded(file: Path) -> ctypes.CDLL | None:
@@ -101,8 +134,7 @@ def _compiled(compiler: str, file: Path) -> ctypes.CDLL | None:
     """A new library, kept in a file where only this user can write there."""
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / file.name
-        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(draft)], capture_output=True, check=True)
-        draft.chmod(0o700)
+        _compile(compiler, draft)
         with contextlib.suppress(OSError):
             file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             if _is_own(file.parent.lstat()):
@@ -110,3 +142,9 @@ def _compiled(compiler: str, file: Path) -> ctypes.CDLL | None:
                     kept.write_bytes(draft.read_bytes())
                 file.chmod(0o700)  # whatever the umask lets others do
         return _loaded(draft)
+
+
+def _compile(compiler: str, draft: Path) -> None:
+    """Raises OSError or SubprocessError."""
+    subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", str(draft)], capture_output=True, check=True)
+    draft.chmod(0o700)

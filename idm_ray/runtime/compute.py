@@ -144,6 +144,34 @@ def resolve(config: ComputeConfig) -> ComputeConfig:
     return config.model_copy(update={"device": device, "precision": precision})
 
 
+def why_precision(config: ComputeConfig) -> str:
+    """The precision that `resolve` decides on, and why, in words."""
+    chosen = resolve(config)
+    if config.precision != "auto":
+        return f"{chosen.precision}, as compute.precision says"
+    if chosen.device == "cpu":
+        units = fast_bf16_units()
+        return (
+            f"bf16, for which this processor has units ({', '.join(units)})"
+            if units
+            else f"fp32, since this processor has no units for bf16 ({' or '.join(FAST_BF16_UNITS)})"
+        )
+    if not torch.cuda.is_available():
+        return "bf16, for cards elsewhere; set compute.precision=fp32 where these are older than Ampere"
+    name = torch.cuda.get_device_name()
+    return (
+        f"bf16, which {name} has units for"
+        if chosen.precision == "bf16"
+        else f"fp32, since {name} has no bf16"
+    )
+
+
+def fast_bf16_units() -> list[str]:
+    """Those of `FAST_BF16_UNITS` that this processor has."""
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
+    return [unit for unit in FAST_BF16_UNITS if capabilities.get(unit, False)]
+
+
 def choose_compute(config: ComputeConfig, work: float = 0.0) -> Compute:
     """Where and how to compute on this machine.
 
@@ -236,8 +264,7 @@ def has_compiler(device: torch.device) -> bool:
 def _fast_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
-    return any(capabilities.get(unit, False) for unit in FAST_BF16_UNITS)
+    return bool(fast_bf16_units())
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:

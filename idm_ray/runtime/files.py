@@ -22,6 +22,8 @@ def _umask() -> int:
 UMASK = _umask()
 DRAFT = ".draft"
 """Ending of the names of files and folders that are being written."""
+PROBE_BYTES = 4096
+"""That no file system keeps in the folder itself."""
 
 
 def is_draft(path: Path) -> bool:
@@ -59,6 +61,29 @@ def whole_file(path: Path) -> Iterator[Path]:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+
+
+def try_to_write(folder: Path) -> Path:
+    """Write a little where a folder is or would be, and remove it. Raises OSError.
+
+    Returns:
+        The folder that is there: the nearest one above.
+    """
+    there = nearest_folder(folder)
+    with tempfile.NamedTemporaryFile(dir=there) as probe:
+        probe.write(b"\1" * PROBE_BYTES)
+        probe.flush()
+    return there
+
+
+def nearest_folder(folder: Path) -> Path:
+    """A folder, or the nearest one above that is there."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
+
+
+def room_left(folder: Path) -> int:
+    """Bytes that are free where a folder is or would be."""
+    return shutil.disk_usage(nearest_folder(folder)).free
 
 
 def check_out(out: Path, resume: bool) -> None:

@@ -27,21 +27,32 @@ def side_by_side(config: Config) -> Iterator[str]:
     Yields:
         A line for people; empty where nothing is shared.
     """
-    share = config.sweep.gpus_per_trial
-    if config.trial_compute.device != "cuda" or not (share == "auto" or 0 < share <= 0.5):
-        yield ""
-        return
-    if config.sweep.mps == "off":
-        yield f"{IN_TURNS} (sweep.mps is off)"
-    elif config.sweep.address is not None:
-        yield f"{IN_TURNS}, unless {CONTROL} runs on its machine"
-    elif PIPES in os.environ:
-        yield f"trials share a GPU by the MPS of {os.environ[PIPES]}"
-    elif shutil.which(CONTROL) is None:
-        yield f"{IN_TURNS}: {CONTROL} is not there"
+    line = known(config)
+    if line is not None:
+        yield line
     else:
         with _daemon() as line:
             yield line
+
+
+def known(config: Config) -> str | None:
+    """The line of `side_by_side` where it can be told before anything is started; None where a daemon would be.
+
+    Args:
+        config: of the sweep.
+    """
+    share = config.sweep.gpus_per_trial
+    if config.trial_compute.device != "cuda" or not (share == "auto" or 0 < share <= 0.5):
+        return ""
+    if config.sweep.mps == "off":
+        return f"{IN_TURNS} (sweep.mps is off)"
+    if config.sweep.address is not None:
+        return f"{IN_TURNS}, unless {CONTROL} runs on its machine"
+    if PIPES in os.environ:
+        return f"trials share a GPU by the MPS of {os.environ[PIPES]}"
+    if shutil.which(CONTROL) is None:
+        return f"{IN_TURNS}: {CONTROL} is not there"
+    return None
 
 
 @contextlib.contextmanager

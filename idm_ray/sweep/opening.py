@@ -18,6 +18,7 @@ from idm_ray.runtime.files import is_draft, write_bytes
 from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SCRATCH, SETTINGS_FILE, UID
+from idm_ray.sweep.preflight import without_locks
 from idm_ray.sweep.resuming import DEVICE, VERSIONS
 from idm_ray.sweep.search.study import SweepStudy, put_back_failed
 from idm_ray.sweep.tracking.store import follow_artifacts
@@ -36,10 +37,7 @@ def claimed(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise UserError(
-                    f"{folder} is on a file system without locks ({error.strerror}), where two drivers could run one "
-                    "sweep; choose another with --output-dir"
-                ) from None
+                raise without_locks(folder, error) from None
             raise UserError(
                 f"the sweep {folder.name} is running in another process; wait, or stop that one"
             ) from None

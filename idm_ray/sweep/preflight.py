@@ -1,28 +1,33 @@
 """What can be known to be wrong from settings and folders alone, before anything is loaded."""
 
-import os
+import fcntl
 import re
+import resource
 import shutil
-import socket
+import sys
 import tempfile
 from pathlib import Path
 
 from idm_ray.errors import UserError, brief
-from idm_ray.runtime.files import check_root
+from idm_ray.runtime.cores import counted_cores
+from idm_ray.runtime.files import check_root, try_to_write
+from idm_ray.runtime.installed import check_packages
+from idm_ray.runtime.shadows import check_shadows
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import LATEST
+from idm_ray.sweep.nodes.address import check_cluster
+from idm_ray.sweep.nodes.lodging import check_own_folder
+from idm_ray.sweep.nodes.token import check_token
 from idm_ray.sweep.search import space
 
 FREE_BYTES = 64 * 2**20
 MOST_LETTERS = 100
 """Of a sweep's name, which is a folder's and part of others' names."""
-ANSWER_SECONDS, SETTINGS_FRAME = 5.0, 4
-"""For whoever is at an address to say anything; and the kind of frame that HTTP/2 begins with (RFC 9113, 3.4)."""
 MOST_POINTS = 1_000_000
 """Of a grid: each is looked at to find the next."""
-TOKEN, TOKEN_PATH = "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
-"""Ray's names of its token in the environment, and of the file that has it."""
+LEAST_FILES = 64
+"""That a process must be able to open: with 40 Ray did not start in a minute, with 64 a sweep ended well."""
 
 
 def check_settings(config: Config, folder: Path) -> None:
@@ -39,19 +44,39 @@ def check_settings(config: Config, folder: Path) -> None:
     check_budget(config)
     check_root(config.dataset.root)
     check_output(folder)
-    if is_uri(config.sweep.output_dir):
-        from idm_ray.sweep.keeping.uri import check_writable
+    check_uri(config)
+    check_cluster(config)
 
-        check_writable(config.sweep.output_dir)
-    if config.sweep.address is not None:
-        _check_address(config.sweep.address)
-        if not config.sweep.insecure:
-            _check_token()
-        _check_answer(config.sweep.address)
-    elif config.sweep.insecure:
+
+def check_machine(config: Config) -> None:
+    """Refuse what no sweep can start on: packages, limits, and where Ray keeps its token, logs and sockets.
+
+    Raises:
+        UserError: says what.
+    """
+    check_shadows()
+    check_packages()
+    check_open_files()
+    check_processors(config)
+    if config.sweep.address is None:
+        check_token(config)
+        check_own_folder()
+
+
+def check_open_files() -> int:
+    """Refuse a machine that lets a process open too few files; returns how many it lets it open.
+
+    Raises:
+        UserError: says how many.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)  # the first is raised as far by Ray itself
+    if most == resource.RLIM_INFINITY:
+        return sys.maxsize
+    if most < LEAST_FILES:
         raise UserError(
-            "--insecure joins a cluster that has no token; give it with --address, or leave it out"
+            f"a process may open {most} files here, and Ray needs {LEAST_FILES}; run ulimit -Hn 8192"
         )
+    return most
 
 
 def check_processors(config: Config) -> None:
@@ -60,7 +85,7 @@ def check_processors(config: Config) -> None:
     Raises:
         UserError: says what is asked for and what is there.
     """
-    asked, cpus = config.sweep.cpus_per_trial, os.cpu_count() or 1
+    asked, cpus = config.sweep.cpus_per_trial, counted_cores()
     if config.sweep.address is None and asked > cpus:
         raise UserError(f"sweep.cpus_per_trial is {asked:g}, but this machine has {cpus} CPU cores; lower it")
 
@@ -121,16 +146,14 @@ def check_budget(config: Config) -> None:
 
 
 def check_output(folder: Path) -> None:
-    """Refuse an output folder that cannot be written to or is full.
+    """Refuse an output folder that cannot be written to, knows no locks or is full.
 
     Raises:
         UserError: says which, and where.
     """
-    existing = next(parent for parent in (folder, *folder.resolve().parents) if parent.exists())
     try:
-        with tempfile.NamedTemporaryFile(dir=existing):
-            pass
-        free = shutil.disk_usage(existing).free
+        there = try_to_write(folder)
+        free = shutil.disk_usage(there).free
     except OSError as error:
         raise UserError(
             f"the output folder {folder} cannot be written to: {error.strerror}; choose another with --output-dir"
@@ -140,64 +163,28 @@ def check_output(folder: Path) -> None:
             f"the output folder {folder} has {free / 2**20:.0f} MB left and a sweep needs at least "
             f"{FREE_BYTES / 2**20:.0f}; make room or choose another with --output-dir"
         )
+    with tempfile.NamedTemporaryFile(dir=there) as probe:
+        try:
+            fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise without_locks(folder, error) from None
 
 
-def _check_address(address: str) -> None:
-    host, _, port = address.rpartition(":")
-    if address == "auto":
-        return
-    if address.startswith("ray://"):
-        raise UserError(
-            f"--address takes host:port of a Ray head node, and no Ray Client; got {address}; its port is that of "
-            "`ray start --head`, by default 6379"
-        )
-    if not host or not port.isdigit():
-        raise UserError(f"--address must be host:port of a Ray head node, or auto; got {address!r}")
+def check_uri(config: Config) -> None:
+    """Refuse a URI for the output behind which nothing can be written and read again; does nothing for a folder.
+
+    Raises:
+        UserError: says why.
+    """
+    if is_uri(config.sweep.output_dir):
+        from idm_ray.sweep.keeping.uri import check_writable
+
+        check_writable(config.sweep.output_dir)
 
 
-def _check_answer(address: str) -> None:
-    """Refuse an address at which no head node of Ray answers."""
-    if address == "auto":
-        return
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), ANSWER_SECONDS) as connection:
-            speaks = "RAY_USE_TLS" in os.environ or _speaks_grpc(connection)
-    except (OSError, ValueError, OverflowError) as error:
-        raise UserError(
-            f"nobody answers at --address {address} ({getattr(error, 'strerror', None) or error}); "
-            "is the head node up, and is this its `ray start --head` port?"
-        ) from None
-    if not speaks:
-        raise UserError(
-            f"what answers at --address {address} is no head node of Ray; its port is that of `ray start --head`, by "
-            "default 6379"
-        )
-
-
-def _speaks_grpc(connection: socket.socket) -> bool:
-    """Whether the other side answers HTTP/2's first words with its settings, as a head node of Ray does."""
-    connection.settimeout(ANSWER_SECONDS)
-    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, SETTINGS_FRAME, 0, 0, 0, 0, 0)))
-    try:
-        head = connection.recv(9)
-    except OSError:
-        return False
-    return len(head) > 3 and head[3] == SETTINGS_FRAME
-
-
-def _check_token() -> None:
-    """Refuse to go on without a token: Ray would end this process."""
-    file = token_file()
-    if not os.environ.get(TOKEN) and not file.is_file():
-        raise UserError(
-            f"--address needs the cluster's token, and there is none in {file}; copy ~/.ray/auth_token from the "
-            "head node (`ray get-auth-token` prints it); for a cluster without one give --insecure, and know that "
-            "whoever reaches its ports runs code in it"
-        )
-
-
-def token_file() -> Path:
-    """Where Ray looks for its token."""
-    named = os.environ.get(TOKEN_PATH)
-    return Path(named) if named else Path.home() / ".ray" / "auth_token"
+def without_locks(folder: Path, error: OSError) -> UserError:
+    """What a folder is refused with whose file system has no locks."""
+    return UserError(
+        f"{folder} is on a file system without locks ({error.strerror}), where two drivers could run one sweep; "
+        "choose another with --output-dir"
+    )

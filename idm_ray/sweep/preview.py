@@ -1,12 +1,9 @@
 """What a sweep would be: its data, first points, resources and real sides; nothing is started."""
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import torch
-
-from idm_ray.data import BUILDS, Outline, outline_data
+from idm_ray.data import Outline, outline_data
 from idm_ray.errors import UserError
 from idm_ray.evaluation.pace import pace
 from idm_ray.runtime.compute import choose_compute
@@ -17,13 +14,13 @@ from idm_ray.sweep.calibrate import calibrate
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.final import in_the_end
 from idm_ray.sweep.fit import check_points, check_resources
-from idm_ray.sweep.room import make_room, this_host
+from idm_ray.sweep.room import make_room, resources_here, this_host
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import count_sides, in_words, plan_sharing
 from idm_ray.sweep.tracking.store import reach
-from idm_ray.sweep.tracking.ui import is_missing
+from idm_ray.sweep.tracking.ui import is_missing, tracking_uri
 from idm_ray.sweep.view.live import describe_point
 
 SHOWN_POINTS = 8
@@ -41,11 +38,11 @@ def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
         UserError: data that no sweep would start with. What this machine lacks is only told: the sweep may be for
             another one.
     """
-    outline, first = outline_data(config.dataset, progress=progress)
+    outline, ahead = outline_data(config.dataset, progress=progress)
     check_points(config, outline)
     yield f"sweep {folder.name} in {folder}; nothing is started."
-    yield f"data: {config.dataset.name}, {outline.text}" + (f" ({first})" if first else "")
-    if first.startswith(BUILDS):
+    yield f"data: {config.dataset.name}, {outline.text}" + (f" ({ahead.text})" if ahead.text else "")
+    if ahead.store_bytes:
         yield "note: only some of the images were opened; the sweep opens all, and names those that are broken"
     yield from (f"note: {caveat}" for caveat in outline.caveats)
     size = space.size(config.search)
@@ -67,11 +64,11 @@ def calibrated(config: Config, say: Callable[[str], None]) -> None:
     except UserError as error:
         say(f"no prediction: {error}")
         return
-    say(calibrate(config, _first_points(config), _here(), say).text)
+    say(calibrate(config, _first_points(config), resources_here(), say).text)
 
 
 def _resources(config: Config, outline: Outline) -> Iterator[str]:
-    sweep, here = config.sweep, _here()
+    sweep, here = config.sweep, resources_here()
     where = (
         f"cluster {sweep.address}" if sweep.address else f"{here['CPU']:g} CPUs, {here['GPU']:g} GPUs here"
     )
@@ -92,8 +89,8 @@ def _resources(config: Config, outline: Outline) -> Iterator[str]:
     except UserError as error:
         yield f"it would not start here: {error}"
     try:
-        if sweep.tracking_uri and not is_missing(sweep.tracking_uri):
-            reach(sweep.tracking_uri)
+        if not is_missing(uri := tracking_uri(config)):
+            reach(uri)
     except UserError as error:
         yield f"it would not start now: {error}"
 
@@ -103,10 +100,6 @@ def _pace(config: Config, outline: Outline) -> Iterator[str]:
     found = pace(with_point(config, _first_points(config)[0]), outline, compute, real_threads(config))
     if found is not None:
         yield found.text
-
-
-def _here() -> dict[str, float]:
-    return {"CPU": float(os.cpu_count() or 1), "GPU": float(torch.cuda.device_count())}
 
 
 def _first_points(config: Config) -> list[Point]:

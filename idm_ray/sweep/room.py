@@ -1,6 +1,5 @@
 """How many trials there is memory for, and the chunk with which they keep to it."""
 
-import os
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +8,7 @@ from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.forecast import Forecast, fit, gigabytes, images_at_once, plenty, refused
 from idm_ray.runtime.compute import Compute, choose_compute, resolve
+from idm_ray.runtime.cores import counted_cores
 from idm_ray.runtime.memory import FREE_SHARE, card_bytes, free_bytes, pixel_room
 from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import METHOD
@@ -82,7 +82,13 @@ class Room:
 
 def this_host() -> Host:
     """This machine, as it is now."""
-    return Host(float(os.cpu_count() or 1), float(torch.cuda.device_count()), FREE_SHARE * free_bytes())
+    return Host(float(counted_cores()), float(torch.cuda.device_count()), FREE_SHARE * free_bytes())
+
+
+def resources_here() -> dict[str, float]:
+    """What Ray counts on this machine."""
+    host = this_host()
+    return {"CPU": host.cpus, "GPU": host.gpus}
 
 
 def make_room(config: Config, outline: Outline, hosts: list[Host], always: bool = False) -> Room:

@@ -90,9 +90,8 @@ def run_sweep(
     """
     began = time.monotonic()
     stop = Stop(config.sweep.time_budget)
-    if config.sweep.tracking_uri:
-        reach(config.sweep.tracking_uri)
     make_store(tracking_uri(config))
+    reach(tracking_uri(config))
     display = Display(
         Board(), config.sweep.trials, lambda point: run_length(with_point(config, point)), console, verbosity
     )

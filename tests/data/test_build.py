@@ -389,11 +389,11 @@ def test_links_within_the_root_and_to_the_root_are_followed(tmp_path):
 
 def test_an_outline_tells_size_and_place_of_the_store_and_what_room_is_missing(tmp_path, monkeypatch):
     root, cache = fill(tmp_path / "set", per_class=3), tmp_path / "new" / "cache"
-    outline, first = outline_data(settings(root), cache)
-    assert (outline.train, first) == ((3, 3, 3), f"builds an image store first: 10 kB in {cache}")
+    outline, ahead = outline_data(settings(root), cache)
+    assert (outline.train, ahead.text) == ((3, 3, 3), f"builds an image store first: 10 kB in {cache}")
     usage = namedtuple("usage", "total used free")(10**9, 10**9 - 1000, 1000)
     monkeypatch.setattr(draft.shutil, "disk_usage", lambda path: usage)
-    assert outline_data(settings(root), cache)[1].endswith("; only 1 kB are left, set IDM_RAY_CACHE")
+    assert outline_data(settings(root), cache)[1].text.endswith("; only 1 kB are left, set IDM_RAY_CACHE")
     assert not cache.exists()
 
 
@@ -401,5 +401,5 @@ def test_an_outline_estimates_the_time_of_many_images(tmp_path, monkeypatch):
     root, slow = fill(tmp_path / "set", per_class=30), iter(range(1000))
     monkeypatch.setattr(outline.time, "perf_counter", lambda: next(slow) * 64.0)
     monkeypatch.setattr(outline, "usable_cores", lambda: 1)
-    _, first = outline_data(settings(root), tmp_path / "cache")
-    assert first.endswith(", about 2 min")
+    _, ahead = outline_data(settings(root), tmp_path / "cache")
+    assert ahead.text.endswith(", about 2 min")

@@ -84,17 +84,26 @@ def gathered(
         muster.wait(Lines(say), stopped)
         if stopped():
             raise KeyboardInterrupt
-        if not muster.hosts and not config.sweep.max_concurrent:
-            raise UserError(
-                f"no node of the cluster at {config.sweep.address} can run a trial now; where nodes start on demand, "
-                "say for how many trials: --max-concurrent N"
-            )
+        check_hosts(config, muster.hosts)
         say(f"cluster: {in_words(muster.hosts)}" + WAITING * (not muster.hosts))
         yield Site(keeping, muster)
     finally:
         if stopped() != CLUSTER:
             muster.dismiss()
         (folder / NONCE).unlink(missing_ok=True)
+
+
+def check_hosts(config: Config, hosts: Sequence[Host]) -> None:
+    """Refuse a cluster without any machine for trials, unless they start on demand.
+
+    Raises:
+        UserError: there is none.
+    """
+    if not hosts and not config.sweep.max_concurrent:
+        raise UserError(
+            f"no node of the cluster at {config.sweep.address} can run a trial now; where nodes start on demand, "
+            "say for how many trials: --max-concurrent N"
+        )
 
 
 def in_words(hosts: Sequence[Host]) -> str:

@@ -25,7 +25,8 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.files import default_cache
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.nodes.guard import GUESTS, apart, forget_old_sessions, guard, own_folder
+from idm_ray.sweep.nodes.guard import GUESTS, apart, guard
+from idm_ray.sweep.nodes.lodging import forget_old_sessions, own_folder
 
 JOIN_SECONDS, END_SECONDS = 60.0, 40.0
 ANSWER_SECONDS = 10

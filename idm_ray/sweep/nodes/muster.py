@@ -38,7 +38,9 @@ class _Node:
         resources: that Ray counts there.
         asked: when, by the monotonic clock.
         examining, bringing: what runs there now.
+        machine: what it has said that it is; None before.
         fits: whether trials may run there.
+        why: they may not, in words; empty while that is not known.
     """
 
     address: str
@@ -46,7 +48,26 @@ class _Node:
     asked: float
     examining: Any = None
     bringing: Any = None
+    machine: Machine | None = None
     fits: bool = False
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Examined:
+    """A node that has been examined.
+
+    Attributes:
+        host: what trials may take there.
+        address: its IP address.
+        machine: what it says that it is; None where it has not.
+        why: no trial can run there, in words; empty where one can.
+    """
+
+    host: Host
+    address: str
+    machine: Machine | None
+    why: str
 
 
 class Muster:
@@ -58,15 +79,20 @@ class Muster:
         config: of the sweep.
         keeping: where files are kept; nodes without the image store get it.
         say: takes a line.
+        images: bytes that a node without the image store must have room for, and gets none of: it is looked at only;
+            None for a sweep.
     """
 
-    def __init__(self, config: Config, keeping: Keeping, say: Callable[[str], None]):
+    def __init__(
+        self, config: Config, keeping: Keeping, say: Callable[[str], None], images: int | None = None
+    ):
         self._config, self._keeping, self._say = config, keeping, say
+        self._brought = keeping if images is None else replace(keeping, store=None)
         self._nodes: dict[str, _Node] = {}
         self._left_out: set[str] = set()
         self._store = None if keeping.store is None else asdict(keeping.store)
         self._here = Machine(**examine(self._store))
-        self._store_bytes = store_bytes(keeping)
+        self._store_bytes = images or store_bytes(keeping)
         self._lock, self._opened = threading.Lock(), False
 
     def wait(self, progress: Progress, stopped: Callable[[], str]) -> None:
@@ -112,8 +138,16 @@ class Muster:
     @property
     def hosts(self) -> list[Host]:
         """The machines that trials run on."""
-        found = [node.resources for node in list(self._nodes.values()) if node.fits and _computes(node)]
-        return [Host(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", 0)) for each in found]
+        return [each.host for each in self.examined if not each.why]
+
+    @property
+    def examined(self) -> list[Examined]:
+        """The nodes that have processors and are known, whether trials run on them or not."""
+        return [
+            Examined(_host(node.resources), node.address, node.machine, node.why)
+            for node in list(self._nodes.values())
+            if _computes(node) and (node.fits or node.why)
+        ]
 
     def leave_out(self, name: str, why: str) -> None:
         """Use a node no longer."""
@@ -163,13 +197,13 @@ class Muster:
             self._leave_out(name, node, _cause(error))
             return
         if kind == "examining":
-            here = replace(self._here, clock=time.time())
-            why = unfit(here, Machine(**answer), self._config, self._store_bytes, waited)
+            here, node.machine = replace(self._here, clock=time.time()), Machine(**answer)
+            why = unfit(here, node.machine, self._config, self._store_bytes, waited)
             if why:
                 self._leave_out(name, node, why)
                 return
             if _computes(node):
-                node.bringing = on_node(name, bring_store).remote(self._keeping)
+                node.bringing = on_node(name, bring_store).remote(self._brought)
                 return
         if isinstance(answer, str):  # what stands in the way of its images
             self._leave_out(name, node, answer)
@@ -179,7 +213,7 @@ class Muster:
             self._say(f"node {node.address} has come; {plural(len(self.hosts), 'node')} now")
 
     def _leave_out(self, name: str, node: _Node, why: str) -> None:
-        node.fits = False
+        node.fits, node.why = False, why
         if name not in self._left_out:
             self._left_out.add(name)
             self._say(f"node {node.address} is left out: {why}")
@@ -193,6 +227,10 @@ class Muster:
 
 def _computes(node: _Node) -> bool:
     return bool(node.resources.get("CPU") or node.resources.get("GPU"))
+
+
+def _host(resources: Mapping[str, float]) -> Host:
+    return Host(resources.get("CPU", 0), resources.get("GPU", 0), resources.get("memory", 0))
 
 
 def on_node(node: str, task: Callable[..., Any], max_retries: int = 1) -> Any:

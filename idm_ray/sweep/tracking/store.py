@@ -9,6 +9,7 @@ from pathlib import Path
 
 import mlflow.store.db.utils as database
 from mlflow import MlflowClient
+from mlflow.entities import Experiment
 from mlflow.exceptions import MlflowException
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 from PIL import UnidentifiedImageError
@@ -16,10 +17,10 @@ from requests import HTTPError
 
 from idm_ray.data.locks import locked
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import DRAFT, UMASK
+from idm_ray.runtime.files import DRAFT, UMASK, try_to_write
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.locations import without_password
-from idm_ray.sweep.tracking.ui import SQLITE
+from idm_ray.sweep.tracking.ui import EXPERIMENT, SQLITE, local_place
 
 logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
@@ -31,13 +32,18 @@ BAD_OPERATION = (ValueError, TypeError, LookupError, AttributeError)
 
 
 def reach(uri: str) -> None:
-    """Refuse a tracking URI that does not answer; writes nothing on a server.
+    """Refuse a tracking URI that does not answer, or where our experiment is deleted; writes nothing on a server.
 
     Raises:
         UserError: with the reason and what to do.
     """
     with one_attempt(uri):
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+        _known(client, EXPERIMENT)
+    file = Path(uri.removeprefix(SQLITE))
+    if uri.startswith(SQLITE) and not os.access(file, os.W_OK):
+        raise UserError(f"MLflow's database {file} cannot be written; run chmod u+w {file}")
 
 
 def make_store(uri: str) -> None:
@@ -62,7 +68,25 @@ def make_store(uri: str) -> None:
             draft.chmod(0o666 & ~UMASK)
             draft.replace(file)
     except OSError as error:
-        raise UserError(f"MLflow's database {file} cannot be made: {error.strerror}") from None
+        raise _unmade(file, error) from None
+
+
+def check_place(uri: str) -> None:
+    """Refuse a store that is missing and cannot be made; makes nothing.
+
+    Raises:
+        UserError: says why.
+    """
+    place = local_place(uri)
+    if place is not None:
+        try:
+            try_to_write(place.parent)
+        except OSError as error:
+            raise _unmade(place, error) from None
+
+
+def _unmade(file: Path, error: OSError) -> UserError:
+    return UserError(f"MLflow's database {file} cannot be made: {error.strerror}")
 
 
 def follow_artifacts(uri: str, experiment: str, root: Path) -> None:
@@ -127,16 +151,26 @@ def find_experiment(client: MlflowClient, name: str, artifact_root: Path | None)
     Raises:
         UserError: it was deleted.
     """
-    found = client.get_experiment_by_name(name)
+    found = _known(client, name)
     if found is None:
         location = artifact_root.as_uri() if artifact_root else None
         return str(client.create_experiment(name, artifact_location=location))
-    if found.lifecycle_stage == "deleted":
+    return str(found.experiment_id)
+
+
+def _known(client: MlflowClient, name: str) -> Experiment | None:
+    """The experiment of a name; None where there is none yet.
+
+    Raises:
+        UserError: it was deleted.
+    """
+    found = client.get_experiment_by_name(name)
+    if found is not None and found.lifecycle_stage == "deleted":
         raise UserError(
             f"the MLflow experiment {name} is deleted; bring it back with "
             f"mlflow experiments restore --experiment-id {found.experiment_id}"
         )
-    return str(found.experiment_id)
+    return found
 
 
 def may_pass(error: Exception) -> bool:

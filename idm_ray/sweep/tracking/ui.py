@@ -84,8 +84,17 @@ def experiment_fragment(experiment_id: str, view: str = TRIALS) -> str:
 
 
 def is_missing(uri: str) -> bool:
-    """Whether a store is a file that whoever asks it first would make."""
-    return uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists()
+    """Whether a store is a file or a folder that whoever asks it first would make."""
+    place = local_place(uri)
+    return place is not None and not place.exists()
+
+
+def local_place(uri: str) -> Path | None:
+    """The file, or folder, of a store on this machine; None of another one."""
+    if uri.startswith(SQLITE):
+        return Path(uri.removeprefix(SQLITE))
+    parts = urlsplit(uri)
+    return Path(parts.path) if parts.scheme in ("", "file") else None
 
 
 def stored_page(uri: str, port: int = PORT) -> str:

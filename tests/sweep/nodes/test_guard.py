@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import psutil
 import pytest
 
 from idm_ray.errors import UserError
-from idm_ray.sweep.nodes.guard import forget_old_sessions, own_folder, own_token
+from idm_ray.sweep.nodes.lodging import forget_old_sessions, own_folder
+from idm_ray.sweep.nodes.token import own_token
 
 LONG = ("condense.iterations=3000", "--trials", "1")
 SECRET = "a-word-that-nobody-may-read"
@@ -101,13 +103,20 @@ def test_a_token_that_others_could_read_is_closed_to_them(home):
     assert (token.stat().st_mode & 0o777, token.parent.stat().st_mode & 0o777) == (0o600, 0o700)
 
 
+@pytest.fixture
+def rays_place(monkeypatch):
+    """A folder for Ray's temporary files whose name is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        yield Path(folder)
+
+
 @pytest.mark.parametrize("made", ["link", "file", "other"])
-def test_a_folder_that_somebody_else_has_made_is_not_used(monkeypatch, tmp_path, made):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    folder = tmp_path / f"idm_ray-{os.getuid()}"
+def test_a_folder_that_somebody_else_has_made_is_not_used(rays_place, made):
+    folder = rays_place / f"idm_ray-{os.getuid()}"
     if made == "link":
-        (tmp_path / "elsewhere").mkdir()
-        folder.symlink_to(tmp_path / "elsewhere")
+        (rays_place / "elsewhere").mkdir()
+        folder.symlink_to(rays_place / "elsewhere")
     elif made == "file":
         folder.write_text("")
     elif os.getuid() == 0:
@@ -115,8 +124,15 @@ def test_a_folder_that_somebody_else_has_made_is_not_used(monkeypatch, tmp_path,
         os.chown(folder, 65534, 65534)
     else:
         pytest.skip("only root can give a folder away")
-    with pytest.raises(UserError, match="RAY_TMPDIR"):
+    with pytest.raises(UserError, match="this user's folder.*RAY_TMPDIR"):
         own_folder()
+
+
+def test_a_folder_in_which_names_of_sockets_would_be_too_long_is_not_used(monkeypatch, tmp_path):
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path / ("a" * 60)))
+    with pytest.raises(UserError, match="name a shorter folder in RAY_TMPDIR"):
+        own_folder()
+    assert not list(tmp_path.iterdir())
 
 
 def test_sessions_of_ray_that_have_been_silent_for_a_day_are_removed(tmp_path):
@@ -134,7 +150,6 @@ def test_sessions_of_ray_that_have_been_silent_for_a_day_are_removed(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [*list(ages)[1:], "session_latest"]
 
 
-def test_the_folder_is_made_for_this_user_alone(monkeypatch, tmp_path):
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
-    assert own_folder() == Path(tmp_path / f"idm_ray-{os.getuid()}" / "ray")
+def test_the_folder_is_made_for_this_user_alone(rays_place):
+    assert own_folder() == rays_place / f"idm_ray-{os.getuid()}" / "ray"
     assert own_folder().parent.stat().st_mode & 0o777 == 0o700
