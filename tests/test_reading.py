@@ -17,7 +17,7 @@ import idm_ray
 from idm_ray.bench.options import resolve as resolve_bench
 from idm_ray.commands.arguments import SWEEP_FLAGS, command_line_layer, config_layer, split
 from idm_ray.commands.main import group
-from idm_ray.commands.sweep import settle
+from idm_ray.commands.sweep import settings_of, settle
 from idm_ray.paper.experiments import experiment_named
 from idm_ray.paper.request import Request
 from idm_ray.settings.keys import all_keys, setting_keys
@@ -115,6 +115,8 @@ def check(name: str, given: dict) -> None:
         assert all("=" in word and word.startswith(("sweep.", "compute.")) for word in given["words"])
     elif name == "sweep":
         settle(given["words"], {key: given[key] for key in given if key not in SETTLED_ELSEWHERE})
+    elif name == "doctor":
+        settings_of(given["words"], {key: given[key] for key in SWEEP_FLAGS})
     elif name in ("condense", "continual"):
         config, overrides = split(given["words"])
         build_config(config_layer(config), command_line_layer(overrides, {}, None), {"search": {}})

@@ -9,6 +9,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -22,10 +23,24 @@ FLAGS = ("-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno",
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 EPSILON = 1e-5
 
+_keeps = True
+"""Whether this process keeps what it compiles; see `keeping_nothing`."""
+
 
 def available() -> bool:
     """Whether there is a library of these operations, or one can be compiled (about a second, once)."""
     return _library() is not None
+
+
+@contextlib.contextmanager
+def keeping_nothing() -> Iterator[None]:
+    """Within it what is compiled serves this process, and is not kept for others."""
+    global _keeps
+    before, _keeps = _keeps, False
+    try:
+        yield
+    finally:
+        _keeps = before
 
 
 def problem() -> str:
@@ -135,13 +150,19 @@ def _compiled(compiler: str, file: Path) -> ctypes.CDLL | None:
     with tempfile.TemporaryDirectory() as folder:
         draft = Path(folder) / file.name
         _compile(compiler, draft)
-        with contextlib.suppress(OSError):
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_own(file.parent.lstat()):
-                with whole_file(file) as kept:
-                    kept.write_bytes(draft.read_bytes())
-                file.chmod(0o700)  # whatever the umask lets others do
+        if _keeps:
+            with contextlib.suppress(OSError):
+                _keep(draft, file)
         return _loaded(draft)
+
+
+def _keep(draft: Path, file: Path) -> None:
+    """Raises OSError."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _is_own(file.parent.lstat()):
+        with whole_file(file) as kept:
+            kept.write_bytes(draft.read_bytes())
+        file.chmod(0o700)  # whatever the umask lets others do
 
 
 def _compile(compiler: str, draft: Path) -> None:

@@ -3,14 +3,13 @@
 import fcntl
 import re
 import resource
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 from idm_ray.errors import UserError, brief
 from idm_ray.runtime.cores import counted_cores
-from idm_ray.runtime.files import check_root, try_to_write
+from idm_ray.runtime.files import check_root, room_left, try_to_write
 from idm_ray.runtime.installed import check_packages
 from idm_ray.runtime.shadows import check_shadows
 from idm_ray.settings.locations import is_uri
@@ -152,17 +151,17 @@ def check_output(folder: Path) -> None:
         UserError: says which, and where.
     """
     try:
+        free = room_left(folder)
+        if free < FREE_BYTES:
+            raise UserError(
+                f"the output folder {folder} has {free / 2**20:.0f} MB left and a sweep needs at least "
+                f"{FREE_BYTES / 2**20:.0f}; make room or choose another with --output-dir"
+            )
         there = try_to_write(folder)
-        free = shutil.disk_usage(there).free
     except OSError as error:
         raise UserError(
             f"the output folder {folder} cannot be written to: {error.strerror}; choose another with --output-dir"
         ) from None
-    if free < FREE_BYTES:
-        raise UserError(
-            f"the output folder {folder} has {free / 2**20:.0f} MB left and a sweep needs at least "
-            f"{FREE_BYTES / 2**20:.0f}; make room or choose another with --output-dir"
-        )
     with tempfile.NamedTemporaryFile(dir=there) as probe:
         try:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from idm_ray.runtime.progress import Lines
 from idm_ray.runtime.words import plural, size_text
 from idm_ray.settings.locations import is_uri
 from idm_ray.sweep.health.case import Case
@@ -24,9 +23,8 @@ def nodes(case: Case) -> Iterator[Finding]:
     uri = sweep.output_dir if is_uri(sweep.output_dir) else None
     keeping = Keeping(str(case.output), uri=uri, store=found[1].store if found else None)
     with ray_at(case.config):
-        progress = Lines(lambda line: None)
         muster = Muster(case.config, keeping, lambda line: None, images=found[1].store_bytes if found else 0)
-        muster.wait(progress, lambda: "")
+        muster.wait(case.progress, lambda: "")
         yield from map(_node, muster.examined)
         check_hosts(case.config, muster.hosts)
         yield ok("cluster", f"{sweep.address}: {in_words(muster.hosts)}")

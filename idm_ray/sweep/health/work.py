@@ -6,6 +6,7 @@ from idm_ray.data.draft import check_room
 from idm_ray.data.remote import look_behind
 from idm_ray.data.store import check_cache
 from idm_ray.errors import UserError
+from idm_ray.nets.cpu import keeping_nothing
 from idm_ray.runtime.files import check_root, default_cache
 from idm_ray.runtime.words import plural
 from idm_ray.settings.locations import is_uri
@@ -65,7 +66,8 @@ def trials(case: Case) -> Iterator[Finding]:
         check_points(case.config, outline)
     except UserError:
         return
-    room = make_room(case.config, outline, [this_host()], always=True)
+    with keeping_nothing():
+        room = make_room(case.config, outline, [this_host()], always=True)
     if room.text:
         yield ok("trials", room.text)
     plan = plan_sharing(room.config, outline, resources_here(), room.trials)

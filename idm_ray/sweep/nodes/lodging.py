@@ -40,14 +40,14 @@ def check_own_folder() -> Path:
     try:
         if os.path.lexists(outer):
             _check_own(outer)
+        if (free := room_left(outer)) < LEAST_BYTES:
+            raise UserError(
+                f"{outer}, for the logs and sockets of Ray, has {free / 2**20:.0f} MB left, and a sweep needs at least "
+                f"{LEAST_BYTES / 2**20:.0f}; make room, or name another folder in RAY_TMPDIR"
+            )
         try_to_write(outer)
     except OSError as error:
         raise _unusable(outer, error) from None
-    if (free := room_left(outer)) < LEAST_BYTES:
-        raise UserError(
-            f"{outer}, for the logs and sockets of Ray, has {free / 2**20:.0f} MB left, and a sweep needs at least "
-            f"{LEAST_BYTES / 2**20:.0f}; make room, or name another folder in RAY_TMPDIR"
-        )
     return folder
 
 

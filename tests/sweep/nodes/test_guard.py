@@ -124,7 +124,7 @@ def test_a_folder_that_somebody_else_has_made_is_not_used(rays_place, made):
         os.chown(folder, 65534, 65534)
     else:
         pytest.skip("only root can give a folder away")
-    with pytest.raises(UserError, match="this user's folder.*RAY_TMPDIR"):
+    with pytest.raises(UserError, match=r"this user's folder.*RAY_TMPDIR"):
         own_folder()
 
 
