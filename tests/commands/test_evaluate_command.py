@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import chdir
 from itertools import chain, product
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
+from idm_ray.commands.main import main
 from idm_ray.evaluation.memories import precision_of
 
 SMALL = (
@@ -27,42 +29,38 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("evaluation")
 
 
-@pytest.fixture(scope="module")
-def started(folder):
-    """Runs ``idm-ray`` in a process of its own, in the folder."""
-
-    def run(*arguments):
-        return subprocess.run(
-            [sys.executable, "-m", "idm_ray", *arguments], cwd=folder, capture_output=True, text=True
-        )
-
-    return run
+@pytest.fixture
+def there(folder, monkeypatch):
+    """The folder of the sets, as the current one."""
+    monkeypatch.chdir(folder)
+    return folder
 
 
 @pytest.fixture(scope="module")
-def sets(started):
+def sets(folder):
     for name, seed in (("a", 0), ("b", 1)):
-        done = started("condense", "digits", *SMALL, f"seed={seed}", "--out", name, "--no-evaluation")
-        assert done.returncode == 0, done.stderr
+        given = ["condense", "digits", *SMALL, f"seed={seed}", "--out", name, "--no-evaluation"]
+        with chdir(folder):
+            assert main(arguments=given) == 0
     return "a/condensed", "b/condensed"
 
 
-def test_everything_about_a_set_in_one_call(started, sets, folder):
-    store = f"sqlite:///{folder}/mlflow.db"
-    done = started(
+def test_everything_about_a_set_in_one_call(call, sets, there):
+    store = f"sqlite:///{there}/mlflow.db"
+    done = call(
         "evaluate", sets[0], "--nets", "convnet,mlp", "--matrix", "--alignment", "1,5", "--against", sets[1],
         "--mlflow", store, "--json", "--seed", "3",
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    assert done.code == 0, done.errors
+    found = json.loads(done.output)
     assert [row["net"]["name"] for row in found["nets"]] == ["convnet", "mlp"]
     assert found["nets"][0]["condensed"]["runs"] == found["runs"]
     assert len(found["matrix"]) == 8
     assert [row["k"] for row in found["alignment"]] == [1, 5]
     difference = found["mean"] - found["against"]["mean"]
     assert found["comparison"]["difference"] == pytest.approx(difference)
-    assert "a/condensed" in done.stderr
-    assert "points (95 % interval, paired t-test over 2 nets" in done.stderr
+    assert "a/condensed" in done.errors
+    assert "points (95 % interval, paired t-test over 2 nets" in done.errors
 
     client = MlflowClient(tracking_uri=store)
     (experiment,) = [each for each in client.search_experiments() if each.name == "idm_ray"]
@@ -77,14 +75,14 @@ def test_everything_about_a_set_in_one_call(started, sets, folder):
     }
 
 
-def test_a_ranking_is_printed_recorded_and_found_again(started, sets, folder):
-    store = f"sqlite:///{folder}/ranking.db"
+def test_a_ranking_is_printed_recorded_and_found_again(call, sets, there):
+    store = f"sqlite:///{there}/ranking.db"
     arguments = ("evaluate", sets[0], "--ranking", "--weights", "0.25,0.75", "--json")
-    first, again = started(*arguments, "--mlflow", store), started(*arguments)
-    assert (first.returncode, again.returncode) == (0, 0), first.stderr + again.stderr
-    found = json.loads(first.stdout)["ranking"]
-    assert json.loads(again.stdout)["ranking"] == found  # with the seconds of the first time
-    assert "LRS, 0 to 100 (lambda 0.25)" in again.stderr
+    first, again = call(*arguments, "--mlflow", store), call(*arguments)
+    assert (first.code, again.code) == (0, 0), first.errors + again.errors
+    found = json.loads(first.output)["ranking"]
+    assert json.loads(again.output)["ranking"] == found  # with the seconds of the first time
+    assert "LRS, 0 to 100 (lambda 0.25)" in again.errors
     assert found["nets"] == 10
     assert [(row["images"], row["augmented"]) for row in found["trained"]] == [
         ("condensed", True), ("random", True), ("whole", True), ("condensed", False), ("random", False),
@@ -205,7 +203,7 @@ def test_a_net_that_is_too_large_for_the_images_has_a_row_that_says_so(call, set
     assert "at least 28x28" in " ".join(done.errors.split())
 
 
-def test_continual_learning_goes_on_where_it_was_stopped(started, folder):
+def test_continual_learning_goes_on_where_it_was_stopped(call, refused, there):
     arguments = (
         "digits",
         *SMALL,
@@ -216,26 +214,25 @@ def test_continual_learning_goes_on_where_it_was_stopped(started, folder):
         "--seeds",
         "2",
     )
-    whole = started("continual", *arguments, "--out", "whole", "--json")
-    assert whole.returncode == 0, whole.stderr
-    found = json.loads(whole.stdout)
+    whole = call("continual", *arguments, "--out", "whole", "--json")
+    assert whole.code == 0, whole.errors
+    found = json.loads(whole.output)
     assert [row["classes"] for row in found["steps"]] == [4, 7, 10]
     assert all(len(row["runs"]) == 2 for row in found["steps"])
     assert [sorted(chain(*order)) for order in found["orders"]] == [list(range(10))] * 2
 
-    first = started("continual", *arguments[:-1], "1", "--out", "parts")
-    assert first.returncode == 0, first.stderr
-    (folder / "parts" / "seed0000" / "step02.json").unlink()
-    refused = started("continual", *arguments, "--out", "parts")
-    assert (refused.returncode, "--resume" in refused.stderr) == (2, True)
-    other = started("continual", *arguments, "condense.ipc=2", "--out", "parts", "--resume")
-    assert (other.returncode, "other settings (condense.ipc 1, now 2)" in other.stderr) == (2, True)
-    mark = json.loads((folder / "parts" / "continual.json").read_text())
-    assert json.loads(mark["fingerprint"])["compute"]["precision"] == precision_of(folder / "parts") == "fp32"
-    assert precision_of(folder) is None
-    resumed = started("continual", *arguments, "--out", "parts", "--resume", "--json")
-    assert resumed.returncode == 0, resumed.stderr
-    again = json.loads(resumed.stdout)
+    first = call("continual", *arguments[:-1], "1", "--out", "parts")
+    assert first.code == 0, first.errors
+    (there / "parts" / "seed0000" / "step02.json").unlink()
+    assert "--resume" in refused("continual", *arguments, "--out", "parts")
+    other = refused("continual", *arguments, "condense.ipc=2", "--out", "parts", "--resume")
+    assert "other settings (condense.ipc 1, now 2)" in other
+    mark = json.loads((there / "parts" / "continual.json").read_text())
+    assert json.loads(mark["fingerprint"])["compute"]["precision"] == precision_of(there / "parts") == "fp32"
+    assert precision_of(there) is None
+    resumed = call("continual", *arguments, "--out", "parts", "--resume", "--json")
+    assert resumed.code == 0, resumed.errors
+    again = json.loads(resumed.output)
     assert [row["runs"] for row in again["steps"]] == [row["runs"] for row in found["steps"]]
 
 
