@@ -39,7 +39,7 @@ def finish(process):
 
 def test_interrupted_and_resumed_a_condensation_gives_the_same_bits(start, tmp_path):
     config = str(ROOT / "tune_configs" / "digits.yaml")
-    arguments = (config, *SMALL, "condense.iterations=400", "--no-evaluation")
+    arguments = (config, *SMALL, "condense.iterations=120", "--no-evaluation")
     whole = start("condense.py", *arguments, "--out", "whole")
     assert finish(whole)[0] == 0
     stopped = start("condense.py", *arguments, "--out", "stopped")
