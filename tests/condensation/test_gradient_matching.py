@@ -52,13 +52,13 @@ def test_loops_are_the_published_ones_of_the_nearest_ipc(ipc, expected):
 def test_second_order_gradients_agree_with_finite_differences(operation, small_config, small_data):
     """In float64, through the net, its gradient, the distance and each augmentation."""
     config = small_config("net.width=3", "net.depth=2").net
-    net = build_net(config, (2, 8, 8), 3).double()
+    net = build_net(config, (2, 6, 6), 3).double()
     generator = torch.Generator().manual_seed(1)
     parameters = list(net.parameters())
     with torch.no_grad():
         for parameter in parameters:
             parameter.copy_(torch.randn(parameter.shape, generator=generator, dtype=torch.float64) * 0.3)
-    real, synthetic = (torch.randn(n, 2, 8, 8, generator=generator, dtype=torch.float64) for n in (5, 2))
+    real, synthetic = (torch.randn(n, 2, 6, 6, generator=generator, dtype=torch.float64) for n in (5, 2))
     uniforms = torch.rand(1, 3, generator=generator, dtype=torch.float64).expand(2, 3)
 
     def gradients(images, create_graph):
