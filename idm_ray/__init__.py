@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from idm_ray.evaluation.alone import evaluate_saved as evaluate
     from idm_ray.settings.layers import build_config
     from idm_ray.settings.shipped import load_config
+    from idm_ray.sweep.looking.sweeps import sweeps
 
 __version__ = "0.1.0"
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "load_condensed",
     "load_config",
     "save_condensed",
+    "sweeps",
 ]
 
 __getattr__, __dir__ = lazily(
@@ -50,5 +52,6 @@ __getattr__, __dir__ = lazily(
         "load_condensed": "artifacts.condensed",
         "load_config": "settings.shipped",
         "save_condensed": "artifacts.condensed",
+        "sweeps": "sweep.looking.sweeps",
     },
 )

@@ -268,6 +268,65 @@ def refused(call) -> Callable[..., str]:
 
 
 @pytest.fixture
+def made_sweep(tmp_path, tiny_config):
+    """Makes the folder of a sweep as its driver would leave it, without running any trial.
+
+    Args: its name; for each trial the state that it ends in, its validation accuracies at iterations 2, 4, ... and its
+    point; the state of the sweep; accuracies on test of the nets of its best trial and of random images; settings.
+    """
+    from optuna.trial import TrialState
+
+    from idm_ray.evaluation import Evaluation
+    from idm_ray.sweep.folders import SUMMARY_FILE, trial_folder
+    from idm_ray.sweep.search.study import REPORT, SweepStudy
+    from idm_ray.sweep.view.summary import summarise
+
+    def make(name, trials, state="done", runs=(), random=(), settings=(), output=tmp_path / "runs"):
+        config, folder = tiny_config("sweep.trials=8", f"sweep.output_dir={output}", *settings), output / name
+        folder.mkdir(parents=True)
+        (folder / ".uid").write_text(f"uid of {name}")
+        study = SweepStudy(config, folder / "study.db")
+        study.set_attribute("config", config.to_raw())
+        study.set_attribute("data_checksum", "0" * 64)
+        for asked, (end, accuracies) in [(study.ask(), each) for each in trials]:
+            number = asked.number
+            own = trial_folder(folder, number)
+            own.mkdir(parents=True)
+            plain = config.to_raw() | {"search": {}}
+            for key, value in asked.point.items():
+                section, _, setting = key.partition(".")
+                plain[section] = {**plain[section], setting: value}
+            (own / "trial.yaml").write_text(yaml.safe_dump(plain))
+            for look, accuracy in enumerate(accuracies, 1):
+                study.report(number, accuracy, 2 * look)
+            if end in ("COMPLETE", "PRUNED"):
+                facts = {"iteration": 2 * len(accuracies), "val_accuracy": accuracies[-1], "seconds": 10.0 + number,
+                         "shared_seconds": 1.0, "peak_bytes": 10**6, "chunk": 1, "device": "cpu"}  # fmt: skip
+                study.set_trial_attribute(number, REPORT, facts)
+            if end == "WAITING":
+                study.release(number)
+            elif end != "RUNNING":
+                reason = "it diverged" if end == "FAIL" else ""
+                if reason:
+                    (own / "error.txt").write_text("Traceback\nDiverged: it diverged\n")
+                study.tell(number, TrialState[end], accuracies[-1] if accuracies else None, reason)
+        best = study.best(1)
+        test = {"random": Evaluation(tuple(random), 3.0, 3)} if random else {}
+        if runs:
+            test[f"{best[0].number:04d}"] = Evaluation(tuple(runs), 2.0, 3)
+        facts = {"name": name, "seconds": 40.0, "mlflow_experiment_id": "1", "mlflow_run_id": "parent-run",
+                 "seed": config.seed, "data_checksum": "0" * 64}  # fmt: skip
+        summary = summarise(study, test, facts, state)
+        if state != "none":
+            summary.write(folder)
+        else:
+            (folder / SUMMARY_FILE).unlink(missing_ok=True)
+        return folder
+
+    return make
+
+
+@pytest.fixture
 def states():
     """The state of every trial in a sweep's study, read without Optuna."""
 

@@ -127,6 +127,8 @@ REFUSED = [
     ("evaluate", "nowhere"),
     ("export", "nowhere", "--to", "npz", "--out", "out"),
     ("report", "never"),
+    ("ls", "--output-dir", ""),
+    ("show", "never"),
     ("reproduce", "table9"),
     ("bench", "--parts", "z"),
     ("settings", "condense.lrr"),

@@ -5,7 +5,8 @@ from pathlib import Path
 import rich_click as click
 
 from idm_ray.commands.arguments import OUTPUT_DIR
-from idm_ray.commands.sweep import SweepName, resumable
+from idm_ray.commands.naming import SweepName
+from idm_ray.commands.sweep import resumable
 from idm_ray.sweep.folders import DATABASE
 
 

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import rich_click as click
-from click.shell_completion import CompletionItem
 
 from idm_ray.commands.arguments import (
     OUTPUT_DIR,
@@ -16,11 +15,13 @@ from idm_ray.commands.arguments import (
     sweep_flags,
     words,
 )
+from idm_ray.commands.naming import SweepName
 from idm_ray.errors import UserError
 from idm_ray.settings.layers import Resolved, resolve
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.reading import ENTRIES
 from idm_ray.settings.sections import Raw
+from idm_ray.sweep.claims import claimed
 from idm_ray.sweep.folders import DATABASE, ENDED, begun, find_sweep, output_here
 from idm_ray.sweep.preflight import check_machine, check_name, check_settings
 
@@ -34,20 +35,6 @@ OTHER_OPTIONS = {
     "name", "resume", "retry_failed", "allow_version_change", "seed", "as_json", "verbose", "quiet",
 }  # fmt: skip
 """Those that set nothing in the section ``sweep``."""
-
-
-class SweepName(click.ParamType[str]):
-    """The name of a sweep; completes those in ``runs``."""
-
-    name = "name"
-
-    def shell_complete(
-        self, ctx: click.Context, param: click.Parameter, incomplete: str
-    ) -> list[CompletionItem]:
-        """Sweeps in the output folder that begin so."""
-        output = output_here(ctx.params.get("output_dir") or OUTPUT_DIR)
-        names = ["latest", *sorted(path.parent.name for path in output.glob(f"*/{DATABASE}"))]
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 @click.command("sweep")
@@ -215,8 +202,6 @@ def _resumed(options: Mapping[str, Any], config: str | None, layer: Raw) -> tupl
     try:
         stored = stored_sweep(folder / DATABASE)
     except UserError:
-        from idm_ray.sweep.opening import claimed
-
         with claimed(folder):  # else another process is just making it
             raise
     asked = options.get("trials")

@@ -17,6 +17,8 @@ from idm_ray.runtime.invocation import command_line
 from idm_ray.runtime.progress import Lines, Progress, silent
 
 RESUME = "--resume"
+ANY_WIDTH = 1000
+"""Of lines that no terminal cuts."""
 EXIT_OUR_FAULT, EXIT_BAD_INPUT, EXIT_DIVERGED, EXIT_INTERRUPTED = 1, 2, 4, 130
 
 
@@ -44,6 +46,12 @@ def exit_code(call: Callable[[], int | None]) -> int:
 def say(console: Console, text: str, style: str | None = None) -> None:
     """Print a line as it is."""
     console.print(text, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def wide_console() -> Console:
+    """Standard output: as wide as the terminal, or, where it is none, as wide as any line."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=ANY_WIDTH)
 
 
 def resuming(given: Sequence[str]) -> str:

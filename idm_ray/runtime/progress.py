@@ -80,3 +80,9 @@ def duration(seconds: float) -> str:
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{round(seconds / 60)} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def age(seconds: float) -> str:
+    """``40 s``, ``3 min``, ``5.2 h``, ``12 days``."""
+    days = round(seconds / 86400)
+    return duration(seconds) if days < 2 else f"{days} days"

@@ -18,6 +18,8 @@ SCRATCH = ".tune"
 """What Ray Tune writes while a sweep runs, and nobody reads."""
 LATEST = "latest"
 URI_FILE = ".uri"
+DRIVER = "driver.json"
+"""Behind a URI: who works on the sweep, written again and again while that is so."""
 ENDED = ".ended.json"
 """The settings and the folder with which a sweep ended and left nothing to do; gone while it runs."""
 

@@ -1,11 +1,6 @@
 """Opening a sweep's books: its folder, its study, its run in MLflow."""
 
-import contextlib
-import errno
-import fcntl
-import shutil
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +9,10 @@ import yaml
 
 from idm_ray.data import Data
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import is_draft, write_bytes
+from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import DATABASE, ENDED, LOCK, SCRATCH, SETTINGS_FILE, UID
-from idm_ray.sweep.preflight import without_locks
+from idm_ray.sweep.folders import DATABASE, ENDED, SETTINGS_FILE, UID
 from idm_ray.sweep.resuming import DEVICE, VERSIONS
 from idm_ray.sweep.search.study import SweepStudy, put_back_failed
 from idm_ray.sweep.tracking.store import follow_artifacts
@@ -26,33 +20,6 @@ from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
 
 CHECKSUM = "data_checksum"
-
-
-@contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
-    """Only one driver works on a sweep at a time."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise without_locks(folder, error) from None
-            raise UserError(
-                f"the sweep {folder.name} is running in another process; wait, or stop that one"
-            ) from None
-        _clear(folder)
-        yield
-
-
-def _clear(folder: Path) -> None:
-    """Remove what processes that were killed have left half written."""
-    shutil.rmtree(folder / SCRATCH, ignore_errors=True)
-    for path in folder.rglob(".*"):
-        if is_draft(path) and path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif is_draft(path):
-            path.unlink(missing_ok=True)
 
 
 def open_study(config: Config, folder: Path, data: Data, retry_failed: bool = False) -> SweepStudy:

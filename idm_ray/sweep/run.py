@@ -23,6 +23,7 @@ from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.meter import Held, Meter
 from idm_ray.sweep.budget.spending import Spending
+from idm_ray.sweep.claims import claimed
 from idm_ray.sweep.closing import CLOSE_SECONDS, HELD, Closing, Outcome
 from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.conductor import Conductor
@@ -40,7 +41,7 @@ from idm_ray.sweep.nodes.guard import end_ray_here
 from idm_ray.sweep.nodes.joining import ray_at, ray_messages_into
 from idm_ray.sweep.nodes.muster import Muster
 from idm_ray.sweep.nodes.watch import cluster_watched
-from idm_ray.sweep.opening import claimed, dataset_info, open_study, open_tracker, parameters, tags_of
+from idm_ray.sweep.opening import dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Beat, Pulse
 from idm_ray.sweep.room import Host, Room, make_room, this_host
 from idm_ray.sweep.search.pruning import StudyScheduler

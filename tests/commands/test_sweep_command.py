@@ -1,9 +1,10 @@
+import re
 import sqlite3
 
 import pytest
 from PIL import Image
 
-from idm_ray.sweep.opening import claimed
+from idm_ray.sweep.claims import claimed
 
 LOOK = ("--dry-run", "--verbose", "--name", "mine")
 
@@ -95,5 +96,8 @@ def test_a_sweep_that_is_just_being_made_runs_elsewhere(refused, tmp_path):
     (folder / "study.db").touch()
     resume = "sweep", "--resume", "young", "--output-dir", tmp_path
     with claimed(folder):
-        assert refused(*resume) == "the sweep young is running in another process; wait, or stop that one"
+        assert re.fullmatch(
+            r"the sweep young is running in process \d+ on \S+; wait, or end it with idm-ray stop young",
+            refused(*resume),
+        )
     assert "holds no sweep that can be resumed" in refused(*resume)

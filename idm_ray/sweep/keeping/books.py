@@ -92,11 +92,11 @@ class Books:
             self._send(DATABASE, study)
             for name in FILES:
                 self._send(name, self._folder / name)
-            edition = Path(folder) / EDITION
-            number = _edition(self._folder / EDITION)[0] + 1
-            write_json(edition, {"edition": number, "mark": secrets.token_hex(8)})
-            self._depot.put(EDITION, edition)
-            write_bytes(self._folder / EDITION, edition.read_bytes())
+            draft = Path(folder) / EDITION
+            number = edition(self._folder / EDITION)[0] + 1
+            write_json(draft, {"edition": number, "mark": secrets.token_hex(8)})
+            self._depot.put(EDITION, draft)
+            write_bytes(self._folder / EDITION, draft.read_bytes())
 
     def _send(self, name: str, file: Path) -> None:
         if not file.exists():
@@ -150,7 +150,7 @@ def bring_books(uri: str, name: str, output: Path) -> None:
                 depot.get(EDITION, there)
             except FileNotFoundError:
                 return
-            theirs, ours = _edition(there), _edition(folder / EDITION)
+            theirs, ours = edition(there), edition(folder / EDITION)
             if theirs == ours or theirs[0] < ours[0]:
                 return
             (folder / EDITION).unlink(missing_ok=True)  # until all is here, what is here is nothing
@@ -166,8 +166,8 @@ def bring_books(uri: str, name: str, output: Path) -> None:
         raise UserError(f"the sweep {name} cannot be read from {shown(uri)}: {first_line(error)}") from None
 
 
-def _edition(file: Path) -> tuple[int, str]:
-    """Its number, and what tells it from another of the same number; (0, "") where there is none."""
+def edition(file: Path) -> tuple[int, str]:
+    """What an `EDITION` says: its number, and what tells it from another of that number; (0, "") without one."""
     try:
         plain = json.loads(file.read_text())
         return int(plain["edition"]), str(plain["mark"])

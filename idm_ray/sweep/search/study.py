@@ -26,6 +26,8 @@ from idm_ray.sweep.search.storage import LOCKED, LOCKED_SECONDS, PatientStorage
 STUDY = "idm_ray"
 ATTEMPTS = 20
 REASON, REPORT = "reason", "report"
+STOPPED, BY_A_PERSON = "stopped", "stopped by a person"
+"""Marks a trial that a person has ended alone, which counts as pruned; and why it ended."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -162,6 +164,11 @@ class SweepStudy:
             trial.set_user_attr(REASON, reason)
         self._study.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
 
+    def stop(self, number: int) -> None:
+        """End a trial that a person wants no more of."""
+        self.set_trial_attribute(number, STOPPED, True)
+        self.tell(number, TrialState.PRUNED, reason=BY_A_PERSON)
+
     def set_trial_attribute(self, number: int, key: str, value: Any) -> None:
         """Remember a fact (any JSON value) about a trial that is running."""
         self._open[number].set_user_attr(key, value)
@@ -209,6 +216,8 @@ def why_unfinished(trial: FrozenTrial) -> str:
     """Why a trial has no set that was condensed to the end; empty when it has."""
     if trial.state == TrialState.COMPLETE:
         return ""
+    if was_stopped(trial):
+        return BY_A_PERSON
     if trial.state == TrialState.PRUNED:
         return f"it was pruned after {trial.user_attrs.get(REPORT, {}).get('iteration', 0)} iterations"
     return str(trial.user_attrs.get(REASON, "it failed"))
@@ -248,11 +257,27 @@ def stored_sweep(database: Path) -> Stored:
 
 
 def put_back_failed(database: Path) -> int:
-    """Put the trials of a study that failed back in line, which Optuna has no way for; returns how many."""
+    """Put the trials of a study that failed, or that a person stopped, back in line; returns how many.
+
+    Optuna has no way for that.
+    """
+    stopped = "select trial_id from trial_user_attributes where key = ?"
     with contextlib.closing(sqlite3.connect(database, timeout=LOCKED_SECONDS)) as connection, connection:
-        return connection.execute(
-            "update trials set state = 'WAITING', datetime_complete = null where state = 'FAIL'"
+        count = connection.execute(
+            "update trials set state = 'WAITING', datetime_complete = null "
+            f"where state = 'FAIL' or state = 'PRUNED' and trial_id in ({stopped})",
+            (STOPPED,),
         ).rowcount
+        connection.execute(
+            f"delete from trial_user_attributes where key in (?, ?) and trial_id in ({stopped})",
+            (REASON, STOPPED, STOPPED),
+        )
+        return count
+
+
+def was_stopped(trial: FrozenTrial) -> bool:
+    """Whether a person has ended a trial alone."""
+    return trial.state == TrialState.PRUNED and bool(trial.user_attrs.get(STOPPED))
 
 
 def stored_config(database: Path) -> Raw:

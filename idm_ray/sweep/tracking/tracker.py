@@ -16,9 +16,10 @@ from PIL import Image
 
 from idm_ray.sweep.tracking.journal import Journal, Operation, Refused
 from idm_ray.sweep.tracking.marks import mark_experiment, show_trials
+from idm_ray.sweep.tracking.runs import PARENT, SWEEP_TAG, TRIAL_TAG
 from idm_ray.sweep.tracking.store import find_experiment, may_pass, one_attempt
 
-SWEEP_TAG, NAME_TAG, TRIAL_TAG = "idm_ray.sweep", "idm_ray.sweep_name", "idm_ray.trial"
+NAME_TAG = "idm_ray.sweep_name"
 STATE_TAG, REASON_TAG, DEVICE_TAG = "idm_ray.state", "idm_ray.reason", "idm_ray.device"
 SELECTED_TAG = "idm_ray.test_accuracy"
 ATTEMPT_TAG = "idm_ray.attempt"
@@ -27,7 +28,6 @@ BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000
 PATIENCE = 5
 TRIAL_STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 SWEEP_STATUS = {"done": "FINISHED", "failed": "FAILED", "error": "FAILED"}
-PARENT = "parent"
 Subject = int | str | None
 """The number of a trial, the name of a real side, or None for the sweep."""
 
