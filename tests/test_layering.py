@@ -129,6 +129,8 @@ REFUSED = [
     ("report", "never"),
     ("ls", "--output-dir", ""),
     ("show", "never"),
+    ("watch", "never"),
+    ("stop", "never"),
     ("reproduce", "table9"),
     ("bench", "--parts", "z"),
     ("settings", "condense.lrr"),

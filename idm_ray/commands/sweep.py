@@ -43,7 +43,9 @@ OTHER_OPTIONS = {
 @click.option(
     "--resume", type=SweepName(), metavar="NAME", help="go on with a sweep, 'latest', or a sweep's folder"
 )
-@click.option("--retry-failed", is_flag=True, help="with --resume: run trials that failed again")
+@click.option(
+    "--retry-failed", is_flag=True, help="with --resume: run trials again that failed or were stopped alone"
+)
 @click.option(
     "--allow-version-change",
     is_flag=True,

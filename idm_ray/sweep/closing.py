@@ -74,6 +74,7 @@ class Closing:
         self.test: dict[str, Evaluation] | None = None
         self._test_seconds, self.real_seconds = 0.0, dict[str, float]()
         self._known: Summary | None = None
+        self._reason = ""
 
     def write_summary(self, state: str) -> Summary:
         """Bring `summary.json` up to date."""
@@ -93,6 +94,7 @@ class Closing:
             "data_checksum": self._data.checksum,
             "left_out": self._data.left_out,
             "planned": self._config.sweep.trials,
+            "reason": self._reason,
         }
         return summarise(self._study, self._known_test(), facts, state, self._account())
 
@@ -124,7 +126,7 @@ class Closing:
             reason: why it ended early; empty when it did not.
             patience: seconds for what MLflow has not got yet.
         """
-        problems = []
+        problems, self._reason = [], reason
         try:
             summary = self.write_summary(state)
             self._remember(summary.seconds)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -26,13 +26,13 @@ from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Site
-from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy
+from idm_ray.sweep.search.study import BY_A_PERSON, REASON, REPORT, SweepStudy, was_stopped
 from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.mates import MateLost
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.trial import HISTORY, NoMemory, Report
-from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Row
+from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, STOPPED, Row
 from idm_ray.sweep.view.live import Display
 
 NODE_GONE, NO_ROOM, NO_MEMORY = (
@@ -104,7 +104,8 @@ class Conductor:
         on_running: told how many trials run, or wait in line to, whenever that may have changed.
         disk: that trials may find full.
         give_up: called where the machine lacks what a trial needs, again and again.
-        killed: trials whose processes hang and are being ended.
+        killed: trials whose processes hang, or are to end, and are being ended: no other trial may get them.
+        stopping: trials that a person wants ended.
     """
 
     def __init__(
@@ -134,6 +135,8 @@ class Conductor:
         self._reached, self._came_further = dict[int, int](), dict[int, float]()
         self._began_to_fail = dict[int, float]()
         self.killed: set[int] = set()
+        self.stopping: set[int] = set()
+        self._last: dict[int, Report] = {}
         self._waited, self._shards = False, shards
         self._short_until = 0.0
         self._site = site or Site(Keeping(str(folder.resolve())))
@@ -150,6 +153,9 @@ class Conductor:
         if asked is None:
             return None
         folder = self.trial_folder(asked.number)
+        if asked.number in self.stopping:
+            self.stopped(asked.number)
+            return self.next_trial()
         try:
             wanted = with_point(self._config, asked.point)
         except UserError as error:  # settings that do not go together, each of which is right by itself
@@ -228,6 +234,7 @@ class Conductor:
     def reported(self, number: int, report: Report) -> Verdict:
         """Hear a report of a trial that would go on."""
         self.disk.had_room()
+        self._last[number] = report
         if report.iteration > self._reached.get(number, 0):
             self._came_further[number] = time.monotonic()
             self._began_to_fail.pop(number, None)
@@ -240,7 +247,9 @@ class Conductor:
         self._tell(number, report)
         self._log(number, report)
         self._changed(self._row(number, RUNNING, report))
-        if prune:
+        if number in self.killed:
+            return Verdict.GO_ON
+        if prune or number in self.stopping:
             return Verdict.PRUNE
         if self._budget and self._budget.too_much(number):
             self._display.say(f"trial {number:04d} is put back in line: the budget is left to better ones")
@@ -270,13 +279,30 @@ class Conductor:
         self._end(self._row(number, COMPLETE, report), report.device)
 
     def pruned(self, number: int, report: Report) -> None:
-        """The trial was stopped because others were better at the same iteration."""
+        """The trial was stopped because others were better at the same iteration, or a person wanted it."""
+        if number in self.stopping:
+            self._last[number] = report
+            self.stopped(number)
+            return
         self._remember(number, report)
         with contextlib.suppress(OSError):  # it is no longer in the running
             self._place.lacking(dict(report.files))
         self._study.tell(number, TrialState.PRUNED)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(self._row(number, PRUNED, report), report.device)
+
+    def stopped(self, number: int) -> None:
+        """A person wants no more of the trial: it counts as pruned, with what it had come to."""
+        report = self._last.get(number)
+        row = self._board.rows.get(number) or Row(number, {})
+        if report is not None:
+            self._remember(number, report)
+            row = self._row(number, STOPPED, report)
+            with contextlib.suppress(OSError):
+                self._place.lacking(dict(report.files))
+        self._study.stop(number)
+        self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
+        self._end(replace(row, state=STOPPED, reason=BY_A_PERSON))
 
     def returned(self, number: int, reason: str, node: str = "", blameless: bool = False) -> None:
         """The trial could not go on where it was: it is put back in line.
@@ -288,6 +314,9 @@ class Conductor:
             blameless: whether the cause is the machine's: where it stays the sweep ends, unless other trials went on
                 meanwhile, and else the trial fails.
         """
+        if number in self.stopping:
+            self.stopped(number)
+            return
         leaves = bool(node and self._site.muster)
         key = number, blameless
         began = self._began_to_fail.setdefault(number, time.monotonic())
@@ -324,6 +353,9 @@ class Conductor:
             number: of the trial.
             how: as Ray tells it.
         """
+        if number in self.stopping:
+            self.stopped(number)
+            return
         for sign, reason in NOT_ITS_FAULT.items():
             if sign in how:
                 if reason == NO_ROOM:
@@ -374,7 +406,7 @@ class Conductor:
         """Fill the board with the trials that ended in earlier runs of the sweep."""
         states = {TrialState.COMPLETE: COMPLETE, TrialState.PRUNED: PRUNED, TrialState.FAIL: FAIL}
         for trial in self._study.in_state(*states):
-            self._board.put(recalled(trial, states[trial.state]))
+            self._board.put(recalled(trial, STOPPED if was_stopped(trial) else states[trial.state]))
 
     def _row(self, number: int, state: str, report: Report) -> Row:
         point = self._board.rows[number].point
@@ -395,6 +427,10 @@ class Conductor:
     def _end(self, row: Row, device: str = "") -> None:
         if self._budget:
             self._budget.end(row.number)
+        self._last.pop(row.number, None)
+        if row.state != INTERRUPTED:
+            self.stopping.discard(row.number)
+            self.killed.discard(row.number)
         if self._sides:
             self._sides.detach(row.number, last=self._study.exhausted)
         self._tracker.end_trial(row.number, row.state, row.reason, device)

@@ -34,7 +34,7 @@ from idm_ray.sweep.folders import RAY_LOG, SCRATCH, remember_output
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.uri import UriDepot, joined
-from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS
+from idm_ray.sweep.keeping.workplace import DRIVER_PATIENCE_SECONDS, Workplace
 from idm_ray.sweep.mps import side_by_side
 from idm_ray.sweep.nodes.gather import Site, fitting, gathered, resources_of
 from idm_ray.sweep.nodes.guard import end_ray_here
@@ -43,6 +43,7 @@ from idm_ray.sweep.nodes.muster import Muster
 from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Beat, Pulse
+from idm_ray.sweep.requests import Requests
 from idm_ray.sweep.room import Host, Room, make_room, this_host
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
@@ -102,6 +103,7 @@ def run_sweep(
         remember_output(config.sweep.output_dir)
         with (
             claimed(folder),
+            Requests(stop, *_heard_at(folder, uri)),
             ray_messages_into(folder / RAY_LOG),
             gathered(config, folder, uri, data, display.say, lambda: stop.reason) as site,
         ):
@@ -138,6 +140,11 @@ def kept_at(config: Config, folder: Path) -> str | None:
     """URI of a sweep's folder; None where that is on a disk."""
     output = config.sweep.output_dir
     return joined(output, folder.name) if is_uri(output) else None
+
+
+def _heard_at(folder: Path, uri: str | None) -> list[Workplace]:
+    """Where people may ask something of a sweep: in its folder, and behind its URI."""
+    return [Workplace(folder), *([] if uri is None else [Workplace(folder, UriDepot(uri, patience=0))])]
 
 
 def _plan(
@@ -233,6 +240,7 @@ class _Run:
             self._budget,
         )
         self._conductor, self._shards = conductor, plan.shards
+        conductor.stopping = self._stop.alone
         conductor.on_end = lambda: self._closing.write_summary("running")
         conductor.on_running = lambda count: self._spending.trials_run(min(count, self._at_once(plan)))
         self._display.left = lambda: self._budget.text
@@ -350,6 +358,13 @@ class _Run:
             if self._conductor:
                 self._conductor.killed.add(running[work])
             kill(beats[work])
+        for number in self._stop.alone & set(running.values()):
+            work = f"trial {number}"
+            if self._stalls.at_work(work) and beats[work] not in self._ended:
+                self._ended.add(beats[work])
+                if self._conductor:
+                    self._conductor.killed.add(number)
+                kill(beats[work])
         self._restart_silent_sides(beats)
 
     def _restart_silent_sides(self, beats: Mapping[str, Beat]) -> None:

@@ -74,6 +74,11 @@ class Stalls:
                 self._say(self._words(work, beat, silent))
         return dead
 
+    def at_work(self, work: str) -> bool:
+        """Whether the last beat of a piece of work is of a process that is still at it."""
+        heard = self._heard.get(work)
+        return heard is not None and not self._works_at_another(work, heard[0])
+
     def _works_at_another(self, work: str, beat: Beat) -> bool:
         """Whether a process has gone over to other work, as a trial that is put back in line leaves its own."""
         since = self._heard[work][1]
@@ -100,7 +105,14 @@ class Stalls:
 
 
 def kill(beat: Beat) -> None:
-    """Kill a process on its node; what is stopped or waits for a disk hears nothing else."""
+    """Kill a process on its node; what is stopped or waits for a disk hears nothing else.
+
+    Here that is done when this returns. The process that does it elsewhere takes a while to start, and what it kills
+    must not have gone over to other work by then.
+    """
+    if beat.node == ray.get_runtime_context().get_node_id():
+        _kill(beat.pid)
+        return
     there = NodeAffinitySchedulingStrategy(beat.node, soft=False)
     with suppress(Exception):  # a node that is gone has no process either
         ray.remote(_kill).options(num_cpus=0, scheduling_strategy=there, max_retries=0).remote(beat.pid)

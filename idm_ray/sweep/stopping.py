@@ -12,7 +12,7 @@ from typing import Any
 
 from ray import tune
 
-from idm_ray.sweep.endings import BUDGET, CLUSTER
+from idm_ray.sweep.endings import ASKED, BUDGET, CLUSTER, EXIT_SIGINT
 
 AGAIN_SECONDS = 0.2
 """After a signal, in which another is the same one."""
@@ -34,6 +34,7 @@ class Stop:
     Attributes:
         trials_are_over: no trial is to run any more, since what is left of the budget is for the test.
         at_once: called with a second signal, from another thread, to end what can be ended; the process ends then.
+        alone: numbers of trials that a person wants ended while the sweep goes on.
     """
 
     def __init__(self, budget: float | None):
@@ -41,11 +42,12 @@ class Stop:
         self._reason, self._lost, self._signals = "", False, 0
         self.trials_are_over = False
         self.at_once: Callable[[], object] = lambda: None
+        self.alone = set[int]()
         self._before: dict[signal.Signals, Any] = {}
 
     @property
     def reason(self) -> str:
-        """SIGINT, SIGTERM, budget, cluster, full disk, machine, or empty."""
+        """SIGINT, SIGTERM, idm-ray stop, budget, cluster, full disk, machine, or empty."""
         if not self._reason and self._deadline is not None and time.monotonic() > self._deadline:
             self._reason = BUDGET
         return self._reason
@@ -63,6 +65,13 @@ class Stop:
     def give_reason(self, reason: str) -> None:
         """End the sweep for another reason than a signal, if it has none yet."""
         self._reason = self._reason or reason
+
+    def asked(self, at_once: bool) -> None:
+        """End the sweep because somebody has asked for it elsewhere: as a signal would, or as a second one."""
+        self.give_reason(ASKED)
+        if at_once:
+            self.at_once()
+            os._exit(EXIT_SIGINT)
 
     def lose_cluster(self) -> None:
         """End the sweep without Ray, if for no other reason, since that is gone."""

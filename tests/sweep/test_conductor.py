@@ -267,3 +267,43 @@ def test_a_point_whose_settings_do_not_go_together_has_failed_and_the_next_one_i
     assert study.named("tell") == [(0, TrialState.FAIL)]
     assert display.board.rows[0].state == "FAIL"
     assert "unroll.nets must be 1 where unroll.start is kept; got 2" in display.board.rows[0].reason
+
+
+def test_a_trial_that_a_person_wants_ended_is_stopped_at_its_report_with_what_it_had_come_to(conductor):
+    made, study, _ = conductor
+    made._board.put(Row(3, {"condense.lr": 0.1}))
+    made.stopping.add(3)
+    assert made.reported(3, Report(10, 55.0, 7.0, "RUNNING"))
+    made.pruned(3, Report(10, 55.0, 7.0, "RUNNING"))
+    assert study.named("stop") == [(3,)]
+    assert not study.named("tell")
+    row = made._board.rows[3]
+    assert (row.state, row.accuracy, row.seconds, row.reason) == ("STOPPED", 55.0, 7.0, "stopped by a person")
+    assert not made.stopping
+
+
+def test_a_trial_whose_process_was_ended_for_that_is_stopped_and_no_other_gets_the_process(conductor):
+    made, study, _ = conductor
+    made._board.put(Row(3, {}))
+    made.stopping.add(3)
+    made.killed.add(3)
+    assert not made.reported(
+        3, Report(10, 55.0, 7.0, "RUNNING")
+    )  # else another trial would be given its process
+    made.died(3, "The actor died")
+    assert study.named("stop") == [(3,)]
+    (told,) = study.named("set_trial_attribute")
+    assert told[2]["seconds"] == 7.0
+    assert not made.killed
+
+
+@pytest.mark.parametrize("how", ["its node has died", "UNFIT"])
+def test_a_trial_that_would_be_put_back_in_line_is_stopped_there(conductor, how):
+    made, study, _ = conductor
+    made.stopping.add(3)
+    if how == "UNFIT":
+        made.returned(3, "it has other images", "node", blameless=True)
+    else:
+        made.died(3, how)
+    assert study.named("stop") == [(3,)]
+    assert not study.named("release")

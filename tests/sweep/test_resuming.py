@@ -9,7 +9,7 @@ from idm_ray.errors import UserError
 from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config
 from idm_ray.sweep.resuming import DEVICE, VERSIONS, changes
-from idm_ray.sweep.search.study import REASON, Stored, SweepStudy, put_back_failed
+from idm_ray.sweep.search.study import REASON, Stored, SweepStudy, put_back_failed, was_stopped
 
 
 @pytest.fixture
@@ -82,6 +82,22 @@ def test_trials_that_failed_are_put_back_and_asked_for_first(tiny_config, tmp_pa
     assert again.best(1)[0].number == 0
     assert again.trials[0].user_attrs[REASON] == "no luck"  # of its first life
     assert again.ask().number == 2
+
+
+def test_a_trial_that_a_person_stopped_is_put_back_too_and_then_is_as_any_other(tiny_config, tmp_path):
+    study = SweepStudy(tiny_config("sweep.trials=3"), tmp_path / "study.db")
+    stopped, pruned = study.ask(), study.ask()
+    study.report(stopped.number, 50.0, 2)
+    study.stop(stopped.number)
+    study.tell(pruned.number, TrialState.PRUNED)
+    assert study.ask().number == 2  # nobody asks for it again
+    assert put_back_failed(tmp_path / "study.db") == 1
+    again = SweepStudy(tiny_config("sweep.trials=3"), tmp_path / "study.db")
+    asked = again.ask()
+    assert (asked.number, asked.point) == (stopped.number, stopped.point)
+    again.tell(asked.number, TrialState.PRUNED)
+    assert not was_stopped(again.trials[0])
+    assert REASON not in again.trials[0].user_attrs
 
 
 def test_the_words_are_for_a_sweep_that_is_gone_on_with(refused):

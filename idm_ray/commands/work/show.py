@@ -39,7 +39,7 @@ def show(sweep: Sweep, output: Path | str, as_json: bool) -> int:
         say(console, line)
     if sweep.records:
         console.print(_trials(sweep))
-    for line in (*_findings(sweep), *_ways(sweep, output)):
+    for line in (*findings(sweep), *_ways(sweep, output)):
         say(console, line)
     return 0
 
@@ -91,7 +91,8 @@ def _trials(sweep: Sweep) -> Table:
     return table
 
 
-def _findings(sweep: Sweep) -> Iterator[str]:
+def findings(sweep: Sweep) -> Iterator[str]:
+    """Its best trial, what that is worth, and what all took, a line each."""
     if sweep.best is not None:
         yield f"  best trial {sweep.best.number:04d}: {describe_point(sweep.best.point)}"
         yield f"  validation accuracy {sweep.best.accuracy:.2f} %"
@@ -129,9 +130,8 @@ def _ways(sweep: Sweep, output: Path | str) -> Iterator[str]:
 
 
 def _of_trial(sweep: Sweep, trial: TrialRecord, found: dict[str, Any]) -> Iterator[str]:
-    yield f"trial {trial.number:04d} of {sweep.name}: {trial.state}" + (
-        f", {trial.reason}" if trial.reason else ""
-    )
+    why = trial.reason.removeprefix(trial.state).strip()
+    yield f"trial {trial.number:04d} of {sweep.name}: {trial.state}" + (f", {why}" if why else "")
     yield f"  point: {settings_text(trial.point) or 'nothing is searched'}"
     if found["other_settings"]:
         yield f"  other than the sweep's: {settings_text(found['other_settings'])}"

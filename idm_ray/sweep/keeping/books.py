@@ -14,6 +14,7 @@ from idm_ray.runtime.files import write_bytes, write_json
 from idm_ray.runtime.words import first_line
 from idm_ray.sweep.folders import (
     DATABASE,
+    DRIVER,
     ENDED,
     LATEST,
     REPORT_FILE,
@@ -32,8 +33,8 @@ LOOK_SECONDS = 15.0
 """Between two looks whether the depot answers, where nothing is to be copied."""
 LAST_SECONDS = 60.0
 """For the last copy."""
-LEFT_THERE = ("checkpoint", "real")
-"""Folders of a sweep that nobody but trials and real sides looks into."""
+LEFT_THERE = ("checkpoint", "real", "requests", DRIVER)
+"""What of a sweep nobody but its processes looks into."""
 
 
 class Books:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Raw
-from idm_ray.sweep.endings import BUDGET, EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL, STOPPED
+from idm_ray.sweep.endings import (
+    BUDGET,
+    EXIT_DONE,
+    EXIT_FAILED_TRIALS,
+    EXIT_NO_TRIAL,
+    EXIT_OUR_FAULT,
+    EXIT_SIGINT,
+    STOPPED,
+)
 from idm_ray.sweep.folders import DATABASE, SUMMARY_FILE
 from idm_ray.sweep.looking.places import Place, Places
 from idm_ray.sweep.looking.study import (
@@ -145,9 +153,13 @@ class Sweep:
     @property
     def exit_code(self) -> int | None:
         """That its driver ended with; None where it runs, or was killed."""
-        if self.state not in (DONE, INTERRUPTED, BUDGET, ERROR):
+        if self.state == ERROR:
+            return EXIT_OUR_FAULT
+        if self.state not in (DONE, INTERRUPTED, BUDGET):
             return None
-        early = self.summary.get("reason") or (BUDGET if self.state == BUDGET else "")
+        early = self.summary.get("reason") or (self.state if self.state != DONE else "")
+        if early == INTERRUPTED:  # by a version that did not say why
+            return EXIT_SIGINT
         if early in STOPPED:
             return STOPPED[early]
         counts = self.counts

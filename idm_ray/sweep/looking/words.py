@@ -13,6 +13,7 @@ from idm_ray.sweep.endings import (
     EXIT_DONE,
     EXIT_FAILED_TRIALS,
     EXIT_NO_TRIAL,
+    EXIT_OUR_FAULT,
     EXIT_SIGINT,
     EXIT_SIGTERM,
 )
@@ -29,6 +30,7 @@ STATES = {
 """Of sweeps, where one word says too little."""
 MEANINGS = {
     EXIT_DONE: "done",
+    EXIT_OUR_FAULT: "ended by an error of the program; it can be resumed",
     EXIT_FAILED_TRIALS: "done, some trials failed",
     EXIT_NO_TRIAL: "no trial succeeded",
     EXIT_BUDGET: "its time budget is spent; it can be resumed",

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from idm_ray.sweep.search.space import Point
 
 RUNNING, COMPLETE, PRUNED, FAIL, INTERRUPTED = "RUNNING", "COMPLETE", "PRUNED", "FAIL", "INTERRUPTED"
+STOPPED = "STOPPED"
+"""By a person, while the sweep goes on."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Row:
         accuracy: validation accuracy in percent at its last report, None before the first.
         seconds: that it has computed for.
         shared_seconds: that the records it took from a shared real side have cost, once for all trials.
-        reason: why it failed.
+        reason: why it failed, or was stopped.
         since: when it was started or last reported, by the monotonic clock.
     """
 

@@ -13,10 +13,17 @@ from rich.text import Text
 
 from idm_ray.runtime.progress import Lines, Pace, how_far
 from idm_ray.sweep.search.space import Point
-from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, Board, Row
+from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, STOPPED, Board, Row
 
-STYLES = {RUNNING: "cyan", COMPLETE: "green", PRUNED: "yellow", FAIL: "red", INTERRUPTED: "magenta"}
-ENDED = (COMPLETE, PRUNED, FAIL)
+STYLES = {
+    RUNNING: "cyan",
+    COMPLETE: "green",
+    PRUNED: "yellow",
+    FAIL: "red",
+    STOPPED: "yellow",
+    INTERRUPTED: "magenta",
+}
+ENDED = (COMPLETE, PRUNED, FAIL, STOPPED)
 SHOWN = 20
 """Trials, at most, in the table and in a line."""
 
@@ -36,18 +43,25 @@ class Display:
         length: iterations of a whole trial at a point.
         console: where to; standard error keeps standard output for results.
         verbosity: -1 shows nothing, 0 trials, 1 also every report.
+        began: when the sweep did, in seconds since 1970; None: now.
 
     Attributes:
         left: of the sweep's budget, in words.
     """
 
     def __init__(
-        self, board: Board, trials: int, length: Callable[[Point], int], console: Console, verbosity: int
+        self,
+        board: Board,
+        trials: int,
+        length: Callable[[Point], int],
+        console: Console,
+        verbosity: int,
+        began: float | None = None,
     ):
         self.board = board
         self._trials, self._length = trials, length
         self._console, self._verbosity = console, verbosity
-        self._began = time.monotonic()
+        self._began = time.monotonic() - (0.0 if began is None else max(0.0, time.time() - began))
         self.left: Callable[[], str] = lambda: ""
         self._fancy = console.is_terminal and verbosity >= 0
         self._pace, self._lines = Pace(), Lines(self.say)

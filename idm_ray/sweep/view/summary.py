@@ -11,11 +11,12 @@ from optuna.trial import TrialState
 from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_json
 from idm_ray.runtime.invocation import command_line
+from idm_ray.runtime.words import plural
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.account import Account
 from idm_ray.sweep.endings import BUDGET, EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import DATABASE, ENDED, REPORT_FILE, SUMMARY_FILE, output_of
-from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of
+from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of, was_stopped
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.effects import attribution
 from idm_ray.sweep.view.live import describe_point
@@ -31,6 +32,8 @@ class Summary:
         failures: why each failed trial failed, by its number.
         test: every evaluation on test, by trial number or reference.
         over_seeds: where the seed is searched, what of that is due to it; see `OverSeeds`.
+        reason: why it ended early, see `idm_ray.sweep.endings`; empty when it did not.
+        n_stopped: pruned trials that a person has ended.
         attribution: where a whole grid was tried, which setting earns how much; see `Attribution`.
         cost: what it has computed for, and held; see `Account`.
         planned: trials that it is to have.
@@ -61,6 +64,8 @@ class Summary:
     attribution: dict[str, Any] | None = None
     cost: dict[str, float] = field(default_factory=dict)
     planned: int = 0
+    reason: str = ""
+    n_stopped: int = 0
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -109,6 +114,7 @@ def summarise(
         n_complete=counts[TrialState.COMPLETE],
         n_pruned=counts[TrialState.PRUNED],
         n_failed=len(failed),
+        n_stopped=sum(was_stopped(trial) for trial in trials),
         best_trial=best.number if best else None,
         best_params=dict(best.params) if best else {},
         val_accuracy=best.value if best else None,
@@ -164,6 +170,8 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         text.append(f"  {Account(**summary.cost).text}")
     if summary.state == BUDGET:
         text.append(f"  {_undone(summary, waiting)}")
+    if summary.n_stopped:
+        text.append(f"  {plural(summary.n_stopped, 'trial')} of the pruned ones stopped by a person")
     text += [f"  trial {number} failed: {reason}" for number, reason in summary.failures.items()]
     if summary.best_trial is not None:
         text.append(f"  best trial {summary.best_trial:04d}: {describe_point(summary.best_params)}")
