@@ -1,6 +1,7 @@
 """A data set small enough to condense in milliseconds, and sweeps small enough to test with."""
 
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -267,8 +268,14 @@ def refused(call) -> Callable[..., str]:
     return attempt
 
 
+@pytest.fixture(scope="session")
+def made_before(tmp_path_factory):
+    """A folder for sweeps that `made_sweep` has made, to be copied, and their names there."""
+    return tmp_path_factory.mktemp("made"), {}
+
+
 @pytest.fixture
-def made_sweep(tmp_path, tiny_config):
+def made_sweep(tmp_path, tiny_config, made_before):
     """Makes the folder of a sweep as its driver would leave it, without running any trial.
 
     Args: its name; for each trial the state that it ends in, its validation accuracies at iterations 2, 4, ... and its
@@ -277,13 +284,21 @@ def made_sweep(tmp_path, tiny_config):
     from optuna.trial import TrialState
 
     from idm_ray.evaluation import Evaluation
-    from idm_ray.sweep.folders import SUMMARY_FILE, trial_folder
+    from idm_ray.sweep.folders import trial_folder
     from idm_ray.sweep.search.study import REPORT, SweepStudy
     from idm_ray.sweep.view.summary import summarise
 
     def make(name, trials, state="done", runs=(), random=(), settings=(), output=tmp_path / "runs"):
-        config, folder = tiny_config("sweep.trials=8", f"sweep.output_dir={output}", *settings), output / name
-        folder.mkdir(parents=True)
+        kept, known = made_before
+        key = repr((name, trials, state, runs, random, settings))
+        if key not in known:
+            known[key] = kept / str(len(known))
+            build(known[key], name, trials, state, runs, random, settings)
+        return Path(shutil.copytree(known[key], output / name, copy_function=shutil.copy))
+
+    def build(folder, name, trials, state, runs, random, settings):
+        config = tiny_config("sweep.trials=8", *settings)
+        folder.mkdir()
         (folder / ".uid").write_text(f"uid of {name}")
         study = SweepStudy(config, folder / "study.db")
         study.set_attribute("config", config.to_raw())
@@ -319,9 +334,6 @@ def made_sweep(tmp_path, tiny_config):
         summary = summarise(study, test, facts, state)
         if state != "none":
             summary.write(folder)
-        else:
-            (folder / SUMMARY_FILE).unlink(missing_ok=True)
-        return folder
 
     return make
 

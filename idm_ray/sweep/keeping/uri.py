@@ -82,6 +82,17 @@ class UriDepot:
         if self.changed_at(name) is not None:
             self._tried(lambda: self._files.delete_file(self._path(name)))
 
+    def size(self) -> int:
+        """Bytes of all files. Raises OSError as `put`."""
+        selector = FileSelector(self._base, recursive=True, allow_not_found=True)
+        found = self._tried(lambda: self._files.get_file_info(selector))
+        return sum(each.size for each in found if each.type == FileType.File)
+
+    def remove_all(self) -> None:
+        """Keep nothing any longer. Raises OSError as `put`."""
+        with contextlib.suppress(FileNotFoundError):
+            self._tried(lambda: self._files.delete_dir(self._base))
+
     def _listed(self, folder: str, recursive: bool) -> list[str]:
         selector = FileSelector(self._path(folder), recursive=recursive, allow_not_found=True)
         found = self._tried(lambda: self._files.get_file_info(selector))

@@ -16,6 +16,7 @@ from idm_ray.sweep.tracking.runs import PARENT, run_ids
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page
 
 CONDENSED = "condensed"
+NO_RUNS = "it has no runs yet"
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,16 @@ class Runs:
         experiment, parent = (str(sweep.summary.get(f"mlflow_{key}_id", "")) for key in ("experiment", "run"))
         page = experiment_page(uri, experiment, parent)
         try:
-            return cls(uri, page, run_ids(uri, sweep.place.bring(UID).read_text()))
+            return cls(uri, page, run_ids(uri, sweep.place.file(UID).read_text()))
         except OSError:
-            return cls(uri, page, problem="it has no runs yet")
+            return cls(uri, page, problem=NO_RUNS)
         except UserError as error:
             return cls(uri, page, problem=str(error))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the sweep never came so far as to have any."""
+        return self.problem == NO_RUNS
 
     @property
     def parent(self) -> str:
@@ -67,7 +73,7 @@ def condensed_of(sweep: Sweep, trial: TrialRecord) -> str:
 def trial_settings(sweep: Sweep, trial: TrialRecord) -> Raw:
     """All settings that a trial runs with; empty where its folder does not say."""
     try:
-        return read_yaml(sweep.place.bring(f"{trial_name(trial.number)}/{TRIAL_FILE}"))
+        return read_yaml(sweep.place.file(f"{trial_name(trial.number)}/{TRIAL_FILE}"))
     except UserError:
         return {}
 
@@ -88,7 +94,7 @@ def own_of_trial(sweep: Sweep, trial: TrialRecord) -> dict[str, Any]:
 def error_of(sweep: Sweep, trial: TrialRecord) -> str:
     """What a trial has written down as it failed; empty where there is nothing."""
     try:
-        return sweep.place.bring(f"{trial_name(trial.number)}/{ERROR_FILE}").read_text(errors="replace")
+        return sweep.place.file(f"{trial_name(trial.number)}/{ERROR_FILE}").read_text(errors="replace")
     except OSError:
         return ""
 

@@ -5,9 +5,11 @@ import hashlib
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from idm_ray.errors import UserError, brief
 from idm_ray.runtime.files import default_cache
@@ -16,6 +18,9 @@ from idm_ray.settings.locations import is_there, is_uri
 from idm_ray.sweep.claims import Driver, driver_of
 from idm_ray.sweep.folders import DATABASE, DRIVER, LATEST, SETTINGS_FILE, SUMMARY_FILE, output_here
 from idm_ray.sweep.sharing.cost import FILE as COST_FILE
+
+if TYPE_CHECKING:
+    from idm_ray.sweep.keeping.uri import UriDepot
 
 SILENT_SECONDS = 90.0
 """After which a driver whose sweep is behind a URI, and which says every 15 s that it is there, is thought gone."""
@@ -53,8 +58,8 @@ class Place:
 
         return shown(self.uri)
 
-    def bring(self, name: str) -> Path:
-        """A file or folder of the sweep as it is now, copied here where need be; it may be missing.
+    def file(self, name: str) -> Path:
+        """A file of the sweep as it is now, copied here where need be; it may be missing.
 
         Args:
             name: relative to the sweep's folder, with slashes.
@@ -62,23 +67,35 @@ class Place:
         Raises:
             UserError: the URI cannot be read.
         """
-        path = self.folder / name
-        if self.uri is None or (self.heard is None and self.driver is not None and path.exists()):
-            return path
+        if self.uri is None:
+            return self.folder / name
+        self._copy([name])
+        return self.copies / name
+
+    def subfolder(self, name: str) -> Path:
+        """A folder of the sweep with all its files as they are now; likewise."""
+        if self.uri is None:
+            return self.folder / name
+        shutil.rmtree(self.copies / name, ignore_errors=True)
+        self._copy(None, name)
+        return self.copies / name
+
+    @property
+    def copies(self) -> Path:
+        """The folder for copies of a sweep behind a URI."""
+        return default_cache() / LOOKS / hashlib.sha256(str(self.uri).encode()).hexdigest()[:16]
+
+    def _copy(self, names: Sequence[str] | None, folder: str = "") -> None:
+        """Files by name, or those of a folder and below."""
         from idm_ray.sweep.keeping.uri import UriDepot
 
-        depot, path = UriDepot(self.uri, PATIENCE_SECONDS), _copies(self.uri) / name
+        depot = UriDepot(str(self.uri), PATIENCE_SECONDS)
         try:
-            files = depot.names(name)
-            shutil.rmtree(path, ignore_errors=True)
-            for each in files:
-                depot.get(each, _copies(self.uri) / each)
-            if not files:
+            for name in depot.names(folder) if names is None else names:
                 with contextlib.suppress(FileNotFoundError):
-                    depot.get(name, path)
+                    depot.get(name, self.copies / name)
         except OSError as error:
-            raise UserError(f"{name} cannot be read from {self.where}: {first_line(error)}") from None
-        return path
+            raise UserError(f"{self.name} cannot be read from {self.where}: {first_line(error)}") from None
 
 
 class Places:
@@ -161,7 +178,7 @@ def _copied(name: str, here: Path, uri: str) -> Place:
     from idm_ray.sweep.keeping.books import EDITION, edition
     from idm_ray.sweep.keeping.uri import UriDepot, shown
 
-    depot, copies = UriDepot(uri, PATIENCE_SECONDS), _copies(uri)
+    depot, copies = UriDepot(uri, PATIENCE_SECONDS), Place(name, here, uri).copies
     draft = copies / f".{EDITION}.{os.getpid()}"
     try:
         with contextlib.suppress(FileNotFoundError):
@@ -178,8 +195,8 @@ def _copied(name: str, here: Path, uri: str) -> Place:
                     if each.endswith(f"/{COST_FILE}"):
                         depot.get(each, copies / each)
                 draft.replace(copies / EDITION)
-        said = depot.changed_at(DRIVER)
-        if said is None or time.time() - said > SILENT_SECONDS:
+        said = heard_of(depot)
+        if said is None:
             return Place(name, folder, uri)
         with contextlib.suppress(FileNotFoundError):
             depot.get(DRIVER, copies / DRIVER)
@@ -191,9 +208,13 @@ def _copied(name: str, here: Path, uri: str) -> Place:
         draft.unlink(missing_ok=True)
 
 
-def _copies(uri: str) -> Path:
-    """The folder for copies of a sweep behind a URI."""
-    return default_cache() / LOOKS / hashlib.sha256(uri.encode()).hexdigest()[:16]
+def heard_of(depot: "UriDepot") -> float | None:
+    """When the driver of a sweep has said last that it works on it, in seconds since 1970; None where none does.
+
+    Raises OSError.
+    """
+    said = depot.changed_at(DRIVER)
+    return None if said is None or time.time() - said > SILENT_SECONDS else said
 
 
 def _changed(path: Path) -> float:

@@ -252,7 +252,7 @@ class Sweep:
             raise UserError(f"no trial of the sweep {self.name} is complete, so it has no condensed set")
         from idm_ray.artifacts.condensed import load_condensed
 
-        return load_condensed(self.place.bring(f"{trial_name(self.best.number)}/condensed"))
+        return load_condensed(self.place.subfolder(f"{trial_name(self.best.number)}/condensed"))
 
 
 class Sweeps(Mapping[str, Sweep]):

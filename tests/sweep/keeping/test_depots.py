@@ -97,6 +97,21 @@ def test_names_are_those_of_a_folder_and_below(depot, tmp_path):
     assert depot.names("trials/0001") == ["trials/0001/deep/a"]
 
 
+@pytest.mark.parametrize("kind", ["s3", "file"])
+def test_all_that_is_kept_of_a_sweep_is_weighed_and_removed_and_nothing_beside_it(kind, tmp_path, request):
+    root = request.getfixturevalue("store") if kind == "s3" else f"file://{tmp_path / 'kept'}"
+    one, other = (UriDepot(joined(root, f"{tmp_path.name}-{name}"), 5) for name in ("a", "ab"))
+    for name in ("study.db", "trials/0001/a", ".uid"):
+        one.put(name, file_of(tmp_path, b"four"))
+        other.put(name, file_of(tmp_path, b"four"))
+    assert one.size() == 12
+    one.remove_all()
+    assert one.names("") == []
+    assert one.size() == 0
+    one.remove_all()
+    assert other.size() == 12
+
+
 @pytest.mark.ray
 def test_an_image_store_comes_in_pieces_that_are_counted(cluster, tmp_path):
     content = os.urandom(2 * PIECE + 5)

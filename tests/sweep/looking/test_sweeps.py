@@ -57,7 +57,7 @@ def test_an_empty_folder_has_no_sweeps(tmp_path):
 @pytest.mark.parametrize(
     ("told", "state", "code"),
     [
-        ("interrupted", "interrupted", 3),
+        ("interrupted", "interrupted", 130),
         ("budget", "budget", 5),
         ("running", "killed", None),
         ("none", "killed", None),
