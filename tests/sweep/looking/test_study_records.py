@@ -1,5 +1,7 @@
 """What is read of a study without Optuna, held against Optuna."""
 
+import io
+import json
 import sqlite3
 import subprocess
 import sys
@@ -120,3 +122,18 @@ def test_a_study_of_other_tables_is_refused(folder):
         study.execute("drop table trial_params")
     with pytest.raises(UserError, match="no such table"):
         read_study(folder / "study.db")
+
+
+def test_the_study_opens_in_optunas_dashboard(folder):
+    dashboard = pytest.importorskip("optuna_dashboard")
+    answered = []
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    request = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/api/studies/1",
+        "wsgi.input": io.BytesIO(),
+        "QUERY_STRING": "",
+    }
+    body = b"".join(dashboard.wsgi(storage)(request, lambda status, headers, *_: answered.append(status)))
+    assert answered == ["200 OK"]
+    assert [trial["state"] for trial in json.loads(body)["trials"]][:2] == ["Complete", "Pruned"]
