@@ -202,13 +202,31 @@ def alone() -> Callable[[Config], Condensation]:
     return run
 
 
+@pytest.fixture(scope="session")
+def made_store(tmp_path_factory) -> Path:
+    """MLflow's database as the first sweep of a folder makes it, which takes seconds."""
+    from idm_ray.sweep.tracking.store import make_store  # imports MLflow, which takes seconds
+
+    file = tmp_path_factory.mktemp("store") / "mlflow.db"
+    make_store(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture
-def start(tmp_path):
-    """Starts a tiny sweep in a folder of `tmp_path` with further arguments; ends what a failed test leaves."""
+def one_at_a_time(tmp_path, made_store) -> Path:
+    """The tiny config as a file, of which one trial runs at a time; beside an earlier sweep's database."""
+    (tmp_path / "runs").mkdir(exist_ok=True)
+    shutil.copy(made_store, tmp_path / "runs")
+    return tiny_file(tmp_path / "one.yaml", "sweep.max_concurrent=1")
+
+
+@pytest.fixture
+def start(tmp_path, one_at_a_time):
+    """Starts a sweep `one_at_a_time` in a folder of `tmp_path`, with more arguments; ends what a failed test leaves."""
     started = []
 
     def run(*arguments: str, config: bool = True, folder: str = ".") -> Sweep:
-        given = [str(tiny_file(tmp_path)), *arguments] if config else list(arguments)
+        given = [str(one_at_a_time), *arguments] if config else list(arguments)
         started.append(Sweep(tmp_path / folder, given))
         return started[-1]
 
@@ -219,17 +237,16 @@ def start(tmp_path):
             sweep.process.wait(PATIENCE)
 
 
-def tiny_file(folder: Path) -> Path:
+def tiny_file(file: Path, *overrides: str) -> Path:
     """The tiny config as a file."""
-    file = folder / "tiny.yaml"
-    file.write_text(yaml.safe_dump(parse_overrides(("dataset.name=digits", *TINY))))
+    file.write_text(yaml.safe_dump(parse_overrides(("dataset.name=digits", *TINY, *overrides))))
     return file
 
 
 @pytest.fixture
 def tiny_yaml(tmp_path: Path) -> Path:
     """The tiny config as a file."""
-    return tiny_file(tmp_path)
+    return tiny_file(tmp_path / "tiny.yaml")
 
 
 @dataclass(frozen=True)

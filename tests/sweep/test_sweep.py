@@ -37,14 +37,21 @@ def runs_of(folder):
     return client, parent, {int(run.data.tags["idm_ray.trial"]): run for run in children}
 
 
-def test_a_space_of_fewer_points_than_trials_ends_the_sweep(start, tmp_path):
-    sweep = start("--name", "few", "--trials", "5", "search={condense.partition: {choice: [1, 2]}}")
-    assert sweep.finish() == 0, sweep.output
+@pytest.fixture
+def here(call, one_at_a_time, tmp_path, monkeypatch):
+    """Runs a tiny sweep in this process."""
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: call("sweep", one_at_a_time, *arguments)
+
+
+def test_a_space_of_fewer_points_than_trials_ends_the_sweep(here, tmp_path):
+    sweep = here("--name", "few", "--trials", "5", "search={condense.partition: {choice: [1, 2]}}")
+    assert sweep.code == 0, sweep
     summary = summary_of(tmp_path / "runs" / "few")
     assert (summary["state"], summary["n_trials"], summary["n_complete"]) == ("done", 2, 2)
 
 
-def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch):
+def test_a_sweep_with_failing_trials_ends_in_order(start, call, refused, tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")  # only --address joins a cluster
     sweep = start(
         "--name", "mixed", "sweep.sampler=grid", "sweep.pruner=none", "--json",
@@ -65,14 +72,14 @@ def test_a_sweep_with_failing_trials_ends_in_order(start, tmp_path, monkeypatch)
         assert (folder / "trials" / f"{number:04d}" / "error.txt").read_text()
     check_mlflow(folder, summary)
     assert load_condensed(folder / "trials" / "0000" / "condensed").iteration == 6
-    again = start("--resume", str(folder), config=False)
-    assert again.finish() == 3, again.output
+    monkeypatch.chdir(tmp_path)
+    again = call("sweep", "--resume", folder)
+    assert again.code == 3, again
     assert "nothing is left to do" in again.output
     assert "trials at a time" not in again.output
     assert summary_of(folder) == summary
-    fewer = start("--resume", "mixed", "--trials", "2", config=False)
-    assert fewer.finish() == 2
-    assert "mixed has 4 trials already; --trials must be at least that, got 2" in fewer.output
+    fewer = refused("sweep", "--resume", "mixed", "--trials", "2")
+    assert "mixed has 4 trials already; --trials must be at least that, got 2" in fewer
     assert not (folder / ".tune").exists()
     assert f"report: {Path('runs') / 'mixed' / 'report.html'}" in sweep.output
 
@@ -101,9 +108,9 @@ def check_mlflow(folder, summary):
     assert len([i for i in client.list_artifacts(best.info.run_id, "images") if i.path.endswith(".png")]) == 3
 
 
-def test_no_trial_succeeds(start):
-    sweep = start("--name", "none", "search={}", "condense.lr=1.0e+30", "--trials", "1")
-    assert sweep.finish() == 4, sweep.output
+def test_no_trial_succeeds(here):
+    sweep = here("--name", "none", "search={}", "condense.lr=1.0e+30", "--trials", "1")
+    assert sweep.code == 4, sweep
 
 
 @pytest.fixture
@@ -117,15 +124,7 @@ def figures(tmp_path):
     return read
 
 
-LONG = (
-    "condense.iterations=60",
-    "evaluate.every=3",
-    "evaluate.epochs=20",
-    "--max-concurrent",
-    "1",
-    "--trials",
-    "3",
-)
+LONG = ("condense.iterations=60", "evaluate.every=3", "evaluate.epochs=20", "--trials", "3")
 
 
 @pytest.mark.slow
@@ -197,7 +196,14 @@ def child(sweep, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kill", "code"), [(to_all, 143), (to_group, 143), (to_raylet, 6)])
+@pytest.mark.parametrize(
+    ("kill", "code"),
+    [
+        (to_all, 143),
+        pytest.param(to_group, 143, marks=pytest.mark.long),
+        (to_raylet, 6),
+    ],  # in all is the group
+)
 def test_whatever_is_killed_the_books_are_in_order_and_nothing_runs_on(start, tmp_path, states, kill, code):
     folder = tmp_path / "runs" / "early"
     sweep = start("--name", "early", *LONG, "condense.iterations=3000")
@@ -225,7 +231,7 @@ def images(folder):
 
 
 @pytest.mark.slow
-def test_a_sweep_goes_on_where_its_images_have_moved_but_not_on_others(start, tmp_path):
+def test_a_sweep_goes_on_where_its_images_have_moved_but_not_on_others(start, refused, tmp_path, monkeypatch):
     images(tmp_path / "here")
     own = ("dataset.name=folder", "dataset.root=here", "dataset.image_size=8", "--name", "own")
     assert start(*own, "--trials", "1", "evaluate.references=[]").finish() == 0
@@ -236,9 +242,8 @@ def test_a_sweep_goes_on_where_its_images_have_moved_but_not_on_others(start, tm
     assert moved.finish() == 0, moved.output
     assert "2 complete" in moved.output
     Image.new("RGB", (8, 8), "white").save(tmp_path / "there" / "train" / "ant" / "0.png")
-    others = start(*go_on[:-1], "3", config=False, folder="elsewhere")
-    assert others.finish() == 2
-    assert "are not those that own began with" in others.output
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert "are not those that own began with" in refused("sweep", *go_on[:-1], "3")
     assert len(summary_of(tmp_path / "runs" / "own")["test"]) == 1
 
 

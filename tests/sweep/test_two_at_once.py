@@ -6,12 +6,15 @@ import pytest
 from mlflow import MlflowClient
 
 pytestmark = pytest.mark.ray
-SHORT = "--trials", "2", "--max-concurrent", "1", "sweep.cpus_per_trial=0.5"
+SHORT = "--trials", "2", "sweep.cpus_per_trial=0.5", "evaluate.references=[]"
 
 
 @pytest.mark.slow
-def test_two_sweeps_share_a_folder_and_a_sweep_has_one_driver(start, tmp_path, refused, monkeypatch):
+def test_two_sweeps_share_a_folder_and_a_sweep_has_one_driver(
+    start, one_at_a_time, tmp_path, refused, monkeypatch
+):
     runs = tmp_path / "runs"
+    shutil.rmtree(runs)
     sweeps = [start("--name", name, *SHORT) for name in ("one", "two")]  # at once, and nothing is there yet
     sweeps[0].wait_for(lambda: (runs / "one" / "summary.json").exists())
     monkeypatch.chdir(tmp_path)
@@ -22,7 +25,7 @@ def test_two_sweeps_share_a_folder_and_a_sweep_has_one_driver(start, tmp_path, r
     (experiment,) = (each for each in client.search_experiments() if each.name != "Default")
     names = sorted(run.info.run_name for run in client.search_runs([experiment.experiment_id]))
     assert names == ["one", "trial 0000", "trial 0000", "trial 0001", "trial 0001", "two"]
-    taken = refused("sweep", str(tmp_path / "tiny.yaml"), "--name", "one")
+    taken = refused("sweep", str(one_at_a_time), "--name", "one")
     assert taken == "the sweep one exists in runs; go on with --resume one, or choose another --name"
     moved = tmp_path / "moved"
     shutil.move(runs, moved)

@@ -26,12 +26,12 @@ MANY = (
     "search={condense.lambda_reg: {choice: [1, 100]}, condense.partition: {choice: [1, 2]}, "
     "condense.init: {choice: [noise, mosaic]}}",
     "sweep.sampler=random",
-    "sweep.trials=3",
+    "sweep.trials=2",
     "sweep.best=0",
     "sweep.cpus_per_trial=0.1",
-    "queue.train_steps=40",
+    "queue.train_steps=10",
     "sweep.pruner=none",
-    "condense.iterations=20",
+    "condense.iterations=12",
     "evaluate.val_repeats=2",
     "compute.chunk=4",
     "condense.loss=ncfm",
@@ -111,11 +111,11 @@ def test_killed_stopped_and_resumed_with_other_numbers_trials_of_several_process
     assert re.search(r"shared: saves .* of their time; S of each trial in 3 shards", killed.output)
     assert "is put back in line: a process that works for it is gone" in killed.output
 
-    rest = start("--resume", "many", "sweep.shards=2", "sweep.share=off", "--trials", "4", config=False)
+    rest = start("--resume", "many", "sweep.shards=2", "sweep.share=off", "--trials", "3", config=False)
     assert rest.finish() == 0, rest.output
     assert "S of each trial in 2 shards" in rest.output
     trials = SweepStudy(tiny_config(*MANY), folder / "study.db").trials
-    assert len(trials) == 4
+    assert len(trials) == 3
     for trial in trials:
         kept = folder / "trials" / f"{trial.number:04d}"
         config = Config.model_validate(yaml.safe_load((kept / "trial.yaml").read_text()))

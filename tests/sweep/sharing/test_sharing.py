@@ -12,8 +12,11 @@ import pytest
 import torch
 import yaml
 from mlflow import MlflowClient
+from optuna.trial import TrialState
 
 from idm_ray.artifacts.condensed import load_condensed
+from idm_ray.evaluation import evaluate, validation_protocol
+from idm_ray.evaluation.prepare import prepare
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.search.study import SweepStudy
 
@@ -36,7 +39,7 @@ MANY = (
 
 @pytest.fixture
 def found(tmp_path, tiny_config):
-    """Accuracies by iteration and the condensed set of every trial."""
+    """Point, accuracies by iteration and state of every trial; and every condensed set."""
 
     def read(name):
         folder = tmp_path / "runs" / name
@@ -94,33 +97,28 @@ def two_nodes(monkeypatch):
 
 @pytest.mark.slow
 def test_trials_on_another_node_than_their_real_side_find_what_they_would_alone(
-    start, tmp_path, two_nodes, alone
+    start, tmp_path, two_nodes, found, alone
 ):
     # The real side takes one node's processor, so the trials run on the other.
-    sweep = start("--name", "across", "--address", two_nodes, *MANY, "sweep.share=auto", "sweep.trials=4")
+    sweep = start("--name", "across", "--address", two_nodes, *MANY, "sweep.share=auto", "sweep.trials=4",
+                  "sweep.max_concurrent=null")  # fmt: skip
     assert sweep.finish() == 0, sweep.output
     assert "2 at a time" in sweep.output
     assert "1 real side for 4 trials, shared" in sweep.output
     folder = tmp_path / "runs" / "across"
-    for trial in folder.glob("trials/*"):
-        config = Config.model_validate(yaml.safe_load((trial / "trial.yaml").read_text()))
-        assert torch.equal(load_condensed(trial / "condensed").images, alone(config).images)
+    check_alone(folder, found("across"), alone)
     check_costs(folder, 4)
 
 
 @pytest.mark.slow
 def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same(
-    start, tmp_path, found, states
+    start, tmp_path, found, states, alone
 ):
-    plain = start("--name", "off", *MANY, "sweep.share=off")
-    assert plain.finish() == 0, plain.output
-    assert "not shared" in plain.output
-
-    killed = start("--name", "killed", *MANY, "sweep.share=auto")
+    killed = start("--name", "killed", *MANY, "sweep.share=auto", "--max-concurrent", "2")
     os.kill(real_process(killed), signal.SIGKILL)
     assert killed.finish() == 0, killed.output
     assert "1 real side for 3 trials, shared" in killed.output
-    assert same(found("killed"), found("off"))
+    check_alone(tmp_path / "runs" / "killed", found("killed"), alone)
     check_costs(tmp_path / "runs" / "killed", 3)
 
     folder = tmp_path / "runs" / "stopped"
@@ -131,7 +129,21 @@ def test_shared_or_not_killed_starved_stopped_and_resumed_a_sweep_finds_the_same
     assert "WAITING" in states(folder)
     rest = start("--resume", "stopped", "sweep.share=off", config=False)
     assert rest.finish() == 0, rest.output
-    assert same(found("stopped"), found("off"))
+    assert "not shared" in rest.output
+    assert same(found("stopped"), found("killed"))
+
+
+def check_alone(folder, found, alone):
+    """Every trial found what a bare loop finds, whose last look is at the set that is kept."""
+    values, sets = found
+    for number, ((_, looks, state), images) in enumerate(zip(values, sets, strict=True)):
+        raw = yaml.safe_load((folder / "trials" / f"{number:04d}" / "trial.yaml").read_text())
+        config = Config.model_validate(raw)
+        run = alone(config)
+        assert torch.equal(images, run.images)
+        protocol = validation_protocol(config, *prepare(config))
+        judged = evaluate(run.images, run.labels, config.condense.partition, protocol)
+        assert (state, looks[config.condense.iterations]) == (TrialState.COMPLETE, judged.mean)
 
 
 def check_costs(folder, count):
