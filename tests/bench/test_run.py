@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from idm_ray.bench import sweeps
+from idm_ray.bench.options import resolve
 from idm_ray.bench.pruning import Course
+from idm_ray.commands.bench import command
 
 SCRIPT = Path(__file__).resolve().parent.parent.parent / "scripts" / "bench.py"
 VARIANTS = ["plain fp32", "ours fp32 eager"]
@@ -102,18 +105,22 @@ def measured(tmp_path, parts):
 
 
 @pytest.mark.ray
-def test_sweeps_are_compared_shared_and_not(tmp_path):
-    (sharing,) = measured(tmp_path, "c")["c"]
-    assert sharing["trials"] == 2
-    for share in ("shared", "unshared"):
-        assert 0 < sharing[share]["own"] < sharing[share]["seconds"]
-        assert sharing[share]["memory"] > 2**26
+def test_a_sweep_that_shares_is_timed_and_its_memory_is_looked_at():
+    options = resolve(command.make_context("bench", ["--quick", "--device", "cpu", "--threads", "1"]).params)
+    run = sweeps.sweep_once(options, 2, ["sweep.share=auto", "sweep.cpus_per_trial=0.5"])
+    assert 0 < run.own < run.seconds
+    assert run.memory > 2**26
 
 
 @pytest.mark.ray
 @pytest.mark.long
-def test_sweeps_are_compared_with_a_bare_loop_with_pruning_and_with_many_trials(tmp_path):
-    parts = measured(tmp_path, "d,e,o,p")
+def test_sweeps_are_compared_shared_and_not_with_a_bare_loop_with_pruning_and_with_many_trials(tmp_path):
+    parts = measured(tmp_path, "c,d,e,o,p")
+    (sharing,) = parts["c"]
+    assert sharing["trials"] == 2
+    for share in ("shared", "unshared"):
+        assert 0 < sharing[share]["own"] < sharing[share]["seconds"]
+        assert sharing[share]["memory"] > 2**26
     (platform,) = parts["d"]
     assert 0 < platform["bare_loop"] < platform["bare_wall"]
     assert 0 < platform["sweep"]["own"] < platform["sweep"]["seconds"]
