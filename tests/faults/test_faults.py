@@ -5,11 +5,15 @@ import pytest
 from idm_ray.bench import faults
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
+FEWER = "--trials", "3", "condense.iterations=48", "evaluate.epochs=10", "evaluate.val_epochs=10"
+"""With a point that follows from what was found."""
 
 
 @pytest.fixture(scope="module")
 def quiet(tmp_path_factory):
-    return faults.quiet_sweep(tmp_path_factory.mktemp("quiet") / "sweep")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(faults, "SWEEP", (*faults.SWEEP, *FEWER))
+        yield faults.quiet_sweep(tmp_path_factory.mktemp("quiet") / "sweep")
 
 
 def test_a_sweep_to_which_something_happens_finds_what_the_quiet_one_finds(tmp_path, quiet):
