@@ -123,7 +123,7 @@ def test_trials_in_any_order_get_the_records_of_a_side_of_their_own(serve, expec
     assert late.shared_seconds > 0
 
 
-@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("workers", [pytest.param(2, marks=pytest.mark.long), 3])
 def test_workers_may_be_lost_and_records_stay_the_same(serve, expected, workers):
     _, client = serve(100, expected, workers=workers)
     one = client(0)

@@ -25,7 +25,7 @@ def making(uri):
 
 def test_several_at_once_make_one_store(tmp_path):
     uri = f"sqlite:///{tmp_path / 'runs' / 'mlflow.db'}"
-    processes = [making(uri) for _ in range(4)]
+    processes = [making(uri) for _ in range(3)]
     for process in processes:
         _, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
