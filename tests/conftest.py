@@ -301,6 +301,7 @@ def made_sweep(tmp_path, tiny_config, made_before):
     from optuna.trial import TrialState
 
     from idm_ray.evaluation import Evaluation
+    from idm_ray.sweep.budget.account import Account
     from idm_ray.sweep.folders import trial_folder
     from idm_ray.sweep.search.study import REPORT, SweepStudy
     from idm_ray.sweep.view.summary import summarise
@@ -348,7 +349,7 @@ def made_sweep(tmp_path, tiny_config, made_before):
             test[f"{best[0].number:04d}"] = Evaluation(tuple(runs), 2.0, 3)
         facts = {"name": name, "seconds": 40.0, "mlflow_experiment_id": "1", "mlflow_run_id": "parent-run",
                  "seed": config.seed, "data_checksum": "0" * 64}  # fmt: skip
-        summary = summarise(study, test, facts, state)
+        summary = summarise(study, test, facts, state, Account())
         if state != "none":
             summary.write(folder)
 

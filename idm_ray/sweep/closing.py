@@ -96,16 +96,17 @@ class Closing:
             "planned": self._config.sweep.trials,
             "reason": self._reason,
         }
-        return summarise(self._study, self._known_test(), facts, state, self._account())
+        return summarise(self._study, self._known_test(), facts, state, self._account(state))
 
     def tested(self, seconds: float) -> None:
         """A task on test has ended."""
         self._test_seconds += seconds
 
-    def _account(self) -> Account:
+    def _account(self, state: str) -> Account:
         real = {**self._study.attribute(REAL_SECONDS, {}), **self.real_seconds}
         test = self._study.attribute(TEST_SECONDS, 0.0) + self._test_seconds
-        return account(self._config, self._study.trials, sum(real.values()), test, self._meter.spent)
+        known = sum(real.values()) if real and state != "running" else None  # they tell when they end
+        return account(self._study.trials, known, test, self._meter.spent)
 
     def _remember(self, seconds: float) -> None:
         """For the next run."""

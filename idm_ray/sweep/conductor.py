@@ -13,6 +13,7 @@ import yaml
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from idm_ray.condensation import run_length
 from idm_ray.errors import UserError
 from idm_ray.runtime.compute import resolve
 from idm_ray.runtime.files import write_bytes
@@ -124,7 +125,7 @@ class Conductor:
     ):
         self._config, self._folder, self._tags = config, folder, tags
         self._budget = budget
-        self._declined: Config | None = None
+        self._declined: tuple[Config, int] | None = None
         self._told_of_budget = False
         self.on_end: Callable[[], object] = lambda: None
         self.on_running: Callable[[int], object] = lambda count: None
@@ -154,6 +155,10 @@ class Conductor:
             return None
         folder = self.trial_folder(asked.number)
         if asked.number in self.stopping:
+            self._tracker.start_trial(
+                asked.number, _searched_first(asked.point, self._config.to_raw()), self._tags
+            )
+            self._changed(Row(asked.number, asked.point))
             self.stopped(asked.number)
             return self.next_trial()
         try:
@@ -164,7 +169,7 @@ class Conductor:
             self._changed(Row(asked.number, asked.point))
             self.failed(asked.number, first_line(error))
             return self.next_trial()
-        if self._budget and not self._budget.affords(wanted):
+        if self._budget and not self._budget.affords(wanted, self._study.reached(asked.number)):
             self._decline(asked.number, wanted)
             return None
         self._declined = None
@@ -195,7 +200,7 @@ class Conductor:
     @property
     def is_declined(self) -> bool:
         """Whether the next trial would not end on what is left of the budget, as things are."""
-        return self._declined is not None and not (self._budget and self._budget.affords(self._declined))
+        return self._declined is not None and not (self._budget and self._budget.affords(*self._declined))
 
     def _decline(self, number: int, config: Config) -> None:
         if self._budget and not self._told_of_budget:
@@ -206,7 +211,7 @@ class Conductor:
                 f"no trial starts now that would not end on what is left of the budget ({self._budget.text}); "
                 f"trials that run go on{test}"
             )
-        self._declined = config
+        self._declined = config, self._study.reached(number)
         self._study.release(number)
 
     def _settled(self, folder: Path, wanted: Config) -> Config:
@@ -301,7 +306,8 @@ class Conductor:
             with contextlib.suppress(OSError):
                 self._place.lacking(dict(report.files))
         self._study.stop(number)
-        self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
+        if report is not None:
+            self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(replace(row, state=STOPPED, reason=BY_A_PERSON))
 
     def returned(self, number: int, reason: str, node: str = "", blameless: bool = False) -> None:
@@ -445,6 +451,7 @@ class Conductor:
             "seconds": report.seconds,
             "shared_seconds": report.shared_seconds,
             "look_seconds": report.look_seconds,
+            "length": run_length(with_point(self._config, self._board.rows[number].point)),
             "peak_bytes": report.peak_bytes,
             "chunk": report.chunk,
         }
@@ -462,6 +469,7 @@ class Conductor:
         ]
         metrics.append(("val_accuracy", report.val_accuracy, report.iteration))
         metrics.append(("seconds", report.seconds, report.iteration))
+        metrics.append(("look_seconds", report.look_seconds, report.iteration))
         metrics.append(("peak_bytes", report.peak_bytes, report.iteration))
         if self._sides:
             metrics.append(("shared_seconds", report.shared_seconds, report.iteration))

@@ -121,7 +121,7 @@ def run_sweep(
             closing = Closing(config, folder, data, study, tracker, began, meter, books)
             site = replace(site, memory=room.peak if site.muster else 0)
             lanes = capacity(config, ray.cluster_resources())
-            spending = Spending(config, data.outline, plan, meter, began, lanes)
+            spending = Spending(config, data.outline, plan, meter, began, lanes, bool(study.best(1)))
             run = _Run(config, folder, data, study, tracker, stop, closing, display, site, spending)
             stop.at_once = run.end_at_once
             with cluster_watched(stop, display.say, run.abandon):
@@ -203,6 +203,7 @@ class _Run:
         self._study, self._tracker, self._stop = study, tracker, stop
         self._closing, self._display, self._site = closing, display, site
         self._told, self._shards, self._blind, self._deaf = "", 1, False, False
+        self._careless = False
         self._stalls = Stalls(config.sweep.stall_timeout, display.say)
         self._conductor: Conductor | None = None
         self._sides: RealSides | None = None
@@ -339,8 +340,7 @@ class _Run:
             self._told = self._stop.reason
             again = "" if self._told == BUDGET else "; a second signal ends it within seconds"
             self._display.say(f"{self._told}: stopping in order{again}")
-        begun = [int(work.removeprefix("trial ")) for work in beats if work.startswith("trial ")]
-        self._spending.look(self._stop, self._display.say, begun, self._tuning)
+        self._look_at_budget(beats)
         try:
             if not self._stop.reason:
                 self._end_what_hangs(beats)
@@ -351,6 +351,17 @@ class _Run:
                     f"how far trials are, and whether one hangs, is not known: {first_line(error)}"
                 )
             self._deaf = True
+
+    def _look_at_budget(self, beats: Mapping[str, Beat]) -> None:
+        begun = [int(work.removeprefix("trial ")) for work in beats if work.startswith("trial ")]
+        try:
+            self._spending.look(self._stop, self._display.say, begun, self._tuning)
+        except Exception as error:  # this thread has more to do
+            if not self._careless:
+                self._display.say(
+                    f"what is left of the budget is not looked at any more: {first_line(error)}"
+                )
+            self._careless = True
 
     def _end_what_hangs(self, beats: Mapping[str, Beat]) -> None:
         running = {f"trial {row.number}": row.number for row in self._display.board.running()}
@@ -429,7 +440,7 @@ class _Run:
         finally:
             self._tuning = False
             shutil.rmtree(scratch, ignore_errors=True)
-        conductor.release()
+        self._release(conductor)
 
     def _place_of_a_trial(self) -> PlacementGroupFactory:
         """What a trial takes, on a node that may be used."""

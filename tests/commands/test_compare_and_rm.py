@@ -1,13 +1,16 @@
 """`idm-ray compare`, held against scipy's paired test, and `idm-ray rm`."""
 
 import json
+import os
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from scipy import stats
 
 from idm_ray.sweep.claims import Driver, claimed
-from idm_ray.sweep.folders import DRIVER, output_here
+from idm_ray.sweep.folders import DRIVER, UID, output_here
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 
@@ -132,3 +135,24 @@ def test_behind_a_uri_all_that_is_kept_of_it_goes(call, refused, here):
     assert json.loads(call("ls", "--output-dir", uri, "--json").output) == []
     assert call("rm", "two", "--output-dir", uri, "--yes").code == 0
     assert list((here / "bucket").iterdir()) == []
+
+
+def test_a_copy_is_removed_without_the_runs_of_what_it_is_a_copy_of(call, refused, here):
+    (here / "runs" / "one" / UID).write_text("the same")
+    shutil.copytree(here / "runs" / "one", here / "runs" / "copy")
+    assert "the runs of copy in MLflow are those of one, too" in refused("rm", "copy", "--yes")
+    assert call("rm", "copy", "--yes", "--keep-mlflow").code == 0
+    assert (here / "runs" / "one").exists()
+
+
+def test_a_driver_whose_word_is_old_by_our_clock_and_is_said_again_is_believed(call, here, monkeypatch):
+    uri = f"file://{here / 'bucket'}"
+    assert not Books(here / "runs" / "one", UriDepot(joined(uri, "one"), 5)).close()
+    mark = here / "bucket" / "one" / DRIVER
+    mark.write_text(Driver("far", 1, 0.0).as_json)
+    os.utime(mark, (1e9, 1e9))
+    again = SimpleNamespace(sleep=lambda seconds: os.utime(mark, (1e9 + 15, 1e9 + 15)))
+    monkeypatch.setattr("idm_ray.sweep.looking.removing.time", again)
+    called = call("rm", "one", "--output-dir", uri, "--yes")
+    assert (called.code, "runs by now" in called.errors) == (2, True)
+    assert (here / "bucket" / "one" / "edition.json").exists()

@@ -17,7 +17,7 @@ def here(made_sweep, tmp_path, monkeypatch):
     ("state", "code", "words"),
     [
         ("done", 0, "exit code 0: done"),
-        ("budget", 5, "its time budget is spent; it can be resumed:"),
+        ("budget", 5, "its budget is spent; it can be resumed with more:"),
         ("interrupted", 130, "stopped in order"),
         ("running", 6, "its driver has ended without a word; go on:"),
     ],

@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from safetensors import SafetensorError
 
 from idm_ray.sweep import disk
-from idm_ray.sweep.conductor import MOST_RETURNS, Conductor, as_before
+from idm_ray.sweep.conductor import MOST_RETURNS, Conductor, Verdict, as_before
 from idm_ray.sweep.folders import TRIAL_FILE
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.trial import Report
@@ -287,9 +287,8 @@ def test_a_trial_whose_process_was_ended_for_that_is_stopped_and_no_other_gets_t
     made._board.put(Row(3, {}))
     made.stopping.add(3)
     made.killed.add(3)
-    assert not made.reported(
-        3, Report(10, 55.0, 7.0, "RUNNING")
-    )  # else another trial would be given its process
+    verdict = made.reported(3, Report(10, 55.0, 7.0, "RUNNING"))
+    assert verdict is Verdict.GO_ON  # else another trial would be given its process
     made.died(3, "The actor died")
     assert study.named("stop") == [(3,)]
     (told,) = study.named("set_trial_attribute")

@@ -64,7 +64,9 @@ def stop(sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: b
 
 
 def _same(sweep: Sweep, trial: TrialRecord) -> TrialRecord:
-    return next(each for each in sweep.records if each.number == trial.number)
+    return next(
+        (each for each in sweep.records if each.number == trial.number), trial
+    )  # as it was, if unread now
 
 
 def _runs(trial: TrialRecord) -> bool:

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 from optuna.trial import FrozenTrial, TrialState
 
-from idm_ray.condensation import run_length
 from idm_ray.runtime.progress import duration
-from idm_ray.settings.layers import with_point
-from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.meter import Held
-from idm_ray.sweep.search.study import REPORT
+from idm_ray.sweep.search.study import REPORT, was_stopped
 
 
 @dataclass(frozen=True)
@@ -60,14 +57,13 @@ class Account:
 
 
 def account(
-    config: Config, trials: Iterable[FrozenTrial], real_seconds: float, test_seconds: float, held: Held
+    trials: Iterable[FrozenTrial], real_seconds: float | None, test_seconds: float, held: Held
 ) -> Account:
     """Sum up a sweep.
 
     Args:
-        config: of the sweep.
         trials: of its study.
-        real_seconds: of shared real sides, over all runs.
+        real_seconds: of shared real sides, over all runs; None as long as that is not known.
         test_seconds: of evaluations on test, likewise.
         held: processor and GPU seconds, likewise.
     """
@@ -76,14 +72,14 @@ def account(
     return Account(
         trials=round(sum(report["seconds"] for _, report in known), 1),
         looks=round(sum(report.get("look_seconds", 0.0) for _, report in known), 1),
-        real_sides=round(real_seconds, 1),
+        real_sides=round(real_seconds or 0.0, 1),
         test=round(test_seconds, 1),
-        saved_by_sharing=round(max(0.0, shared - real_seconds), 1),
+        saved_by_sharing=0.0 if real_seconds is None else round(max(0.0, shared - real_seconds), 1),
         saved_by_pruning=round(
             sum(
-                _not_computed(config, trial, report)
+                _not_computed(report)
                 for trial, report in known
-                if trial.state == TrialState.PRUNED
+                if trial.state == TrialState.PRUNED and not was_stopped(trial)
             ),
             1,
         ),
@@ -92,6 +88,6 @@ def account(
     )
 
 
-def _not_computed(config: Config, trial: FrozenTrial, report: dict[str, float]) -> float:
-    done, length = report["iteration"], run_length(with_point(config, trial.params))
-    return report["seconds"] * max(0, length - done) / done if done else 0.0
+def _not_computed(report: dict[str, float]) -> float:
+    done = report["iteration"]
+    return report["seconds"] * max(0.0, report.get("length", done) - done) / done if done else 0.0

@@ -34,6 +34,7 @@ class Budget:
         paces: how long trials take.
         bounds: see `purses`.
         at_a_time: trials that run at a time; one more waits in line.
+        any_complete: whether an earlier run of the sweep has a trial that could be evaluated on test.
         now: the clock, in seconds.
     """
 
@@ -42,11 +43,14 @@ class Budget:
         paces: Paces,
         bounds: Sequence[Purse],
         at_a_time: int,
+        any_complete: bool = False,
         now: Callable[[], float] = time.monotonic,
     ):
         self._paces, self._bounds = paces, bounds
         self._at_a_time, self._now = at_a_time, now
         self._running, self._lock = dict[int, _Runs](), threading.RLock()
+        self._any_complete = any_complete
+        self._lanes = bounds[0].work.lanes if bounds else 1
 
     def begin(self, number: int, config: Config) -> None:
         """A trial was asked for."""
@@ -65,6 +69,7 @@ class Budget:
             if (runs := self._running.get(number)) is not None:
                 self._paces.heard(number, runs.config, report)
                 runs.began, runs.heard = True, self._now()
+                self._any_complete = self._any_complete or report.state == "COMPLETE"
                 if not math.isnan(report.val_accuracy):
                     runs.accuracy = report.val_accuracy
 
@@ -73,17 +78,25 @@ class Budget:
         with self._lock:
             self._running.pop(number, None)
 
-    def affords(self, config: Config) -> bool:
-        """Whether a trial of these settings would end, beside what runs, and leave what the test takes."""
+    def affords(self, config: Config, done: int = 0) -> bool:
+        """Whether a trial of these settings would end, beside what runs, and leave what the test takes.
+
+        Args:
+            config: of the trial.
+            done: iterations that it has behind it.
+        """
         with self._lock:
             if not self._bounds:
                 return True
-            new, others = self._paces.trial(config), self._remaining()
+            new, others = self._paces.rest(config, done), self._remaining()
             if new is None:
                 return not any(purse.left <= 0 for purse in self._bounds)
-            if len(others) >= self._at_a_time:
-                new += sorted(others)[len(others) - self._at_a_time]
-            return all(purse.need([*others, new]) <= self._for_trials(purse) for purse in self._bounds)
+            waits = sorted(others)[len(others) - self._at_a_time] if len(others) >= self._at_a_time else 0.0
+            last = max([*others, waits + new])
+            return all(
+                purse.need([*others, new], last) <= purse.left - self._for_test(purse, sure=True)
+                for purse in self._bounds
+            )
 
     def too_much(self, number: int) -> bool:
         """Whether a trial that runs is to be cut, so that better ones can end on what is left."""
@@ -95,7 +108,8 @@ class Budget:
             for other in sorted(self._running, key=lambda each: (-self._running[each].accuracy, each)):
                 runs = self._running[other]
                 left = self._left(other, runs) or 0.0
-                fits = all(purse.need([*kept, left]) <= self._for_trials(purse) for purse in devices)
+                more = [*kept, left]
+                fits = all(purse.need(more, max(more)) <= self._for_trials(purse) for purse in devices)
                 if other == number:
                     return not fits and bool(kept)
                 kept += [left] * fits
@@ -123,9 +137,9 @@ class Budget:
     def kept_for_test(self) -> str:
         """What is kept for the evaluation on test, in words; empty where nothing is, or nothing is known."""
         with self._lock:
-            seconds = self._paces.test
-            kept = [purse for purse in self._bounds if seconds and self._for_test(purse)]
-        return duration(min(purse.test(seconds or 0.0) for purse in kept)) if kept else ""
+            test = self._paces.test
+            kept = any(self._for_test(purse, sure=True) for purse in self._bounds)
+        return duration(test.beside(self._lanes)) if test and kept else ""
 
     def _remaining(self) -> list[float]:
         found = [self._left(number, runs) for number, runs in self._running.items()]
@@ -137,7 +151,16 @@ class Budget:
     def _for_trials(self, purse: Purse) -> float:
         return purse.left - self._for_test(purse)
 
-    def _for_test(self, purse: Purse) -> float:
-        seconds = self._paces.test
-        needed = 0.0 if seconds is None else purse.test(seconds)
-        return needed if needed <= TEST_SHARE * purse.total else 0.0
+    def _for_test(self, purse: Purse, sure: bool = False) -> float:
+        """What is kept of a bound for the test: nothing before there will be something to test.
+
+        Args:
+            purse: the bound.
+            sure: whether a trial will be complete; else one is, or one that runs is foretold to be in what is left.
+        """
+        needed = purse.test(test) if (test := self._paces.test) else 0.0
+        if needed > TEST_SHARE * purse.total:
+            return 0.0
+        first = min(self._remaining(), default=math.inf)
+        coming = first < math.inf and purse.need([first], first) <= purse.left - needed
+        return needed if sure or self._any_complete or coming else 0.0

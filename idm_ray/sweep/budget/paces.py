@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from idm_ray.condensation import condensation_flops, has_real_side, run_length, synthetic_flops
 from idm_ray.data import Outline
-from idm_ray.evaluation import evaluation_flops
+from idm_ray.evaluation import evaluation_flops, stacked
 from idm_ray.evaluation.prepare import looks_flops
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.trial import Report
@@ -21,6 +21,24 @@ START_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
+class OnTest:
+    """The evaluations on test.
+
+    Attributes:
+        seconds: of all tasks one after another.
+        longest: seconds of the longest task.
+    """
+
+    seconds: float
+    longest: float
+
+    def beside(self, lanes: float) -> float:
+        """Seconds where so many tasks run at a time, at most (Graham: each starts as soon as a lane is free)."""
+        lanes = max(1.0, lanes)
+        return self.seconds / lanes + self.longest * (1 - 1 / lanes)
+
+
+@dataclass(frozen=True)
 class _Kind:
     """What matters of a trial's settings for how long it takes.
 
@@ -29,6 +47,8 @@ class _Kind:
         work: in proportion to what it computes, among trials of its method.
         looks: floating-point operations of all its looks.
         test: those of all evaluations on test where it is the best.
+        longest: of these those of the longest task.
+        tasks: of these there are.
     """
 
     method: str
@@ -36,6 +56,8 @@ class _Kind:
     work: float
     looks: float
     test: float
+    longest: float
+    tasks: int
 
 
 @dataclass(frozen=True)
@@ -86,7 +108,7 @@ class Paces:
         self._images = sum(outline.train)
         self._seen = dict[int, _Seen]()
         self._kinds = dict[int, tuple[Config, _Kind]]()
-        self._of_test: float | None = None
+        self._of_test: OnTest | None = None
 
     def heard(self, number: int, config: Config, report: Report) -> None:
         """A trial has reported."""
@@ -119,28 +141,36 @@ class Paces:
             since: seconds since its last report, or since it began.
         """
         seen = self._seen.get(number)
-        after = seen.left if seen else self.trial(config)
+        after = seen.left if seen else None
+        if after is None:
+            after = self.rest(config, seen.last.iteration if seen else 0)
         return None if after is None else max(0.0, after - since)
 
+    def rest(self, config: Config, done: int) -> float | None:
+        """Seconds that a trial takes which goes on after so many iterations, see `trial`."""
+        whole, length = self.trial(config), self._kind(config).length
+        return None if whole is None else whole * max(0.0, 1 - done / length) if length else whole
+
     @property
-    def test(self) -> float | None:
-        """Seconds that all evaluations on test will take one after another, rather too many; None before any look.
+    def test(self) -> OnTest | None:
+        """How long all evaluations on test will take, rather too long; None before any look.
 
         By the looks of the trials that are best until now, one of which is likely the best in the end.
         """
         return self._of_test
 
-    def _test(self) -> float | None:
-        known = sorted(
-            (
-                (seen.last.val_accuracy, seen.kind.test * seen.look_rate)
-                for seen in self._seen.values()
-                if seen.look_rate and not math.isnan(seen.last.val_accuracy)
-            ),
-            reverse=True,
-        )
-        longest = max((seconds for _, seconds in known[:LEADERS]), default=0.0)
-        return SLOWER * longest + START_SECONDS if longest else None
+    def _test(self) -> OnTest | None:
+        known = [
+            seen
+            for seen in self._seen.values()
+            if seen.look_rate and seen.kind.tasks and not math.isnan(seen.last.val_accuracy)
+        ]
+        leaders = sorted(known, key=lambda seen: -seen.last.val_accuracy)[:LEADERS]
+        if not leaders:
+            return None
+        worst = max(leaders, key=lambda seen: seen.kind.test * seen.look_rate)
+        rate, kind = SLOWER * worst.look_rate, worst.kind
+        return OnTest(kind.test * rate + kind.tasks * START_SECONDS, kind.longest * rate + START_SECONDS)
 
     def _kind(self, config: Config) -> _Kind:
         known = self._kinds.get(id(config))
@@ -150,7 +180,7 @@ class Paces:
                 run_length(config),
                 self._work(config),
                 looks_flops(config, *self._shape),
-                self._on_test(config),
+                *self._on_test(config),
             )
             known = self._kinds[id(config)] = config, kind  # the config, so that no other gets its id
         return known[1]
@@ -162,18 +192,21 @@ class Paces:
         own = synthetic_flops if self._shared else condensation_flops
         return own(config, *self._shape) + looks_flops(config, *self._shape)
 
-    def _on_test(self, config: Config) -> float:
+    def _on_test(self, config: Config) -> tuple[float, float, int]:
+        """Operations of all tasks on test and of the longest, and how many tasks there are."""
         settings, best = config.evaluate, config.sweep.best
         if not best:
-            return 0.0
-        training = evaluation_flops(config, *self._shape, epochs=settings.epochs)
-        work = settings.repeats * (best + ("random" in settings.references)) * training
+            return 0.0, 0.0, 0
+        nets = [evaluation_flops(config, *self._shape, epochs=settings.epochs)]
+        nets *= best + ("random" in settings.references)
         if "whole" in settings.references:
             parts = config.condense.partition**2 if settings.expand else 1
             images = self._shape[1] * config.condense.ipc * parts
             epochs = settings.whole_epochs * self._images / images
-            work += settings.repeats * evaluation_flops(config, *self._shape, epochs=epochs)
-        return work
+            nets.append(evaluation_flops(config, *self._shape, epochs=epochs))
+        together = stacked(config, config.trial_compute.device, graphs=config.compute.compile == "auto")
+        at_once, tasks = (settings.repeats, 1) if together else (1, settings.repeats)
+        return settings.repeats * sum(nets), at_once * max(nets), tasks * len(nets)
 
 
 def _cautious(values: list[float]) -> float:

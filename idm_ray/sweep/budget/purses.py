@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from idm_ray.runtime.progress import duration
 from idm_ray.settings.sections import SweepConfig
 from idm_ray.sweep.budget.meter import Held, Meter
+from idm_ray.sweep.budget.paces import OnTest
 from idm_ray.sweep.stopping import kept_to_close
 
 HOUR = 3600.0
@@ -62,12 +63,17 @@ class Purse(ABC):
         """What is spent of it in a second in which so much is held."""
 
     @abstractmethod
-    def need(self, remaining: Sequence[float]) -> float:
-        """What trials take of it that run for so many seconds from now, with the real sides that they share."""
+    def need(self, seconds: Sequence[float], last: float) -> float:
+        """What trials take of it, with the real sides that they share.
+
+        Args:
+            seconds: that each will run.
+            last: seconds from now to when the last of them ends.
+        """
 
     @abstractmethod
-    def test(self, seconds: float) -> float:
-        """What evaluations on test take that would last so long one after another."""
+    def test(self, test: OnTest) -> float:
+        """What evaluations on test take of it."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +96,11 @@ class _Clock(Purse):
     def pace(self, held: Held) -> float:
         return 1.0
 
-    def need(self, remaining: Sequence[float]) -> float:
-        return max(remaining, default=0.0)
+    def need(self, seconds: Sequence[float], last: float) -> float:
+        return last
 
-    def test(self, seconds: float) -> float:
-        return seconds / max(1, self.work.lanes)
+    def test(self, test: OnTest) -> float:
+        return test.beside(self.work.lanes)
 
 
 @dataclass(frozen=True)
@@ -118,12 +124,11 @@ class _Devices(Purse):
     def pace(self, held: Held) -> float:
         return self.of(held)
 
-    def need(self, remaining: Sequence[float]) -> float:
-        longest = max(remaining, default=0.0)
-        return self.of(self.work.trial) * sum(remaining) + self.of(self.work.sides) * longest
+    def need(self, seconds: Sequence[float], last: float) -> float:
+        return self.of(self.work.trial) * sum(seconds) + self.of(self.work.sides) * last
 
-    def test(self, seconds: float) -> float:
-        return self.of(self.work.task) * seconds
+    def test(self, test: OnTest) -> float:
+        return self.of(self.work.task) * test.seconds
 
 
 def purses(

@@ -24,12 +24,22 @@ class Spending:
         meter: of what it holds.
         began: when this run of it began, by the monotonic clock.
         lanes: evaluations on test that run at a time.
+        any_complete: whether an earlier run of the sweep has a trial that could be evaluated on test.
 
     Attributes:
         budget: that trials are to keep to.
     """
 
-    def __init__(self, config: Config, outline: Outline, plan: Plan, meter: Meter, began: float, lanes: int):
+    def __init__(
+        self,
+        config: Config,
+        outline: Outline,
+        plan: Plan,
+        meter: Meter,
+        began: float,
+        lanes: int,
+        any_complete: bool,
+    ):
         sweep, self._meter, self._lanes = config.sweep, meter, lanes
         self._task = Held(sweep.cpus_per_trial, sweep.gpu_share)
         self._trial = self._task * plan.shards
@@ -37,7 +47,7 @@ class Spending:
         sides = self._side * (plan.sides or 1) if plan.shared else Held()
         work = Holdings(self._trial, sides, self._task, lanes)
         bounds = purses(sweep, work, meter, began)
-        self.budget = Budget(Paces(outline, plan.shared), bounds, plan.concurrent)
+        self.budget = Budget(Paces(outline, plan.shared), bounds, plan.concurrent, any_complete)
 
     def trials_run(self, count: int) -> None:
         """So many trials hold what they take."""

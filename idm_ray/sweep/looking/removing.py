@@ -8,19 +8,25 @@ import contextlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.locations import is_uri
 from idm_ray.sweep.claims import claimed
+from idm_ray.sweep.folders import DRIVER, UID
 from idm_ray.sweep.looking.details import Runs
-from idm_ray.sweep.looking.places import PATIENCE_SECONDS, Place, Places, heard_of
+from idm_ray.sweep.looking.places import PATIENCE_SECONDS, Place, Places
 from idm_ray.sweep.looking.sweeps import Sweep
+from idm_ray.sweep.requests import HERE_SECONDS
 from idm_ray.sweep.tracking.runs import delete_runs
+
+if TYPE_CHECKING:
+    from idm_ray.sweep.keeping.uri import UriDepot
 
 REMOVED = ".removed"
 """Folder beside sweeps for those that are being removed: what is in it is no sweep any more."""
@@ -109,7 +115,7 @@ def _remove_behind(uri: str, removal: Removal) -> None:
     from idm_ray.sweep.keeping.uri import UriDepot
 
     depot = UriDepot(uri, PATIENCE_SECONDS)
-    if heard_of(depot) is not None:
+    if _says_on(depot):
         raise UserError(f"the sweep {removal.sweep.name} runs by now; stop it before it is removed")
     if removal.here.exists():
         _remove_folder(removal)
@@ -118,6 +124,19 @@ def _remove_behind(uri: str, removal: Removal) -> None:
     depot.remove(EDITION)
     depot.remove_all()
     shutil.rmtree(removal.sweep.place.copies, ignore_errors=True)
+
+
+def _says_on(depot: "UriDepot") -> bool:
+    """Whether a driver says again and again that it works on the sweep, by the store's own clock.
+
+    A driver that ended in order has taken its word back; for one that was killed, or whose word is old by the clock of
+    this machine, which may be wrong, it takes two of its pauses.
+    """
+    said = depot.changed_at(DRIVER)
+    if said is None:
+        return False
+    time.sleep(2 * HERE_SECONDS)
+    return depot.changed_at(DRIVER) != said
 
 
 def _remove_folder(removal: Removal) -> None:
@@ -153,12 +172,31 @@ def _removal(sweep: Sweep, output: Path | str, keep_mlflow: bool) -> Removal:
             raise UserError(f"{sweep.place.where} cannot be read: {first_line(error)}") from None
     if keep_mlflow:
         return Removal(sweep, size, here, (), "")
+    if uri is None:
+        _check_runs_are_its_own(sweep)
     runs = Runs.of(sweep, output)
     if runs.problem and not runs.is_empty:
         raise UserError(
             f"the runs of {sweep.name} cannot be found ({runs.problem}); --keep-mlflow leaves them there"
         )
     return Removal(sweep, size, here, tuple(runs.ids.values()), runs.uri)
+
+
+def _check_runs_are_its_own(sweep: Sweep) -> None:
+    uid = _uid(sweep.place)
+    for place in Places(sweep.folder.parent).all():
+        if uid and place.folder.resolve() != sweep.folder.resolve() and _uid(place) == uid:
+            raise UserError(
+                f"the runs of {sweep.name} in MLflow are those of {place.name}, too, of which one is a copy; "
+                "--keep-mlflow leaves them there"
+            )
+
+
+def _uid(place: Place) -> str:
+    try:
+        return place.file(UID).read_text()
+    except OSError:
+        return ""
 
 
 def _check_unused(sweep: Sweep, going: Collection[Path]) -> None:

@@ -89,7 +89,7 @@ class _Lengths:
 
 def _all_ended(sweep: Sweep) -> bool:
     ended = [trial for trial in sweep.records if trial.state not in (records.RUNNING, records.INTERRUPTED)]
-    return len(ended) == len(sweep.records) >= sweep.planned
+    return 0 < len(ended) == len(sweep.records) >= sweep.planned
 
 
 def _row(trial: TrialRecord, before: Row | None) -> Row:

@@ -33,7 +33,7 @@ MEANINGS = {
     EXIT_OUR_FAULT: "ended by an error of the program; it can be resumed",
     EXIT_FAILED_TRIALS: "done, some trials failed",
     EXIT_NO_TRIAL: "no trial succeeded",
-    EXIT_BUDGET: "its time budget is spent; it can be resumed",
+    EXIT_BUDGET: "its budget is spent; it can be resumed with more",
     EXIT_CLUSTER: "the cluster, or what keeps the sweep, is gone or full; it can be resumed",
     EXIT_SIGINT: "stopped in order; it can be resumed",
     EXIT_SIGTERM: "stopped in order by SIGTERM; it can be resumed",

@@ -169,6 +169,10 @@ class SweepStudy:
         self.set_trial_attribute(number, STOPPED, True)
         self.tell(number, TrialState.PRUNED, reason=BY_A_PERSON)
 
+    def reached(self, number: int) -> int:
+        """The iteration of a trial's last report; 0 before the first."""
+        return self.trials[number].last_step or 0
+
     def set_trial_attribute(self, number: int, key: str, value: Any) -> None:
         """Remember a fact (any JSON value) about a trial that is running."""
         self._open[number].set_user_attr(key, value)

@@ -93,6 +93,7 @@ class RealSides:
                     ray.get(ping)
                 except ray.exceptions.RayActorError:
                     del self._actors[name], self._pings[name]  # the next trial starts another
+                    self._on_count(len(self._actors))
                     continue
                 ping = None
             self._pings[name] = limit, ping or actor.ping.remote()

@@ -209,7 +209,8 @@ def _undone(summary: Summary, waiting: int) -> str:
     more = summary.planned - summary.n_trials
     left += [f"{more} not begun"] * (more > 0)
     left += ["no evaluation on test"] * (summary.best_trial is not None and not summary.test)
-    return f"the budget is spent: {', '.join(left)}; to go on, resume it with more"
+    hours = "; CPU- and GPU-hours count over all its runs, so give it more of them (--cpu-hours, --gpu-hours)"
+    return f"the budget is spent: {', '.join(left)}; to go on, resume it{hours}"
 
 
 def ui_steps(

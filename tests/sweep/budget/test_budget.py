@@ -57,7 +57,7 @@ class World:
         bounds = purses(self.config.sweep, work, self.meter, 0.0, lambda: self.now)
         self.rate = self.test_seconds / self.on_test(with_point(self.config, {"condense.partition": 3}))
         self.best = 0.0
-        self.budget = Budget(Paces(OUTLINE, shared=False), bounds, self.lanes, lambda: self.now)
+        self.budget = Budget(Paces(OUTLINE, shared=False), bounds, self.lanes, now=lambda: self.now)
 
     def on_test(self, config):
         """Operations of the nets of the best trial and of random images."""
@@ -106,8 +106,9 @@ class World:
             each.looks += 1
             done = LENGTH * each.looks // LOOKS
             look = self.rate * looks_flops(each.config, (3, 8, 8), 2) * each.looks / LOOKS
+            state = "COMPLETE" if each.looks == LOOKS else "RUNNING"
             self.budget.heard(
-                number, Report(done, each.accuracy, lasted, "RUNNING", look_seconds=look, lasted=lasted)
+                number, Report(done, each.accuracy, lasted, state, look_seconds=look, lasted=lasted)
             )
             if each.looks == LOOKS or self.budget.too_much(number):
                 if each.looks == LOOKS:
@@ -125,7 +126,8 @@ class World:
 
     def judge(self):
         """The evaluation on test, in as many lanes, unless the budget ends before."""
-        self.test, left = "done", self.test_seconds / self.lanes
+        tasks = 2 * self.config.evaluate.repeats
+        self.test, left = "done", self.test_seconds * -(-tasks // self.lanes) / tasks
         self.meter.holds("test", self.trial * self.lanes)
         while left > 0:
             if self.budget.all_must_end(self.meter.now):
@@ -206,3 +208,51 @@ def test_what_was_held_is_known_to_the_next_run_though_the_driver_was_killed(tmp
     now[0] = 36.0
     assert meter.spent == Held(66.0, 15.0)
     assert Meter(tmp_path, Held(10.0, 20.0), lambda: 0.0).spent == Held(60.0, 20.0)
+
+
+@pytest.fixture
+def paced(world):
+    """A world of two lanes, one trial of which has taken 30 s for half of its way; and the settings of trials."""
+    made = world(0, "sweep.cpu_hours=0.03", test_seconds=4.0)
+    config = with_point(made.config, {"condense.partition": 1})
+    made.start(0, config)
+    made.now = 30.0
+    made.budget.heard(0, Report(LENGTH // 2, 50.0, 30.0, "RUNNING", look_seconds=1e-9, lasted=30.0))
+    return made, config
+
+
+def test_a_trial_that_goes_on_takes_the_rest_of_its_way(paced):
+    made, config = paced
+    assert not made.budget.affords(config)  # 60 s and 30 s of another, of 78 s with 20 s for the test
+    assert made.budget.affords(config, done=LENGTH - LENGTH // 10)
+
+
+def test_one_that_goes_on_and_has_not_come_further_is_foretold_by_the_others(paced):
+    made, config = paced
+    made.budget.begin(1, config)
+    made.budget.heard(1, Report(50, 50.0, 30.0, "RUNNING", lasted=1.0, began_at=50))
+    assert sorted(made.budget._remaining()) == [30.0, 30.0]
+
+
+def test_who_waits_in_line_holds_nothing_meanwhile(world):
+    made = world(0, "sweep.cpu_hours=0.05", lanes=1, test_seconds=0.1)
+    config = with_point(made.config, {"condense.partition": 1})
+    made.start(0, config)
+    made.now = 30.0
+    made.budget.heard(0, Report(LENGTH // 2, 50.0, 30.0, "RUNNING", look_seconds=1e-9, lasted=30.0))
+    assert made.budget.affords(
+        config
+    )  # 30 s and 60 s of 150 s; with its 30 s in line, and the test, it would be more
+
+
+def test_nothing_is_kept_for_a_test_of_nothing(world):
+    made = world(0, "sweep.time_budget=1000", lanes=1, test_seconds=450.0)
+    config = with_point(made.config, {"condense.partition": 3})
+    made.start(0, config)
+    made.now = 400.0
+    look = made.rate * looks_flops(config, (3, 8, 8), 2) / LOOKS
+    made.budget.heard(0, Report(LENGTH // 5, 50.0, 400.0, "RUNNING", look_seconds=look, lasted=400.0))
+    made.now = 600.0
+    assert not made.budget.trials_must_end(
+        made.meter.now
+    )  # it ends at 2,000 s: there will be nothing to test
