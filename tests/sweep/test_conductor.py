@@ -273,7 +273,7 @@ def test_a_trial_that_a_person_wants_ended_is_stopped_at_its_report_with_what_it
     made, study, _ = conductor
     made._board.put(Row(3, {"condense.lr": 0.1}))
     made.stopping.add(3)
-    assert made.reported(3, Report(10, 55.0, 7.0, "RUNNING"))
+    assert made.reported(3, Report(10, 55.0, 7.0, "RUNNING")) is Verdict.PRUNE
     made.pruned(3, Report(10, 55.0, 7.0, "RUNNING"))
     assert study.named("stop") == [(3,)]
     assert not study.named("tell")
