@@ -48,7 +48,7 @@ class _Kind:
         looks: floating-point operations of all its looks.
         test: those of all evaluations on test where it is the best.
         longest: of these those of the longest task.
-        tasks: of these there are.
+        starts: processes that begin with one, one after another.
     """
 
     method: str
@@ -57,7 +57,7 @@ class _Kind:
     looks: float
     test: float
     longest: float
-    tasks: int
+    starts: int
 
 
 @dataclass(frozen=True)
@@ -163,14 +163,14 @@ class Paces:
         known = [
             seen
             for seen in self._seen.values()
-            if seen.look_rate and seen.kind.tasks and not math.isnan(seen.last.val_accuracy)
+            if seen.look_rate and seen.kind.starts and not math.isnan(seen.last.val_accuracy)
         ]
         leaders = sorted(known, key=lambda seen: -seen.last.val_accuracy)[:LEADERS]
         if not leaders:
             return None
         worst = max(leaders, key=lambda seen: seen.kind.test * seen.look_rate)
         rate, kind = SLOWER * worst.look_rate, worst.kind
-        return OnTest(kind.test * rate + kind.tasks * START_SECONDS, kind.longest * rate + START_SECONDS)
+        return OnTest(kind.test * rate + kind.starts * START_SECONDS, kind.longest * rate + START_SECONDS)
 
     def _kind(self, config: Config) -> _Kind:
         known = self._kinds.get(id(config))
@@ -193,7 +193,7 @@ class Paces:
         return own(config, *self._shape) + looks_flops(config, *self._shape)
 
     def _on_test(self, config: Config) -> tuple[float, float, int]:
-        """Operations of all tasks on test and of the longest, and how many tasks there are."""
+        """See `test`, `longest` and `starts` of `_Kind`; Ray uses a process again unless it had a GPU."""
         settings, best = config.evaluate, config.sweep.best
         if not best:
             return 0.0, 0.0, 0
@@ -206,7 +206,8 @@ class Paces:
             nets.append(evaluation_flops(config, *self._shape, epochs=epochs))
         together = stacked(config, config.trial_compute.device, graphs=config.compute.compile == "auto")
         at_once, tasks = (settings.repeats, 1) if together else (1, settings.repeats)
-        return settings.repeats * sum(nets), at_once * max(nets), tasks * len(nets)
+        starts = tasks * len(nets) if config.sweep.gpu_share else 1
+        return settings.repeats * sum(nets), at_once * max(nets), starts
 
 
 def _cautious(values: list[float]) -> float:

@@ -205,7 +205,7 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
 
 def _undone(summary: Summary, waiting: int) -> str:
     """What the budget was too small for."""
-    left = [f"{waiting} trials not ended"] * bool(waiting)
+    left = [f"{plural(waiting, 'trial')} not ended"] * bool(waiting)
     more = summary.planned - summary.n_trials
     left += [f"{more} not begun"] * (more > 0)
     left += ["no evaluation on test"] * (summary.best_trial is not None and not summary.test)
