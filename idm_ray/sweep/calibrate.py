@@ -15,10 +15,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.sharing.plan import Plan, plan_sharing
-from idm_ray.sweep.speed import EPOCHS, TIMED, WARM, Speed, measure_speed
-
-TRIAL_START_SECONDS = 5.0
-"""Of a trial's process, its imports included; 3 to 6 s were seen on 2 cores."""
+from idm_ray.sweep.speed import EPOCHS, START_SECONDS, TIMED, WARM, Speed, measure_speed
 
 
 @dataclass(frozen=True)
@@ -87,9 +84,7 @@ def forecast(
         synthetic_flops(trial, *shape) * speed.synthetic + looks_flops(trial, *shape) * speed.evaluation
         for trial in trials
     )
-    start = (
-        TRIAL_START_SECONDS if plan.concurrent == 1 else TRIAL_START_SECONDS * plan.concurrent / sweep.trials
-    )
+    start = START_SECONDS if plan.concurrent == 1 else START_SECONDS * plan.concurrent / sweep.trials
     lanes = plan.lanes
     if plan.shared:
         together = min(plan.concurrent, sweep.trials)

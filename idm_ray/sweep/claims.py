@@ -20,7 +20,7 @@ from idm_ray.sweep.preflight import without_locks
 
 ATTEMPTS, PAUSE_SECONDS = 6, 0.1
 """Of a driver that claims a sweep: whoever looks whether it is claimed holds the lock for a moment."""
-HELD = (errno.EWOULDBLOCK, errno.EACCES)
+TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def claimed(folder: Path) -> Iterator[None]:
         try:
             _hold(lock)
         except OSError as error:
-            if error.errno not in HELD:
+            if error.errno not in TAKEN:
                 raise without_locks(folder, error) from None
             lock.seek(0)
             raise UserError(
@@ -100,7 +100,7 @@ def driver_of(folder: Path) -> Driver | None:
         with (folder / LOCK).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in HELD:
+        if error.errno not in TAKEN:
             return None
         with contextlib.suppress(OSError):
             return Driver.read((folder / LOCK).read_text())
@@ -113,7 +113,7 @@ def _hold(lock: IO[str]) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            if error.errno not in HELD or attempt == ATTEMPTS - 1:
+            if error.errno not in TAKEN or attempt == ATTEMPTS - 1:
                 raise
             time.sleep(PAUSE_SECONDS)
         else:

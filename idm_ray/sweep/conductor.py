@@ -27,7 +27,7 @@ from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Site
-from idm_ray.sweep.search.study import BY_A_PERSON, REASON, REPORT, SweepStudy, was_stopped
+from idm_ray.sweep.search.study import BY_A_PERSON, REASON, REPORT, Asked, SweepStudy, was_stopped
 from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.mates import MateLost
 from idm_ray.sweep.sharing.pool import RealSides
@@ -155,18 +155,13 @@ class Conductor:
             return None
         folder = self.trial_folder(asked.number)
         if asked.number in self.stopping:
-            self._tracker.start_trial(
-                asked.number, _searched_first(asked.point, self._config.to_raw()), self._tags
-            )
-            self._changed(Row(asked.number, asked.point))
+            self._enter(asked, self._config)
             self.stopped(asked.number)
             return self.next_trial()
         try:
             wanted = with_point(self._config, asked.point)
         except UserError as error:  # settings that do not go together, each of which is right by itself
-            raw = self._config.to_raw()
-            self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), self._tags)
-            self._changed(Row(asked.number, asked.point))
+            self._enter(asked, self._config)
             self.failed(asked.number, first_line(error))
             return self.next_trial()
         if self._budget and not self._budget.affords(wanted, self._study.reached(asked.number)):
@@ -181,16 +176,20 @@ class Conductor:
             self.disk.was_full(first_line(error))
             self._study.release(asked.number)
             return None
+        if self._budget:
+            self._budget.begin(asked.number, config)
+        self._enter(asked, config)
+        real = self._sides.attach(asked.number, config) if self._sides else None
+        memory = self._site.memory
+        text = json.dumps(config.to_raw())
+        return NextTrial(asked.number, self._site.keeping, text, real, self._pulse, self._shards, memory)
+
+    def _enter(self, asked: Asked, config: Config) -> None:
+        """Write a trial into MLflow and on the board."""
         raw = config.to_raw()
         tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
-        if self._budget:
-            self._budget.begin(asked.number, config)
         self._changed(Row(asked.number, asked.point))
-        real = self._sides.attach(asked.number, config) if self._sides else None
-        memory = self._site.memory
-        text = json.dumps(raw)
-        return NextTrial(asked.number, self._site.keeping, text, real, self._pulse, self._shards, memory)
 
     @property
     def has_declined(self) -> bool:

@@ -33,6 +33,8 @@ from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit
 
 WARM, TIMED, EPOCHS = 2, 10, 3
+START_SECONDS = 5.0
+"""Of a process for a trial or a test, its imports included; 3 to 6 s were seen on 2 cores."""
 MEASURE_SECONDS, ANSWER_SECONDS = 30.0, 300.0
 """After which a node begins no other iteration, and in which it must have answered; its start is the most of it."""
 

@@ -52,7 +52,12 @@ def stop(sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: b
     say(console, f"asked {driver.text if driver else 'its driver'} to end {what}" + (" ..." if wait else ""))
     if not wait:
         return 0
-    found = awaited(sweep, output, lambda now: trial is not None and not _runs(_same(now, trial)))
+    found = awaited(
+        sweep,
+        output,
+        lambda now: trial is not None and not _runs(_same(now, trial)),
+        lambda text: say(console, text),
+    )
     if trial is None or _runs(_same(found, trial)):
         how = f":  {_resume(found, output)}" if found.resumable else ""
         print(f"the sweep {found.name} has ended: {state_text(found)}{how}")

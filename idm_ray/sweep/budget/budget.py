@@ -11,10 +11,9 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.meter import Held
 from idm_ray.sweep.budget.paces import Paces
 from idm_ray.sweep.budget.purses import Purse
+from idm_ray.sweep.pulse import HEAR_SECONDS
 from idm_ray.sweep.trial import Report
 
-LOOK_SECONDS = 2.0
-"""Between two looks at what is left."""
 TEST_SHARE = 0.5
 """Of a budget that is kept for the evaluation on test at most; one that needs more is left to a resumed sweep."""
 
@@ -122,11 +121,11 @@ class Budget:
             held: what is held now.
         """
         with self._lock:
-            return any(self._for_trials(purse) <= LOOK_SECONDS * purse.pace(held) for purse in self._bounds)
+            return any(self._for_trials(purse) <= HEAR_SECONDS * purse.pace(held) for purse in self._bounds)
 
     def all_must_end(self, held: Held) -> bool:
         """Whether nothing is left."""
-        return any(purse.left <= LOOK_SECONDS * purse.pace(held) for purse in self._bounds)
+        return any(purse.left <= HEAR_SECONDS * purse.pace(held) for purse in self._bounds)
 
     @property
     def text(self) -> str:

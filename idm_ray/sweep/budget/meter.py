@@ -72,9 +72,9 @@ class Meter:
             self._count()
             return self._sum
 
-    def keep(self, at_once: bool = False) -> None:
+    def keep(self) -> None:
         """Write the count into the sweep's folder, every few seconds at most; a full disk is passed over."""
-        if not at_once and self._clock() - self._written < KEPT_SECONDS:
+        if self._clock() - self._written < KEPT_SECONDS:
             return
         self._written = self._clock()
         with contextlib.suppress(OSError):

@@ -8,6 +8,7 @@ from idm_ray.data import Outline
 from idm_ray.evaluation import evaluation_flops, stacked
 from idm_ray.evaluation.prepare import looks_flops
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.speed import START_SECONDS
 from idm_ray.sweep.trial import Report
 
 CAUTIOUS = 0.9
@@ -16,8 +17,6 @@ RECENT = 32
 """Trials that are looked at, as machines become faster and slower."""
 LEADERS, SLOWER = 3, 1.25
 """Trials by whose looks the evaluation on test is foretold; and how much longer it is taken to last."""
-START_SECONDS = 5.0
-"""Of a task on test, its imports included; 3 to 6 s were seen on 2 cores."""
 
 
 @dataclass(frozen=True)

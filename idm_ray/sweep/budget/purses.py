@@ -15,8 +15,8 @@ HOUR = 3600.0
 
 
 @dataclass(frozen=True)
-class Holdings:
-    """What each kind of work holds.
+class HeldBy:
+    """What each kind of work holds of the machines.
 
     Attributes:
         trial: a trial, with all its processes.
@@ -41,7 +41,7 @@ class Purse(ABC):
     """
 
     total: float
-    work: Holdings
+    work: HeldBy
 
     @property
     @abstractmethod
@@ -132,7 +132,7 @@ class _Devices(Purse):
 
 
 def purses(
-    sweep: SweepConfig, work: Holdings, meter: Meter, began: float, now: Callable[[], float] = time.monotonic
+    sweep: SweepConfig, work: HeldBy, meter: Meter, began: float, now: Callable[[], float] = time.monotonic
 ) -> list[Purse]:
     """The bounds that a sweep's settings set.
 

@@ -7,7 +7,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.budget import Budget
 from idm_ray.sweep.budget.meter import Held, Meter
 from idm_ray.sweep.budget.paces import Paces
-from idm_ray.sweep.budget.purses import Holdings, purses
+from idm_ray.sweep.budget.purses import HeldBy, purses
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.endings import BUDGET
 from idm_ray.sweep.sharing.plan import Plan
@@ -45,7 +45,7 @@ class Spending:
         self._trial = self._task * plan.shards
         self._side = Held(float(real_threads(config)), sweep.gpu_share) * plan.workers
         sides = self._side * (plan.sides or 1) if plan.shared else Held()
-        work = Holdings(self._trial, sides, self._task, lanes)
+        work = HeldBy(self._trial, sides, self._task, lanes)
         bounds = purses(sweep, work, meter, began)
         self.budget = Budget(Paces(outline, plan.shared), bounds, plan.concurrent, any_complete)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from idm_ray.errors import UserError
+from idm_ray.runtime.progress import duration
 from idm_ray.runtime.words import first_line
 from idm_ray.sweep.keeping.depot import Depot
 from idm_ray.sweep.looking.places import PATIENCE_SECONDS, Place, Places
@@ -14,6 +15,8 @@ from idm_ray.sweep.requests import ask, request_of
 
 LOOK_SECONDS, LOOK_AWAY_SECONDS = 0.5, 3.0
 """Between two looks on a disk, and behind a URI."""
+TOLD_SECONDS = 30.0
+"""Between two words that what was asked for is not so yet."""
 
 
 def ask_to_stop(sweep: Sweep, trial: TrialRecord | None, at_once: bool = False) -> None:
@@ -39,20 +42,27 @@ def ask_to_stop(sweep: Sweep, trial: TrialRecord | None, at_once: bool = False) 
         ) from None
 
 
-def awaited(sweep: Sweep, output: Path | str, there: Callable[[Sweep], bool]) -> Sweep:
+def awaited(
+    sweep: Sweep, output: Path | str, there: Callable[[Sweep], bool], say: Callable[[str], None]
+) -> Sweep:
     """Look at a sweep again and again until something is so, or it runs no longer.
 
     Args:
         sweep: as it was.
         output: folder of all sweeps, or a URI.
         there: whether it is so.
+        say: told now and then that it is not so yet.
 
     Raises:
         UserError: it can no longer be read.
     """
+    began = told = time.monotonic()
     while sweep.place.driver is not None and not there(sweep):
         time.sleep(pause_of(sweep.place))
         sweep = again(sweep, output)
+        if (now := time.monotonic()) - told >= TOLD_SECONDS:
+            told = now
+            say(f"not yet, after {duration(now - began)}; the request stays when this waiting is ended")
     return sweep
 
 

@@ -129,7 +129,7 @@ class Sweep:
             test = {name: Score.of(plain) for name, plain in summary.get("test", {}).items()}
         except (OSError, ValueError, TypeError, KeyError):
             summary, test = {}, {}
-        return cls(place.name, place, study, summary, test, _cost(place, study, test), problem)
+        return cls(place.name, place, study, summary, test, _cost(place, study, summary), problem)
 
     @property
     def state(self) -> str:
@@ -308,10 +308,10 @@ def trial_name(number: int) -> str:
     return f"trials/{number:04d}"
 
 
-def _cost(place: Place, study: StudyRecord, test: Mapping[str, Score]) -> Cost:
+def _cost(place: Place, study: StudyRecord, summary: Mapping[str, Any]) -> Cost:
     real = sum((read_cost(file.parent).seconds for file in place.folder.glob(f"real/*/{COST_FILE}")), 0.0)
     trials = sum((trial.seconds for trial in study.trials), 0.0)
-    return Cost(trials, real, sum((score.seconds for score in test.values()), 0.0))
+    return Cost(trials, real, float(summary.get("cost", {}).get("test", 0.0)))
 
 
 def _moment(seconds: float | None) -> Any:

@@ -40,6 +40,10 @@ def watch(sweep: Sweep, output: Path | str, console: Console) -> Sweep:
     Raises:
         UserError: it can no longer be read.
     """
+    if sweep.state == STARTING:
+        console.print(
+            f"the sweep {sweep.name} starts; its table comes with its study", highlight=False, markup=False
+        )
     while sweep.state == STARTING:
         time.sleep(pause_of(sweep.place))
         sweep = again(sweep, output)
