@@ -2,9 +2,9 @@ import pytest
 
 from idm_ray.condensation import real_flops, synthetic_flops
 from idm_ray.evaluation.prepare import looks_flops
-from idm_ray.sweep.calibrate import TRIAL_START_SECONDS, calibrate, forecast
+from idm_ray.sweep.calibrate import calibrate, forecast
 from idm_ray.sweep.sharing.plan import Plan
-from idm_ray.sweep.speed import Speed
+from idm_ray.sweep.speed import START_SECONDS, Speed
 
 SHAPE = ((1, 8, 8), 10)
 SPEED = Speed(real=1e-6, synthetic=2e-6, evaluation=3e-6)
@@ -19,7 +19,7 @@ def test_trials_alone_take_their_time_one_after_another(tiny_config):
     found = forecast(config, [config], SHAPE, SPEED, plan(False, 1, 1.0))
     trial = 1e-6 * real_flops(config, *SHAPE) + 2e-6 * synthetic_flops(config, *SHAPE)
     trial += 3e-6 * looks_flops(config, *SHAPE)
-    assert found.trials_seconds == pytest.approx(6 * (trial + TRIAL_START_SECONDS))
+    assert found.trials_seconds == pytest.approx(6 * (trial + START_SECONDS))
     assert found.gpu_hours == 0
 
 

@@ -19,12 +19,11 @@ def test_a_trial_and_then_the_sweep_are_stopped_from_elsewhere_while_somebody_wa
     folder = Path("runs") / "far"
     sweep = start("--name", "far", *LONG)
     sweep.wait_for(lambda: (folder / "trials" / "0000" / "condensed").exists())
-    watching = subprocess.Popen(
-        [sys.executable, "-m", "idm_ray", "watch", "far"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    seen = tmp_path / "seen"
+    with seen.open("w") as file:
+        watching = subprocess.Popen(
+            [sys.executable, "-m", "idm_ray", "watch", "far"], stdout=file, stderr=subprocess.STDOUT
+        )
     (listed,) = json.loads(call("ls", "--json").output)
     assert (listed["state"], listed["driver"]["pid"]) == ("running", sweep.process.pid)
 
@@ -35,6 +34,7 @@ def test_a_trial_and_then_the_sweep_are_stopped_from_elsewhere_while_somebody_wa
     )
     sweep.wait_for(lambda: (folder / "trials" / "0001" / "condensed").exists())
     assert states(folder)[0] == "PRUNED"
+    sweep.wait_for(lambda: "trial 0001 running" in seen.read_text())
 
     ended = call("stop", "latest")
     assert ended.code == 0
@@ -45,9 +45,7 @@ def test_a_trial_and_then_the_sweep_are_stopped_from_elsewhere_while_somebody_wa
     assert (summary["n_failed"], summary["n_stopped"]) == (0, 1)
     assert states(folder) == ["PRUNED", "WAITING"]
 
-    seen, _ = watching.communicate(timeout=PATIENCE)
-    assert watching.returncode == 130, seen
-    assert "trial 0000 stopped" in seen
-    assert "trial 0001 running" in seen
-    assert "exit code 130: stopped in order; it can be resumed" in seen
+    assert watching.wait(PATIENCE) == 130, seen.read_text()
+    assert "trial 0000 stopped" in seen.read_text()
+    assert "exit code 130: stopped in order; it can be resumed" in seen.read_text()
     assert not (folder / "requests").exists()
