@@ -115,6 +115,34 @@ def transfer(
             yield NetRow(net, *_pair(images, labels, _changed(protocol, net=net), net.name, watch, teacher))
 
 
+def cross_accuracy(
+    images: Tensor,
+    labels: Tensor,
+    nets: Sequence[NetConfig],
+    protocol: Protocol,
+    on_epoch: OnEpoch | None = None,
+    teacher: Teacher | None = None,
+) -> float:
+    """Mean accuracy of a set over architectures, in percent.
+
+    Args:
+        images: float32 [N, channels, H, W], normalised, as optimised.
+        labels: int64 [N], or probabilities, see `evaluate`.
+        nets: architectures.
+        protocol: how; its config gives the partition.
+        on_epoch: for progress.
+        teacher: of a set with soft labels.
+
+    Raises:
+        UserError: a net does not fit the images.
+    """
+    partition = protocol.config.condense.partition
+    found = [
+        evaluate(images, labels, partition, _changed(protocol, net=net), on_epoch, teacher) for net in nets
+    ]
+    return sum(each.mean for each in found) / len(found)
+
+
 def _problem(net: NetConfig, protocol: Protocol) -> str:
     """Why an architecture does not fit the images; empty when it does."""
     data = protocol.data

@@ -550,6 +550,9 @@ class EvaluateConfig(Section):
     best_of: int = Field(1, ge=1)
     """Looks at a net during its training, evenly spread, of which the best counts, as NCFM and others report (each
     hundredth epoch). Above 1 a test figure is selected on test, and is told so; 1: the look after the last epoch."""
+    cross_nets: tuple[Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"], ...] = ("mlp",)
+    """Nets, each as published, whose mean accuracy on validation is the goal cross_accuracy; trained as the net of the
+    settings is when looking at validation accuracy, on the set that a trial ends with."""
     stack: Literal["auto", "on", "off"] = "auto"
     """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
     another, which steps replayed from a CUDA graph make the faster way; auto: on with CUDA where nothing is replayed,
@@ -595,7 +598,21 @@ class SweepConfig(Section):
     """How many trials, where, and who chooses them."""
 
     trials: int = Field(32, ge=1)
-    """How many settings are tried."""
+    """How many settings are tried; with several `seeds` each counts."""
+    objectives: tuple[
+        Literal["val_accuracy", "cross_accuracy", "seconds", "set_bytes", "peak_bytes"], ...
+    ] = ("val_accuracy",)
+    """Goals, val_accuracy first: accuracy on validation; the mean of `evaluate.cross_nets` there; seconds of computing,
+    with what a shared real side did; bytes of the condensed set; and memory at the highest point."""
+    within: float = Field(0.0, ge=0, le=100)
+    """Percentage points of validation accuracy that may be given up for the further goals: of all points so near to the
+    highest, the one that is best in the next goal is chosen."""
+    seeds: int = Field(1, ge=1, le=100)
+    """Seeds that a point is condensed with, from `seed` on, one after another; one that can no longer be the best is
+    given up, and of the others the means over seeds are compared."""
+    recheck: int = Field(0, ge=0)
+    """Points that are evaluated on validation once more before the best is chosen among them, by `evaluate.repeats`
+    nets that nothing was selected by."""
     max_concurrent: int | None = Field(None, ge=1)
     """Trials at a time; null: as many as the resources hold."""
     gpus_per_trial: Annotated[float, Field(ge=0), AfterValidator(_share)] | Literal["auto"] = 0.0
@@ -606,10 +623,11 @@ class SweepConfig(Section):
     sweep, so that they compute side by side; off: they take turns on the GPU."""
     cpus_per_trial: float = Field(1.0, ge=LEAST_SHARE)
     """Also the number of torch threads of a trial (at least one)."""
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """Who suggests: Optuna's tree-structured Parzen estimator, chance, or all points of a finite space in order."""
+    sampler: Literal["tpe", "nsga2", "random", "grid"] = "tpe"
+    """Who suggests: Optuna's tree-structured Parzen estimator, its genetic algorithm NSGA-II, chance, or all points of
+    a finite space in order."""
     startup_trials: int = Field(8, ge=1)
-    """Trials sampled at random before TPE models them."""
+    """Trials sampled at random before TPE models them; with nsga2 the size of a generation, at least 2."""
     pruner: Literal["median", "hyperband", "none"] = "median"
     """Who stops trials that fall behind: below the median of the others at the same iteration, Hyperband, or nobody."""
     prune_after: int = Field(0, ge=0)
@@ -651,6 +669,30 @@ class SweepConfig(Section):
     s3://bucket/runs, with endpoint and credentials in the environment of every node."""
     tracking_uri: Address | None = None
     """MLflow tracking URI, without a password; null: sqlite in the output folder."""
+
+    @model_validator(mode="after")
+    def _judged(self) -> "SweepConfig":
+        goals = self.objectives
+        if goals[:1] != ("val_accuracy",) or len(set(goals)) < len(goals):
+            raise ValueError(
+                "sweep.objectives must begin with val_accuracy, and name each goal once; got "
+                f"{', '.join(goals) or 'none'}"
+            )
+        if len(goals) == 1 and self.within:
+            raise ValueError(
+                f"sweep.within gives up accuracy for another goal, of which there is none; got {self.within:g}: name "
+                "one in sweep.objectives, such as [val_accuracy, seconds]"
+            )
+        if len(goals) > 1 and self.pruner != "none":
+            raise ValueError(
+                f"sweep.pruner must be none with {len(goals)} objectives: it would end trials whose accuracy is low, "
+                f"of which one may be the best in {goals[1]}; got {self.pruner}"
+            )
+        if self.sampler == "nsga2" and self.startup_trials < 2:
+            raise ValueError(
+                f"sweep.startup_trials must be at least 2, the size of a generation of nsga2; got {self.startup_trials}"
+            )
+        return self
 
     @property
     def gpu_share(self) -> float:
@@ -702,7 +744,7 @@ class Config(Section):
     """All settings of a run."""
 
     seed: int = Field(0, ge=0)
-    """Root of all randomness, equal for all trials of a sweep unless it is searched."""
+    """Root of all randomness, equal for all trials of a sweep unless it is searched, or `sweep.seeds` gives several."""
     dataset: DatasetConfig = DatasetConfig()
     net: NetConfig = NetConfig()
     condense: CondenseConfig = CondenseConfig()
@@ -745,6 +787,15 @@ class Config(Section):
             raise ValueError(
                 f"net.norm must not be batch for method {self.condense.method}, which differentiates through a net's "
                 "training, where its running statistics have no gradient; set instance, group, layer or none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_meaning_of_seed(self) -> "Config":
+        if self.sweep.seeds > 1 and "seed" in self.search:
+            raise ValueError(
+                f"seed must not be searched where sweep.seeds gives each point several; got sweep.seeds "
+                f"{self.sweep.seeds}: set it to 1, or leave search.seed out"
             )
         return self
 

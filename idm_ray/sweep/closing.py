@@ -18,8 +18,10 @@ from idm_ray.sweep.tracking.tracker import Tracker
 from idm_ray.sweep.tracking.ui import tracking_uri
 from idm_ray.sweep.view.summary import Summary, mark_ended, summarise
 
-HELD, REAL_SECONDS, TEST_SECONDS = "held", "real_seconds", "test_seconds"
+HELD, REAL_SECONDS, AGAIN_SECONDS, TEST_SECONDS = "held", "real_seconds", "again_seconds", "test_seconds"
 """What the study knows of earlier runs."""
+FRONT, FRONT_TAG = "front", "idm_ray.front"
+"""Trials that no other is better than in all goals: in the study, and marked so in MLflow."""
 CLOSE_SECONDS = 60.0
 """For what MLflow has not got yet."""
 
@@ -72,7 +74,8 @@ class Closing:
         self._earlier = float(study.attribute("seconds", 0.0))
         self._meter = meter
         self.test: dict[str, Evaluation] | None = None
-        self._test_seconds, self.real_seconds = 0.0, dict[str, float]()
+        self._seconds = dict.fromkeys((AGAIN_SECONDS, TEST_SECONDS), 0.0)
+        self.real_seconds = dict[str, float]()
         self._known: Summary | None = None
         self._reason = ""
 
@@ -98,15 +101,19 @@ class Closing:
         }
         return summarise(self._study, self._known_test(), facts, state, self._account(state))
 
+    def rechecked(self, seconds: float) -> None:
+        """A task on validation, once more, has ended."""
+        self._seconds[AGAIN_SECONDS] += seconds
+
     def tested(self, seconds: float) -> None:
         """A task on test has ended."""
-        self._test_seconds += seconds
+        self._seconds[TEST_SECONDS] += seconds
 
     def _account(self, state: str) -> Account:
         real = {**self._study.attribute(REAL_SECONDS, {}), **self.real_seconds}
-        test = self._study.attribute(TEST_SECONDS, 0.0) + self._test_seconds
+        again, test = (self._study.attribute(key, 0.0) + now for key, now in self._seconds.items())
         known = sum(real.values()) if real and state != "running" else None  # they tell when they end
-        return account(self._study.trials, known, test, self._meter.spent)
+        return account(self._study.trials, known, again, test, self._meter.spent)
 
     def _remember(self, seconds: float) -> None:
         """For the next run."""
@@ -115,9 +122,10 @@ class Closing:
         study.set_attribute(HELD, asdict(held))
         if self.real_seconds:
             study.set_attribute(REAL_SECONDS, {**study.attribute(REAL_SECONDS, {}), **self.real_seconds})
-        if self._test_seconds:
-            study.set_attribute(TEST_SECONDS, study.attribute(TEST_SECONDS, 0.0) + self._test_seconds)
-            self._test_seconds = 0.0
+        for key, now in self._seconds.items():
+            if now:
+                study.set_attribute(key, study.attribute(key, 0.0) + now)
+                self._seconds[key] = 0.0
 
     def close(self, state: str, reason: str, patience: float = CLOSE_SECONDS) -> Outcome:
         """Write the last summary and the report, and end the sweep's run.
@@ -174,7 +182,9 @@ class Closing:
         return []
 
     def _log(self, summary: Summary) -> None:
-        known = ("val_accuracy", "test_accuracy_mean", "test_accuracy_std", "random_accuracy_mean", "seconds")
+        self._mark(summary)
+        accuracies = ("val_accuracy", "val_accuracy_again", "test_accuracy_mean", "random_accuracy_mean")
+        known = (*accuracies, "test_accuracy_std", "seconds")
         counts = ("n_trials", "n_complete", "n_pruned", "n_failed")
         values = {key: getattr(summary, key) for key in (*known, *counts)}
         if summary.best_trial is not None:
@@ -187,3 +197,14 @@ class Closing:
         metrics |= {f"cost.{key}": float(value) for key, value in summary.cost.items()}
         selected = next((test["selected"] for test in summary.test.values()), "")
         self._tracker.end_sweep(summary.state, metrics, selected)
+
+    def _mark(self, summary: Summary) -> None:
+        """What is known of trials in the end alone."""
+        for number, accuracy in self._study.again.items():
+            self._tracker.log_metrics(number, [("val_accuracy_again", accuracy, 0)])
+        front = {number for each in summary.front for number in each["trials"]}
+        before = set(self._study.attribute(FRONT, []))
+        for number in sorted(front ^ before):
+            self._tracker.tag_trial(number, {FRONT_TAG: "yes" if number in front else "no"})
+        if front != before:
+            self._study.set_attribute(FRONT, sorted(front))

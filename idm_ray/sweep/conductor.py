@@ -277,8 +277,7 @@ class Conductor:
         self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
-        self._remember(number, report)
-        self._study.tell(number, TrialState.COMPLETE, report.val_accuracy)
+        self._study.complete(number, self._remember(number, report))
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
         self._end(self._row(number, COMPLETE, report), report.device)
 
@@ -443,7 +442,7 @@ class Conductor:
         with contextlib.suppress(OSError):  # a full disk: the study knows it all
             self.on_end()
 
-    def _remember(self, number: int, report: Report) -> None:
+    def _remember(self, number: int, report: Report) -> dict[str, Any]:
         facts = {
             "iteration": report.iteration,
             "val_accuracy": report.val_accuracy,
@@ -452,9 +451,14 @@ class Conductor:
             "look_seconds": report.look_seconds,
             "length": run_length(with_point(self._config, self._board.rows[number].point)),
             "peak_bytes": report.peak_bytes,
+            "set_bytes": report.set_bytes,
             "chunk": report.chunk,
+            "device": report.device,
         }
-        self._study.set_trial_attribute(number, REPORT, {**facts, "device": report.device})
+        if report.cross_accuracy is not None:
+            facts["cross_accuracy"] = report.cross_accuracy
+        self._study.set_trial_attribute(number, REPORT, facts)
+        return facts
 
     def _tell(self, number: int, report: Report) -> None:
         for trouble in report.troubles:
@@ -470,6 +474,9 @@ class Conductor:
         metrics.append(("seconds", report.seconds, report.iteration))
         metrics.append(("look_seconds", report.look_seconds, report.iteration))
         metrics.append(("peak_bytes", report.peak_bytes, report.iteration))
+        metrics.append(("set_bytes", report.set_bytes, report.iteration))
+        if report.cross_accuracy is not None:
+            metrics.append(("cross_accuracy", report.cross_accuracy, report.iteration))
         if self._sides:
             metrics.append(("shared_seconds", report.shared_seconds, report.iteration))
         self._tracker.log_metrics(number, metrics)

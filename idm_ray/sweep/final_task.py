@@ -1,4 +1,4 @@
-"""One task of the last word on test. It is apart from what starts it: its processes need no Optuna and no MLflow."""
+"""One task of an evaluation in the end. It is apart from what starts it: its processes need no Optuna and no MLflow."""
 
 import contextlib
 import hashlib
@@ -13,7 +13,7 @@ import torch
 from idm_ray.artifacts.condensed import load_condensed
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.condensation.teacher import Teacher
-from idm_ray.evaluation import evaluate, full_protocol, side_by_side
+from idm_ray.evaluation import evaluate, full_protocol, side_by_side, validation_protocol
 from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.references import reference
 from idm_ray.runtime.files import write_json
@@ -24,7 +24,10 @@ from idm_ray.sweep.folders import TRIAL_FILE
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.pulse import Beats
 
-CONDENSED = "condensed"
+CONDENSED, AGAIN = "condensed", "again"
+"""A set on test, and on validation once more."""
+FIRST_AGAIN = 1_000_000
+"""Number of the first net that tries a set on validation once more; no look and no test has come so far."""
 
 
 def evaluate_nets(
@@ -36,7 +39,7 @@ def evaluate_nets(
 
     Args:
         number: of the trial.
-        what: `CONDENSED`, or the name of a reference.
+        what: `CONDENSED`, `AGAIN`, or the name of a reference.
         nets: numbers among the repeats.
         here: sections of the config that are the sweep's now, whatever they were when the trial ran.
         pulse: the name of what is told how many epochs are done.
@@ -44,7 +47,7 @@ def evaluate_nets(
     """
     began = time.perf_counter()
     place = keeping.workplace
-    folder, tests = place.trial(number), place.trial(number) / "test"
+    folder, tests = place.trial(number), place.trial(number) / ("again" if what == AGAIN else "test")
     place.fetch(folder / TRIAL_FILE)
     raw = read_yaml(folder / TRIAL_FILE)
     config = Config.model_validate(
@@ -53,11 +56,14 @@ def evaluate_nets(
     torch.set_num_threads(max(1, int(config.sweep.cpus_per_trial)))
     keep_to_share(config.sweep.gpu_share)
     data, compute = prepare(config, ref=keeping.ready())
-    protocol = replace(full_protocol(config, data, compute), repeats=nets)
-    tick = _Tick(Beats(pulse, f"test {what} {folder.name} {nets[0]}"))
+    if what == AGAIN:
+        nets = tuple(FIRST_AGAIN + net for net in nets)
+    on = validation_protocol if what == AGAIN else full_protocol
+    protocol = replace(on(config, data, compute), repeats=nets)
+    tick = _Tick(Beats(pulse, f"{AGAIN if what == AGAIN else 'test'} {what} {folder.name} {nets[0]}"))
     taught = config.condense.labels == "soft"
     teacher = Teacher(config, data, compute, KeptTrainings(), tick.told) if taught else None
-    if what != CONDENSED:
+    if what not in (CONDENSED, AGAIN):
         singles = reference(what, protocol, None, tick, teacher).singles
         return [asdict(single) for single in singles], time.perf_counter() - began
     for each in (folder / "condensed", tests):

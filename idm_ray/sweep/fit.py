@@ -6,6 +6,7 @@ from idm_ray.condensation import check_partition, check_start
 from idm_ray.data import Data, Outline, load_data
 from idm_ray.errors import UserError
 from idm_ray.evaluation import check_random
+from idm_ray.evaluation.transfer import nets_named
 from idm_ray.nets import forward_flops
 from idm_ray.runtime.compute import choose_compute
 from idm_ray.runtime.progress import Progress
@@ -77,3 +78,6 @@ def check_points(config: Config, outline: Outline) -> None:
         forward_flops(point.net, outline.shape, len(outline.class_names))
         if "random" in point.evaluate.references:
             check_random(outline, settings.ipc)
+        if "cross_accuracy" in point.sweep.objectives:
+            for net in nets_named(point.evaluate.cross_nets, point):
+                forward_flops(net, outline.shape, len(outline.class_names))

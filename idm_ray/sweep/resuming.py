@@ -34,6 +34,11 @@ def changes(folder: Path, stored: Stored, config: Config, allow_versions: bool) 
             f"the trials of {folder.name} compute in {precisions[0]}, and compare in no other precision; "
             f"got compute.precision {precisions[1]}: leave it out, or start another sweep"
         )
+    if (goals := before["sweep"].get("objectives", now["sweep"]["objectives"])) != now["sweep"]["objectives"]:
+        raise UserError(
+            f"the trials of {folder.name} were judged by {', '.join(goals)}, and cannot be judged by other goals; got "
+            f"sweep.objectives {', '.join(now['sweep']['objectives'])}: leave it out, or start another sweep"
+        )
     told = []
     made, here = stored.facts.get(VERSIONS, {}), versions()
     other = [f"{name} {made[name]}, now {here[name]}" for name in made if made[name] != here.get(name)]

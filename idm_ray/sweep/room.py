@@ -7,6 +7,7 @@ import torch
 from idm_ray.data import Outline
 from idm_ray.errors import UserError
 from idm_ray.evaluation.forecast import Forecast, fit, gigabytes, images_at_once, plenty, refused
+from idm_ray.evaluation.transfer import nets_named
 from idm_ray.runtime.compute import Compute, choose_compute, resolve
 from idm_ray.runtime.cores import counted_cores
 from idm_ray.runtime.memory import FREE_SHARE, card_bytes, free_bytes, pixel_room
@@ -195,7 +196,16 @@ def _largest(config: Config, outline: Outline) -> list[Config]:
         )
         if kind not in largest or _pixels(point, outline) > _pixels(largest[kind], outline):
             largest[kind] = point
-    return list(largest.values())
+    return [each for point in largest.values() for each in (point, *_on_other_nets(point))]
+
+
+def _on_other_nets(point: Config) -> list[Config]:
+    """What evaluating a point's set on other nets takes, where that is a goal: as a method that only chooses would."""
+    if "cross_accuracy" not in point.sweep.objectives:
+        return []
+    chosen = point.condense.model_copy(update={"method": "random"})
+    nets = nets_named(point.evaluate.cross_nets, point)
+    return [point.model_copy(update={"net": net, "condense": chosen}) for net in nets]
 
 
 def _pixels(point: Config, outline: Outline) -> tuple[float, ...]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import ray
+from optuna.trial import FrozenTrial
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune import PlacementGroupFactory
@@ -29,7 +30,7 @@ from idm_ray.sweep.cluster import capacity
 from idm_ray.sweep.conductor import Conductor
 from idm_ray.sweep.disk import Disk, NoRoom, is_full
 from idm_ray.sweep.endings import BUDGET, CLUSTER, DISK, MACHINE
-from idm_ray.sweep.final import evaluate_on_test, in_the_end
+from idm_ray.sweep.final import Judge, in_the_end
 from idm_ray.sweep.folders import RAY_LOG, SCRATCH, remember_output
 from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.depot import Away
@@ -463,21 +464,26 @@ class _Run:
         return most
 
     def _judge(self, pulse: Pulse, disk: Disk) -> None:
-        """Evaluate the best trials and the references on test, unless the sweep was stopped."""
-        best = {
-            trial.number: with_point(self._config, trial.params)
-            for trial in self._study.best(self._config.sweep.best)
-        }
+        """Evaluate the best trials on validation once more, where that is wanted, and then the best of them and the
+        references on test, unless the sweep was stopped."""
+        judge = Judge(
+            self._config,
+            self._site.keeping,
+            lambda: bool(self._stop.reason),
+            self._display,
+            disk,
+            pulse.name,
+            self._site.selector,
+            self._spending.tests_run,
+        )
+        settings = self._config.sweep
+        if (first := self._settings_of(self._study.to_recheck())) and not self._stop.reason:
+            again = judge.once_more(first, self._closing.rechecked)
+            if again is not None:
+                self._study.remember_again({int(name): found.mean for name, found in again.items()})
+        best = self._settings_of(self._study.best(settings.best))
         if best and not self._stop.reason:
-            self._closing.test = evaluate_on_test(
-                self._config,
-                self._site.keeping,
-                best,
-                lambda: bool(self._stop.reason),
-                self._display,
-                disk,
-                pulse.name,
-                self._site.selector,
-                self._spending.tests_run,
-                self._closing.tested,
-            )
+            self._closing.test = judge.on_test(best, self._closing.tested)
+
+    def _settings_of(self, trials: Sequence[FrozenTrial]) -> dict[int, Config]:
+        return {trial.number: with_point(self._config, trial.params) for trial in trials}

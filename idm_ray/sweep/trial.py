@@ -32,6 +32,7 @@ from idm_ray.data.raw import Shape
 from idm_ray.evaluation import Evaluation, evaluate, join, stacked, validation_protocol
 from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes, images_at_once
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
+from idm_ray.evaluation.transfer import cross_accuracy, nets_named
 from idm_ray.runtime.compute import describe
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_share, peak_bytes
@@ -68,6 +69,8 @@ class Report:
         lasted: seconds since this process began with it, whatever it did.
         began_at: iteration at which this process began with it.
         peak_bytes: most memory that its process has held since the trial began in it; on the GPU where it has one.
+        set_bytes: of S, images and labels, as tensors.
+        cross_accuracy: mean over `evaluate.cross_nets`, in percent; None before its end, and where it is no goal.
         state: RUNNING, COMPLETE, FAIL, or UNFIT where the machine is at fault.
         reason: of the last two, one line.
         chunk: images with their gradient at a time, see `compute.chunk`.
@@ -87,6 +90,8 @@ class Report:
     lasted: float = 0.0
     began_at: int = 0
     peak_bytes: int = 0
+    set_bytes: int = 0
+    cross_accuracy: float | None = None
     reason: str = ""
     chunk: int = 0
     device: str = ""
@@ -194,14 +199,20 @@ class TrialRun:
             repeated, self._repeat = self._as_now(self._repeat), None
             if self._place.kept_here:
                 return repeated
-            return replace(repeated, files=self._save_condensed(self._run.finite_images()))
+            return replace(
+                repeated, files=self._save_condensed(self._run.finite_images(), self._run.teaching)
+            )
         began, waited = time.perf_counter(), self._waited
         history = self._condense()
         images = self._run.finite_images()
         looked, waited_then = time.perf_counter(), self._waited
-        evaluation = self._evaluate(images)
+        with self._turnstile.turn():
+            teaching = self._run.teaching
+        evaluation = self._evaluate(images, teaching)
+        is_over = self._run.iteration >= self._run.iterations
+        across = self._across(images, teaching) if is_over else None
         self._look_seconds += time.perf_counter() - looked - (self._waited - waited_then)
-        files = self._save_condensed(images)
+        files = self._save_condensed(images, teaching)
         self._seconds += time.perf_counter() - began - (self._waited - waited)
         shared_seconds = self._shared_before + (self._shared.shared_seconds if self._shared else 0.0)
         report = Report(
@@ -211,8 +222,10 @@ class TrialRun:
             shared_seconds=shared_seconds,
             look_seconds=self._look_seconds,
             peak_bytes=self.peak,
+            set_bytes=images.nbytes + teaching.nbytes,
+            cross_accuracy=across,
             chunk=self._compute.with_gradient(*self._data.shape[1:]),
-            state="COMPLETE" if self._run.iteration >= self._run.iterations else "RUNNING",
+            state="COMPLETE" if is_over else "RUNNING",
             device=describe(self._compute),
             history=history,
             files=files,
@@ -243,19 +256,33 @@ class TrialRun:
         finally:
             self._turnstile.leave()
 
-    def _evaluate(self, images: torch.Tensor) -> Evaluation:
+    def _evaluate(self, images: torch.Tensor, teaching: torch.Tensor) -> Evaluation:
         protocol = validation_protocol(self._config, self._data, self._compute)
         partition = self._config.condense.partition
         others: Callable[[], list[Evaluation]] = list
         compute = self._compute
         with self._turnstile.turn():
-            teaching = self._run.teaching
             if self._mates is not None and not stacked(self._config, compute.device.type, compute.graphs):
                 own, others = self._mates.judge(images, teaching, protocol.repeats)
                 protocol = replace(protocol, repeats=own)
             teacher = self._run.teacher
             mine = evaluate(images, teaching, partition, protocol, self._on_epoch, teacher)
         return join([mine, *others()])
+
+    def _across(self, images: torch.Tensor, teaching: torch.Tensor) -> float | None:
+        """Accuracy on validation of other nets, in percent, where that is a goal."""
+        if "cross_accuracy" not in self._config.sweep.objectives:
+            return None
+        protocol = validation_protocol(self._config, self._data, self._compute)
+        with self._turnstile.turn():
+            return cross_accuracy(
+                images,
+                teaching,
+                nets_named(self._config.evaluate.cross_nets, self._config),
+                protocol,
+                self._on_epoch,
+                self._run.teacher,
+            )
 
     def _on_epoch(self, *_: object) -> None:
         self._on_iteration(self._run.iteration)  # still there
@@ -265,9 +292,9 @@ class TrialRun:
     def _waited(self) -> float:
         return self._turnstile.waited + (self._shared.waited if self._shared else 0.0)
 
-    def _save_condensed(self, images: torch.Tensor) -> list[list[str]]:
+    def _save_condensed(self, images: torch.Tensor, teaching: torch.Tensor) -> list[list[str]]:
         run = self._run
-        condensed = condensed_set(images, run.labels, self._config, self._data, run.iteration, run.teaching)
+        condensed = condensed_set(images, run.labels, self._config, self._data, run.iteration, teaching)
         save_condensed(self._folder / "condensed", condensed)
         step = self._folder / "steps" / f"{self._run.iteration:06d}.png"
         write_bytes(step, (self._folder / "condensed" / "grid.png").read_bytes())

@@ -230,7 +230,8 @@ def test_a_trial_is_complete_only_when_its_files_are_there(conductor):
     assert study.named("release") == [(0,)]
     assert "cannot be read back" in display.named("say")[0][0]
     made.completed(0, Report(1, 50.0, 1.0, "COMPLETE", files=[["trials/0000/set", digest]]))
-    assert study.named("tell") == [(0, TrialState.COMPLETE, 50.0)]
+    ((number, report),) = study.named("complete")
+    assert (number, report["val_accuracy"]) == (0, 50.0)
 
 
 @pytest.mark.ray

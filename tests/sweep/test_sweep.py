@@ -13,7 +13,8 @@ from optuna.trial import TrialState
 from PIL import Image
 
 from idm_ray.artifacts.condensed import load_condensed
-from idm_ray.sweep.search.study import SweepStudy
+from idm_ray.settings.sections import Config
+from idm_ray.sweep.search.study import SweepStudy, stored_config
 
 pytestmark = pytest.mark.ray
 KEYS = {
@@ -49,6 +50,37 @@ def test_a_space_of_fewer_points_than_trials_ends_the_sweep(here, tmp_path):
     assert sweep.code == 0, sweep
     summary = summary_of(tmp_path / "runs" / "few")
     assert (summary["state"], summary["n_trials"], summary["n_complete"]) == ("done", 2, 2)
+
+
+def test_the_best_of_several_goals_and_seeds_is_judged_once_more(here, tmp_path):
+    sweep = here(
+        "--name", "chosen", "--trials", "4", "search={condense.partition: {choice: [1, 2]}}", "sweep.seeds=2",
+        "sweep.startup_trials=1", "sweep.objectives=[val_accuracy, cross_accuracy, set_bytes]", "sweep.pruner=none",
+        "sweep.recheck=2", "sweep.best=1",
+    )  # fmt: skip
+    assert sweep.code == 0, sweep
+    folder = tmp_path / "runs" / "chosen"
+    summary = summary_of(folder)
+    _, parent, children = runs_of(folder)
+    study = SweepStudy(Config.model_validate(stored_config(folder / "study.db")), folder / "study.db")
+    best = study.standings[0]
+    assert best.number == summary["best_trial"]
+    sets = {name for name in summary["test"] if name != "random"}
+    assert sets == {f"{trial.number:04d}" for trial in best.trials}
+    for each in summary["rechecked"]:
+        for number in each["trials"]:
+            files = sorted((folder / "trials" / f"{number:04d}" / "again").iterdir())
+            (accuracy,) = [json.loads(file.read_text())["runs"][0] for file in files]
+            assert children[number].data.metrics["val_accuracy_again"] == pytest.approx(accuracy)
+    assert {number for number, run in children.items() if run.data.tags.get("idm_ray.front") == "yes"} == {
+        number for each in summary["front"] for number in each["trials"]
+    }
+    assert parent.data.metrics["val_accuracy_again"] == pytest.approx(summary["val_accuracy_again"])
+    metrics = children[0].data.metrics
+    assert (metrics["set_bytes"], 0 <= metrics["cross_accuracy"] <= 100) == (10 * 64 * 4 + 10 * 8, True)
+    assert study.trials[0].values == [
+        metrics["val_accuracy"], pytest.approx(metrics["cross_accuracy"]), metrics["set_bytes"]
+    ]  # fmt: skip
 
 
 def test_a_sweep_with_failing_trials_ends_in_order(start, call, refused, tmp_path, monkeypatch):

@@ -18,6 +18,7 @@ class Account:
         trials: of trials that ended, looks included, without what a shared real side did for them.
         looks: of these for looks at validation accuracy.
         real_sides: of shared real sides.
+        again: of evaluations on validation once more.
         test: of evaluations on test.
         saved_by_sharing: that trials would have computed more with a real side each.
         saved_by_pruning: that pruned trials would have gone on for, at their pace.
@@ -27,6 +28,7 @@ class Account:
     trials: float = 0.0
     looks: float = 0.0
     real_sides: float = 0.0
+    again: float = 0.0
     test: float = 0.0
     saved_by_sharing: float = 0.0
     saved_by_pruning: float = 0.0
@@ -40,6 +42,7 @@ class Account:
         parts = (
             ("trials that ended", self.trials, looks),
             ("shared real sides", self.real_sides, ""),
+            ("validation once more", self.again, ""),
             ("test", self.test, ""),
         )
         spent = [f"{what} {duration(seconds)}{more}" for what, seconds, more in parts if seconds]
@@ -57,14 +60,18 @@ class Account:
 
 
 def account(
-    trials: Iterable[FrozenTrial], real_seconds: float | None, test_seconds: float, held: Held
+    trials: Iterable[FrozenTrial],
+    real_seconds: float | None,
+    again_seconds: float,
+    test_seconds: float,
+    held: Held,
 ) -> Account:
     """Sum up a sweep.
 
     Args:
         trials: of its study.
         real_seconds: of shared real sides, over all runs; None as long as that is not known.
-        test_seconds: of evaluations on test, likewise.
+        again_seconds, test_seconds: of evaluations on validation once more, and on test, likewise.
         held: processor and GPU seconds, likewise.
     """
     known = [(trial, trial.user_attrs[REPORT]) for trial in trials if REPORT in trial.user_attrs]
@@ -73,6 +80,7 @@ def account(
         trials=round(sum(report["seconds"] for _, report in known), 1),
         looks=round(sum(report.get("look_seconds", 0.0) for _, report in known), 1),
         real_sides=round(real_seconds or 0.0, 1),
+        again=round(again_seconds, 1),
         test=round(test_seconds, 1),
         saved_by_sharing=0.0 if real_seconds is None else round(max(0.0, shared - real_seconds), 1),
         saved_by_pruning=round(

@@ -193,12 +193,15 @@ class Paces:
 
     def _on_test(self, config: Config) -> tuple[float, float, int]:
         """See `test`, `longest` and `starts` of `_Kind`; Ray uses a process again unless it had a GPU."""
-        settings, best = config.evaluate, config.sweep.best
-        if not best:
+        settings, sweep = config.evaluate, config.sweep
+        once_more = settings.val_epochs or settings.epochs
+        again = [evaluation_flops(config, *self._shape, epochs=once_more)] * (sweep.recheck * sweep.seeds)
+        if not sweep.best and not again:
             return 0.0, 0.0, 0
         nets = [evaluation_flops(config, *self._shape, epochs=settings.epochs)]
-        nets *= best + ("random" in settings.references)
-        if "whole" in settings.references:
+        nets *= sweep.best * sweep.seeds + ("random" in settings.references and bool(sweep.best))
+        nets += again
+        if "whole" in settings.references and sweep.best:
             parts = config.condense.partition**2 if settings.expand else 1
             images = self._shape[1] * config.condense.ipc * parts
             epochs = settings.whole_epochs * self._images / images

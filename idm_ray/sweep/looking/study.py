@@ -146,7 +146,11 @@ def _study(connection: sqlite3.Connection) -> StudyRecord:
         "where intermediate_value_type = 'FINITE' order by step"
     ):
         curves[trial].append((step, value))
-    values.update(connection.execute("select trial_id, value from trial_values where value_type = 'FINITE'"))
+    values.update(
+        connection.execute(
+            "select trial_id, value from trial_values where objective = 0 and value_type = 'FINITE'"
+        )
+    )
     for table in ("trial_system_attributes", "trial_user_attributes"):
         for trial, key, value in connection.execute(f"select trial_id, key, value_json from {table}"):
             told[trial][key] = json.loads(value)

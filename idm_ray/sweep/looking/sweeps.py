@@ -189,8 +189,11 @@ class Sweep:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The complete trial with the best validation accuracy; the lower number wins a tie."""
+        """The complete trial that the sweep itself holds for the best; before it says so, by validation accuracy."""
         complete = [trial for trial in self.records if trial.state == COMPLETE]
+        told = [trial for trial in complete if trial.number == self.summary.get("best_trial")]
+        if told:
+            return told[0]
         return max(complete, key=lambda trial: (trial.accuracy or 0.0, -trial.number), default=None)
 
     @property

@@ -5,22 +5,27 @@ import copy
 import hashlib
 import random
 import sqlite3
+import statistics
 import warnings
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import optuna
+from optuna.distributions import IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
+from idm_ray.sweep.search.goals import Goal, goals_of
+from idm_ray.sweep.search.race import Race
 from idm_ray.sweep.search.space import Point
+from idm_ray.sweep.search.standing import SEED, Standing, front, standings, without_seed
 from idm_ray.sweep.search.storage import LOCKED, LOCKED_SECONDS, PatientStorage
 
 STUDY = "idm_ray"
@@ -28,6 +33,10 @@ ATTEMPTS = 20
 REASON, REPORT = "reason", "report"
 STOPPED, BY_A_PERSON = "stopped", "stopped by a person"
 """Marks a trial that a person has ended alone, which counts as pruned; and why it ended."""
+AGAIN = "again"
+"""Accuracies on validation by other nets, by trial, see `sweep.recheck`; a fact of the sweep."""
+GENERATION, NSGA2_GENERATION = "generation", NSGAIISampler._get_generation_key()
+"""Of a trial that a genetic algorithm has suggested; ours, and Optuna's."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -39,6 +48,14 @@ class Asked:
 
     number: int
     point: Point
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A point that a sampler has suggested, and what it wants to be remembered of that."""
+
+    point: Point
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class SweepStudy:
@@ -54,6 +71,8 @@ class SweepStudy:
 
     def __init__(self, config: Config, database: Path | None):
         self._config = config
+        self._goals = goals_of(config.sweep.objectives)
+        self._race = Race(config)
         self._distributions = distributions(config.search)
         self._size = space.size(config.search)
         self._open: dict[int, Trial] = {}
@@ -61,7 +80,7 @@ class SweepStudy:
         self._study = optuna.create_study(
             study_name=STUDY,
             storage=self._storage,
-            direction="maximize",
+            directions=[goal.direction for goal in self._goals],
             pruner=_pruner(config),
             load_if_exists=True,
         )
@@ -70,6 +89,11 @@ class SweepStudy:
         """What to do where the database cannot be used, see `PatientStorage`."""
         if self._storage is not None:
             self._storage.bear, self._storage.recovered = bear, recovered
+
+    @property
+    def goals(self) -> tuple[Goal, ...]:
+        """Of the sweep, accuracy first."""
+        return self._goals
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -101,18 +125,26 @@ class SweepStudy:
         self._study._storage.set_trial_state_values(self._open.pop(number)._trial_id, TrialState.WAITING)
 
     def ask(self) -> Asked | None:
-        """The next trial: an interrupted one first, then a new point; None when there is none left."""
+        """The next trial: an interrupted one first, then a point with another seed, or a new one; None when there is
+        none left."""
         trials = self.trials
         point = next((_point(trial) for trial in trials if trial.state == TrialState.WAITING), None)
         if point is None:
-            point = self.suggest(trials) if len(trials) < self._config.sweep.trials else None
+            if len(trials) >= self._config.sweep.trials:
+                return None
+            point, facts = self._race.next(trials), dict[str, Any]()
+            if point is None and (new := self._suggest(trials)) is not None:
+                point, facts = self._race.first(new.point), new.facts
+            if point is None:
+                point = self._race.next(trials, no_more=True)
             if point is None:
                 return None
-            self._study.enqueue_trial(point)
+            self._study.enqueue_trial(point, facts)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             # Not all settings are asked for where methods with other ones are searched.
-            trial = self._study.ask({key: self._distributions[key] for key in point})
+            known = {SEED: self._seeds, **self._distributions}
+            trial = self._study.ask({key: known[key] for key in point})
         self._open[trial.number] = trial
         return Asked(trial.number, dict(trial.params))
 
@@ -129,40 +161,79 @@ class SweepStudy:
         Args:
             trials: all, by number.
         """
-        seen = {space.identity(_point(trial)) for trial in trials}
+        found = self._suggest(trials)
+        return None if found is None else found.point
+
+    def _suggest(self, trials: list[FrozenTrial]) -> _Draft | None:
+        seen = {space.identity(self._unseeded(_point(trial))) for trial in trials}
         if self._size is not None and len(seen) >= self._size:
             return None
         if self._config.sweep.sampler == "grid":
-            return next(
-                point for point in space.points(self._config.search) if space.identity(point) not in seen
+            return _Draft(
+                next(
+                    point for point in space.points(self._config.search) if space.identity(point) not in seen
+                )
             )
         for attempt in range(ATTEMPTS):
-            point = self._draft(trials, attempt)
-            if space.identity(point) not in seen:
-                return point
+            draft = self._draft(trials, attempt)
+            if space.identity(draft.point) not in seen:
+                return draft
         if self._size is None:  # the sampler keeps to a method without continuous settings
             for attempt in range(ATTEMPTS, 10 * ATTEMPTS):
-                point = self._draft(trials, attempt, at_random=True)
-                if space.identity(point) not in seen:
-                    return point
+                draft = self._draft(trials, attempt, at_random=True)
+                if space.identity(draft.point) not in seen:
+                    return draft
             return None
         left = [point for point in space.points(self._config.search) if space.identity(point) not in seen]
-        return random.Random(self._derived_seed(len(trials), ATTEMPTS)).choice(left)
+        return _Draft(random.Random(self._derived_seed(len(trials), ATTEMPTS)).choice(left))
+
+    def _unseeded(self, point: Point) -> Point:
+        return without_seed(point) if self._config.sweep.seeds > 1 else point
+
+    @property
+    def _seeds(self) -> IntDistribution:
+        first = self._config.seed
+        return IntDistribution(first, first + self._config.sweep.seeds - 1)
 
     def report(self, number: int, accuracy: float, iteration: int) -> bool:
-        """Note an intermediate accuracy; True when the trial should stop for good."""
+        """Note an intermediate accuracy; True when the trial should stop for good.
+
+        That is never a further seed of a point: without its bad ones a mean over seeds would be too good.
+        """
         trial = self._open[number]
+        if len(self._goals) > 1:  # Optuna keeps these of one goal alone, and prunes by nothing else
+            self._study._storage.set_trial_intermediate_value(trial._trial_id, iteration, accuracy)
+            return False
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a resumed trial repeats its last report
             trial.report(accuracy, iteration)
-        return trial.should_prune()
+        is_further = self._config.sweep.seeds > 1 and trial.params[SEED] != self._config.seed
+        return not is_further and bool(trial.should_prune())
 
-    def tell(self, number: int, state: TrialState, accuracy: float | None = None, reason: str = "") -> None:
-        """End a trial as it really ended; FAIL takes a reason."""
+    def tell(
+        self, number: int, state: TrialState, values: float | Sequence[float] | None = None, reason: str = ""
+    ) -> None:
+        """End a trial as it really ended.
+
+        Args:
+            number: of the trial.
+            state: that it ends in.
+            values: of each goal, where it is complete; the one of accuracy alone where that is the only one.
+            reason: of FAIL.
+        """
         trial = self._open.pop(number)
         if reason:
             trial.set_user_attr(REASON, reason)
-        self._study.tell(trial, accuracy if state == TrialState.COMPLETE else None, state=state)
+        self._study.tell(trial, values if state == TrialState.COMPLETE else None, state=state)
+
+    def complete(self, number: int, report: Mapping[str, Any]) -> None:
+        """End a trial that came to its end.
+
+        Args:
+            number: of the trial.
+            report: what is remembered of it, `REPORT`.
+        """
+        self.tell(number, TrialState.COMPLETE, [goal.of(report) for goal in self._goals])
 
     def stop(self, number: int) -> None:
         """End a trial that a person wants no more of."""
@@ -177,19 +248,58 @@ class SweepStudy:
         """Remember a fact (any JSON value) about a trial that is running."""
         self._open[number].set_user_attr(key, value)
 
-    def best(self, count: int) -> list[FrozenTrial]:
-        """The best completed trials, best first; the lower number wins a tie."""
-        return best_of(self.trials, count)
+    @property
+    def standings(self) -> list[Standing]:
+        """The points that are complete, best first."""
+        return standings(self.trials, self._config.sweep, self.again)
 
-    def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> Point:
+    @property
+    def again(self) -> dict[int, float]:
+        """Accuracy on validation by nets that nothing was selected by, of trials that were evaluated so; in percent."""
+        return {int(number): float(accuracy) for number, accuracy in self.attribute(AGAIN, {}).items()}
+
+    @property
+    def front(self) -> list[Standing]:
+        """The points that no other is better than in all goals (Pareto), by accuracy; of one goal none."""
+        return front(self.standings, self._config.sweep) if len(self._goals) > 1 else []
+
+    def best(self, count: int) -> list[FrozenTrial]:
+        """The completed trials of the best points, best first: one of each, or one for each of its seeds."""
+        return [trial for standing in self.standings[:count] for trial in standing.trials]
+
+    def to_recheck(self) -> list[FrozenTrial]:
+        """The trials of the points that are to be evaluated on validation once more, best first."""
+        sweep = self._config.sweep
+        found = standings(self.trials, sweep)[: sweep.recheck]
+        return [trial for standing in found for trial in standing.trials]
+
+    def remember_again(self, accuracies: Mapping[int, float]) -> None:
+        """What trials are worth on validation once more, in percent, by number."""
+        of_trials = {str(number): accuracy for number, accuracy in accuracies.items()}
+        self.set_attribute(AGAIN, {**self.attribute(AGAIN, {}), **of_trials})
+
+    def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> _Draft:
         """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""
         seed = self._derived_seed(len(trials), attempt)
         sampler = RandomSampler(seed=seed) if at_random else _sampler(self._config, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            draft = optuna.create_study(direction="maximize", sampler=sampler)
-            draft.add_trials([_Light.of(trial) for trial in trials if trial.state != TrialState.WAITING])
-            return space.active(dict(draft.ask(self._distributions).params))
+            draft = optuna.create_study(directions=self._study.directions, sampler=sampler)
+            draft.add_trials(self._as_seen(trials))
+            draft.ask(self._distributions)
+        new = draft.get_trials(deepcopy=False)[-1]
+        generation = new.system_attrs.get(NSGA2_GENERATION)
+        return _Draft(space.active(dict(new.params)), {} if generation is None else {GENERATION: generation})
+
+    def _as_seen(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
+        """Trials as a sampler gets them: one for each point, with the means of those that are complete."""
+        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
+        if self._config.sweep.seeds == 1:
+            return [_Light.of(trial) for trial in asked]
+        of_point: dict[str, list[FrozenTrial]] = {}
+        for trial in asked:
+            of_point.setdefault(space.identity(without_seed(trial.params)), []).append(trial)
+        return [_Light.over_seeds(each) for each in of_point.values()]
 
     def _derived_seed(self, number: int, attempt: int) -> int:
         name = repr((self._config.seed, "suggestion", number, attempt)).encode()
@@ -204,16 +314,26 @@ class _Light(FrozenTrial):
         """A trial as one of these; to be read only."""
         light = copy.copy(trial)
         light.__class__ = cls
+        if GENERATION in trial.user_attrs:
+            light.system_attrs = {**trial.system_attrs, NSGA2_GENERATION: trial.user_attrs[GENERATION]}
         return cast("_Light", light)
+
+    @classmethod
+    def over_seeds(cls, trials: Sequence[FrozenTrial]) -> "_Light":
+        """Those of one point as one, which is complete where one of them is."""
+        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+        light = cls.of((complete or trials)[0])
+        light.params = without_seed(light.params)
+        light.distributions = without_seed(light.distributions)
+        if complete:
+            light.values = [
+                statistics.fmean(values)
+                for values in zip(*(trial.values or [0.0] for trial in complete), strict=True)
+            ]
+        return light
 
     def __deepcopy__(self, memo: object) -> "_Light":
         return copy.copy(self)
-
-
-def best_of(trials: Iterable[FrozenTrial], count: int) -> list[FrozenTrial]:
-    """The best completed ones, best first; the lower number wins a tie."""
-    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-    return sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))[:count]
 
 
 def why_unfinished(trial: FrozenTrial) -> str:
@@ -297,6 +417,8 @@ def _point(trial: FrozenTrial) -> Point:
 def _sampler(config: Config, seed: int) -> BaseSampler:
     if config.sweep.sampler == "random":
         return RandomSampler(seed=seed)
+    if config.sweep.sampler == "nsga2":
+        return NSGAIISampler(population_size=config.sweep.startup_trials, seed=seed)
     return TPESampler(n_startup_trials=config.sweep.startup_trials, seed=seed)
 
 

@@ -81,6 +81,7 @@ class Tracker:
             "metrics": self._send_metrics,
             "image": self._send_image,
             "artifacts": self._send_artifacts,
+            "tags": self._send_tags,
             "end": self._send_end,
         }
 
@@ -137,6 +138,11 @@ class Tracker:
         """A file or a folder's files under `name` of a run's artefacts."""
         with self._noting("artifacts", number):
             self._append("artifacts", number, path=str(path.resolve()), name=name)
+
+    def tag_trial(self, number: int, tags: Mapping[str, str]) -> None:
+        """Mark a trial that has ended."""
+        with self._noting("tags", number):
+            self._append("tags", number, tags={key: _text(value) for key, value in tags.items()})
 
     def end_trial(self, number: int, state: str, reason: str = "", device: str = "") -> None:
         """The run ends as the trial ended: COMPLETE, PRUNED, FAIL, or INTERRUPTED until it is resumed."""
@@ -287,6 +293,10 @@ class Tracker:
         path, name = Path(operation["path"]), operation["name"] or None
         log = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         log(run_id, str(path), name)
+
+    def _send_tags(self, run_id: str, operation: Operation) -> None:
+        tags = [RunTag(key, value) for key, value in operation["tags"].items()]
+        self._client.log_batch(run_id, tags=tags)
 
     def _send_end(self, run_id: str, operation: Operation) -> None:
         known = self._client.get_run(run_id).data.metrics

@@ -12,6 +12,7 @@ from optuna.trial import FrozenTrial, TrialState
 from idm_ray.evaluation import Evaluation
 from idm_ray.evaluation.comparison import half_width
 from idm_ray.sweep.search.space import identity
+from idm_ray.sweep.search.standing import accuracy_of
 from idm_ray.sweep.view.live import in_short
 from idm_ray.sweep.view.seeds import SEED
 
@@ -107,7 +108,7 @@ def attribution(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -
         trials: of a sweep.
         test: evaluations, by trial number; those of references are left out.
     """
-    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.value is not None]
+    ended = [trial for trial in trials if trial.state == TrialState.COMPLETE and trial.values]
     levels = _levels([trial.params for trial in ended])
     complete = {identity({key: trial.params[key] for key in levels}): trial for trial in ended}
     settings = [key for key in levels if key != SEED]
@@ -119,7 +120,7 @@ def attribution(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -
     for place in np.ndindex(*table.shape):
         point = {key: levels[key][index] for key, index in zip(settings, place[1:], strict=True)}
         trial = complete[identity(point | ({SEED: seeds[place[0]]} if SEED in levels else {}))]
-        table[place] = test[f"{trial.number:04d}"].mean if on_test else trial.value
+        table[place] = test[f"{trial.number:04d}"].mean if on_test else accuracy_of(trial)
     return Attribution(
         "test" if on_test else "validation",
         float(table.mean()),

@@ -65,7 +65,7 @@ class Display:
         self.left: Callable[[], str] = lambda: ""
         self._fancy = console.is_terminal and verbosity >= 0
         self._pace, self._lines = Pace(), Lines(self.say)
-        self._total, self._far = 0, ""
+        self._expected, self._far = ("", "", 0), ""
         self._live = Live(console=console, get_renderable=self._table, refresh_per_second=2)
 
     def __enter__(self) -> "Display":
@@ -86,9 +86,15 @@ class Display:
             with contextlib.suppress(OSError):  # such as a file on a disk that is full
                 self._console.print(Text(text), highlight=False, soft_wrap=True)
 
-    def expect(self, total: int) -> None:
-        """From now on the beats are those of so many epochs on test."""
-        self._total = total
+    def expect(self, what: str, kind: str, total: int) -> None:
+        """From now on the beats that count are those of so many epochs of an evaluation.
+
+        Args:
+            what: it is, in words.
+            kind: with which its beats' names begin.
+            total: of epochs.
+        """
+        self._expected = what, kind, total
 
     def heard(self, beats: Mapping[str, int]) -> None:
         """How far trials and tasks on test are; called every few seconds, from another thread."""
@@ -96,9 +102,10 @@ class Display:
             kind, _, number = work.partition(" ")
             if kind == "trial":
                 self.board.beat(int(number), done)
-        if self._total:
-            done = sum(done for work, done in beats.items() if work.startswith("test "))
-            self._show("evaluation on test", done, self._total, "")
+        what, kind, total = self._expected
+        if total:
+            done = sum(done for work, done in beats.items() if work.startswith(f"{kind} "))
+            self._show(what, done, total, "")
         else:
             self._show("trials", *self._far_of_trials())
 

@@ -16,7 +16,9 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.account import Account
 from idm_ray.sweep.endings import BUDGET, EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import DATABASE, ENDED, REPORT_FILE, SUMMARY_FILE, output_of
-from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, best_of, was_stopped
+from idm_ray.sweep.search.goals import GOALS
+from idm_ray.sweep.search.standing import Standing, accuracy_of
+from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, was_stopped
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page, is_remote
 from idm_ray.sweep.view.effects import attribution
 from idm_ray.sweep.view.live import describe_point
@@ -35,6 +37,9 @@ class Summary:
         reason: why it ended early, see `idm_ray.sweep.endings`; empty when it did not.
         n_stopped: pruned trials that a person has ended.
         attribution: where a whole grid was tried, which setting earns how much; see `Attribution`.
+        val_accuracy_again: of the best trial, by nets that nothing was selected by; see `sweep.recheck`.
+        rechecked: the points that were evaluated so, best first, before and after; see `Standing`.
+        front: with several goals, the points that no other is better than in all of them, with their values.
         cost: what it has computed for, and held; see `Account`.
         planned: trials that it is to have.
     """
@@ -66,6 +71,9 @@ class Summary:
     planned: int = 0
     reason: str = ""
     n_stopped: int = 0
+    val_accuracy_again: float | None = None
+    rechecked: list[dict[str, Any]] = field(default_factory=list)
+    front: list[dict[str, Any]] = field(default_factory=list)
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -100,7 +108,9 @@ def summarise(
         cost: of it until now.
     """
     trials = study.trials
-    best = next(iter(best_of(trials, 1)), None)
+    found = study.standings
+    best = found[0].trials[0] if found else None
+    again = [each for each in found if each.again is not None]
     failed = [trial for trial in trials if trial.state == TrialState.FAIL]
     counts = Counter(trial.state for trial in trials)
     test = test or {}
@@ -117,7 +127,16 @@ def summarise(
         n_stopped=sum(was_stopped(trial) for trial in trials),
         best_trial=best.number if best else None,
         best_params=dict(best.params) if best else {},
-        val_accuracy=best.value if best else None,
+        val_accuracy=accuracy_of(best) if best else None,
+        val_accuracy_again=study.again.get(best.number) if best and again else None,
+        rechecked=[
+            {**_plain(each), "before": each.values[0], "after": each.again, "shrink": each.shrink}
+            for each in again
+        ],
+        front=[
+            {**_plain(each), **dict(zip((goal.name for goal in study.goals), each.values, strict=True))}
+            for each in study.front
+        ],
         test_accuracy_mean=ours.mean if ours else None,
         test_accuracy_std=ours.std if ours else None,
         random_accuracy_mean=random.mean if random else None,
@@ -175,7 +194,13 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     text += [f"  trial {number} failed: {reason}" for number, reason in summary.failures.items()]
     if summary.best_trial is not None:
         text.append(f"  best trial {summary.best_trial:04d}: {describe_point(summary.best_params)}")
-        text.append(f"  validation accuracy {summary.val_accuracy:.2f} %")
+        once_more = summary.val_accuracy_again
+        more = "" if once_more is None else f", {once_more:.2f} % by nets that nothing was selected by"
+        text.append(f"  validation accuracy {summary.val_accuracy:.2f} %{more}")
+    if summary.rechecked:
+        text.append(f"  on validation once more: {_shrinks(summary.rechecked)}")
+    if summary.front:
+        text.append(f"  no other is better in all goals: {_of_front(summary.front)}")
     names = {"random": "random real images", "whole": "whole training set"}
     for name, result in summary.test.items():
         what = names.get(name, f"trial {name}")
@@ -193,14 +218,38 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
     for what, how in ui_steps(folder, tracking_uri, summary.mlflow_experiment_id, summary.mlflow_run_id):
         text.append(f"  {what}:  {how if isinstance(how, str) else command_line(*how)}")
     resume = "sweep", "--resume", summary.name, *output_option(folder)
-    more = ("--trials", str(2 * summary.n_trials))
+    extended = ("--trials", str(2 * summary.n_trials))
     is_done = summary.state == "done"
-    how = command_line(*resume, *(more if is_done else ()))
+    how = command_line(*resume, *(extended if is_done else ()))
     if (folder / DATABASE).exists():
         text.append(f"  {'extend' if is_done else 'resume'}:  {how}")
     else:
         text.append(f"  {DATABASE} is not in {folder}; when it is back, resume:  {how}")
     return text
+
+
+def _plain(standing: Standing) -> dict[str, Any]:
+    return {
+        "trial": standing.number,
+        "trials": [trial.number for trial in standing.trials],
+        "point": describe_point(standing.point),
+    }
+
+
+def _shrinks(rechecked: list[dict[str, Any]]) -> str:
+    """``0007 92.60 -> 91.20 %, 0003 ...``."""
+    return ", ".join(
+        f"{each['trial']:04d} {each['before']:.2f} -> {each['after']:.2f} %" for each in rechecked
+    )
+
+
+def _of_front(front: list[dict[str, Any]]) -> str:
+    """``0007 92.60 %, 62.1 s; 0003 ...``."""
+    return "; ".join(
+        f"{each['trial']:04d} "
+        + ", ".join(goal.text(each[name]) for name, goal in GOALS.items() if name in each)
+        for each in front
+    )
 
 
 def _undone(summary: Summary, waiting: int) -> str:

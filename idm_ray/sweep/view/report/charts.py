@@ -15,6 +15,8 @@ from matplotlib.figure import Figure
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
+from idm_ray.sweep.search.goals import Goal
+from idm_ray.sweep.search.standing import Standing, accuracy_of
 from idm_ray.sweep.search.study import REPORT
 from idm_ray.sweep.view.effects import Term
 
@@ -103,6 +105,39 @@ def cost(trials: Sequence[FrozenTrial], best: int | None) -> Figure | None:
     return figure
 
 
+def trade(
+    found: Sequence[Standing], front: Sequence[Standing], goals: Sequence[Goal], place: int, best: int | None
+) -> Figure | None:
+    """Accuracy against another goal, a dot for each point of the search; those of the front are joined.
+
+    Args:
+        found: points that are complete.
+        front: those that no other is better than in all goals.
+        goals: accuracy first.
+        place: of the other goal.
+        best: trial that was chosen.
+    """
+    if not found:
+        return None
+    figure, axes = _axes()
+    chosen = {each.number for each in front}
+    labels: dict[str, None] = {}
+    for each in found:
+        label, colour = ("not beaten in all goals", OTHER) if each.number in chosen else ("beaten", PRUNED)
+        if each.number == best:
+            label, colour = f"chosen, {best:04d}", BEST
+        across, up = each.values[place], each.values[0]
+        axes.plot(across, up, "o", color=colour, label=None if label in labels else label)
+        labels[label] = None
+        axes.annotate(f"{each.number:04d}", (across, up), (4, 3), textcoords="offset points", size=7)
+    joined = sorted((each.values[place], each.values[0]) for each in front)
+    axes.plot(*zip(*joined, strict=True), color="black", linewidth=0.8, linestyle="--", zorder=0)
+    axes.set_xlabel(goals[place].words)
+    axes.set_ylabel(ACCURACY)
+    axes.legend()
+    return figure
+
+
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Those (cost, value) that are worth more than all that cost less, by cost."""
     front: list[tuple[float, float]] = []
@@ -131,7 +166,7 @@ def study_of(trials: Sequence[FrozenTrial], names: Mapping[str, str]) -> Study:
             optuna.trial.create_trial(
                 params={name: trial.params[key] for key, name in names.items()},
                 distributions={name: trial.distributions[key] for key, name in names.items()},
-                value=trial.value,
+                value=accuracy_of(trial),
             )
         )
     return study

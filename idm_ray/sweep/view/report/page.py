@@ -2,7 +2,8 @@
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -18,11 +19,14 @@ from idm_ray.evaluation import Evaluation
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.invocation import NAME
 from idm_ray.runtime.versions import versions
+from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import build_config, with_point
 from idm_ray.settings.published import WHOLE, Published, column, place_of, row_of, source_of
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.budget.account import Account
 from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
+from idm_ray.sweep.search.goals import Goal
+from idm_ray.sweep.search.standing import Standing, accuracy_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
 from idm_ray.sweep.tracking.ui import default_uri
 from idm_ray.sweep.view.effects import attribution, short_names
@@ -112,7 +116,8 @@ def _read(folder: Path) -> _Sweep:
 
 def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
     config, study = sweep.config, sweep.study
-    best = next(iter(study.best(1)), None)
+    found = study.standings
+    best = found[0].trials[0] if found else None
     number = best.number if best else None
     complete = study.in_state(TrialState.COMPLETE)
     return {
@@ -131,6 +136,15 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "selected": next((each.selected for each in sweep.test.values() if each.selected), ""),
         "attribution": (earned := attribution(study.trials, sweep.test)),
         "earned": figures.draw(partial(figures.effects, earned.terms)) if earned else None,
+        "goals": [goal.words for goal in study.goals],
+        "front": [(*_named(each), _in_words(each, study.goals)) for each in study.front],
+        "trade": _trade(study, number),
+        "rechecked": [
+            (*_named(each), len(each.trials), each.values[0], each.again, each.shrink)
+            for each in found
+            if each.again is not None
+        ],
+        "raced": _raced(found, config.sweep.seeds),
         "figures": _figures(study.trials, complete, number),
         "trials": (rows := [_row(sweep, trial) for trial in study.trials]),
         "shared": any(row["shared"] for row in rows),
@@ -177,8 +191,22 @@ def _sampling(config: Config) -> str:
     sweep = config.sweep
     return (
         f"{sweep.trials} trials at most, sampler {sweep.sampler}, pruner {sweep.pruner}, seed {config.seed}; "
-        f"{run_length(config)} iterations each, a look every {config.evaluate.every}"
+        f"{run_length(config)} iterations each, a look every {config.evaluate.every}{_choosing(config)}"
     )
+
+
+def _choosing(config: Config) -> str:
+    """What goes beyond the best trial by validation accuracy, in words."""
+    sweep, parts = config.sweep, []
+    if len(sweep.objectives) > 1:
+        rule = (
+            f", the best in {sweep.objectives[1]} within {sweep.within:g} point{'s' * (sweep.within != 1)} of the best"
+            * bool(sweep.within)
+        )
+        parts.append(f"goals {', '.join(sweep.objectives)}{rule}")
+    parts += [f"{sweep.seeds} seeds for points that may be the best"] * (sweep.seeds > 1)
+    parts += [f"the best {sweep.recheck} on validation once more"] * (sweep.recheck > 0)
+    return "".join(f"; {part}" for part in parts)
 
 
 def _best(sweep: _Sweep, best: FrozenTrial) -> dict[str, Any]:
@@ -187,7 +215,7 @@ def _best(sweep: _Sweep, best: FrozenTrial) -> dict[str, Any]:
     return {
         "number": f"{best.number:04d}",
         "params": [(key, in_short(value)) for key, value in best.params.items()],
-        "validation": f"{best.value:.2f}",
+        "validation": f"{accuracy_of(best):.2f}",
         "method": sweep.settings_of(best).condense.method,
         "folder": folder,
         "images": figures.image(picture.read_bytes(), "png") if picture.exists() else None,
@@ -225,6 +253,34 @@ def _figures(
     )  # fmt: skip
     drawn = ((title, text, figures.draw(draw)) for title, text, draw in candidates)
     return [(title, text, picture) for title, text, picture in drawn if picture]
+
+
+def _named(standing: Standing) -> tuple[str, str]:
+    return f"{standing.number:04d}", describe_point(standing.point)
+
+
+def _in_words(standing: Standing, goals: Sequence[Goal]) -> list[str]:
+    return [goal.text(value) for goal, value in zip(goals, standing.values, strict=True)]
+
+
+def _trade(study: SweepStudy, best: int | None) -> list[str]:
+    """Accuracy against each further goal, as images."""
+    drawn = (
+        figures.draw(partial(figures.trade, study.standings, study.front, study.goals, place, best))
+        for place in range(1, len(study.goals))
+    )
+    return list(filter(None, drawn))
+
+
+def _raced(found: Sequence[Standing], seeds: int) -> str:
+    """How many points were given how many seeds, in words; empty where each has one."""
+    if seeds == 1:
+        return ""
+    counts = Counter(len(each.trials) for each in found)
+    return ", ".join(
+        f"{plural(counts[number], 'point')} with {plural(number, 'seed')}"
+        for number in sorted(counts, reverse=True)
+    )
 
 
 def _row(sweep: _Sweep, trial: FrozenTrial) -> dict[str, str]:

@@ -1,0 +1,139 @@
+import random
+import statistics
+
+import pytest
+from optuna.trial import TrialState
+from scipy.stats import ttest_ind
+
+from idm_ray.sweep.search.study import SweepStudy
+
+POINTS = "search={queue.train_steps: {int: [1, 8]}}"
+WORTH = {step: 60.0 + 4.0 * step for step in range(1, 9)}
+"""Accuracy of each point, which seeds change a little."""
+
+
+def noise(seed, step):
+    return random.Random(1000 * seed + step).gauss(0.0, 1.0)
+
+
+def run(study, accuracy=lambda step, seed: WORTH[step] + noise(seed, step), until=None):
+    """Runs trials one at a time; returns (point, seed, accuracy) of each in order."""
+    done = []
+    while (until is None or len(done) < until) and (asked := study.ask()):
+        step, seed = asked.point["queue.train_steps"], asked.point["seed"]
+        done.append((step, seed, accuracy(step, seed)))
+        study.tell(asked.number, TrialState.COMPLETE, done[-1][-1])
+    return done
+
+
+@pytest.fixture
+def config(tiny_config):
+    return tiny_config(
+        POINTS, "sweep.seeds=4", "sweep.trials=40", "sweep.sampler=grid", "sweep.startup_trials=8", "seed=3"
+    )
+
+
+def test_points_that_cannot_win_get_one_seed_and_the_best_gets_all(config):
+    done = run(SweepStudy(config, None))
+    seeds = {step: sorted(seed for own, seed, _ in done if own == step) for step in WORTH}
+    assert seeds[8] == [3, 4, 5, 6]
+    assert all(own == list(range(3, 3 + len(own))) for own in seeds.values())
+    assert [len(seeds[step]) for step in range(1, 6)] == [1] * 5
+    assert len(done) < 20  # of 32
+    assert [step for step, *_ in done[:8]] == list(WORTH)
+
+
+def test_a_point_is_given_up_where_the_t_test_says_so(tiny_config):
+    """With as many seeds for both, the deviation pooled over just these two is that of the classic test."""
+    for gap in (0.5, 1.0, 2.0, 4.0, 8.0):
+        values = {1: [70.0, 71.0, 69.5], 2: [70.0 - gap, 70.4 - gap]}
+        config = tiny_config(
+            "search={queue.train_steps: {choice: [1, 2]}}",
+            "sweep.seeds=3",
+            "sweep.trials=50",
+            "sweep.sampler=grid",
+        )
+        study = SweepStudy(config, None)
+        done = run(study, lambda step, seed, values=values: (values[step] + [60.0])[seed])
+        again = [seed for step, seed, _ in done if step == 2]
+        two = values[2][: len(again)] if len(again) < 3 else values[2]
+        if len(two) == 2:
+            p = ttest_ind(values[1], two, alternative="greater").pvalue
+            assert (len(again) == 3) == (p >= 0.05), gap
+
+
+def test_a_race_that_is_killed_at_every_trial_asks_the_same(config, tmp_path):
+    whole = run(SweepStudy(config, None))
+    parts = []
+    while part := run(SweepStudy(config, tmp_path / "study.db"), until=1):
+        study = SweepStudy(config, tmp_path / "study.db")
+        study.ask()
+        study = SweepStudy(config, tmp_path / "study.db")
+        study.release_running()
+        parts += part
+    assert parts == whole
+
+
+def test_what_was_pruned_or_failed_gets_no_further_seed(config):
+    study = SweepStudy(config, None)
+    asked = study.ask()
+    study.tell(asked.number, TrialState.PRUNED)
+    assert study.ask().point["queue.train_steps"] != asked.point["queue.train_steps"]
+
+
+def test_a_further_seed_is_never_pruned(tiny_config):
+    config = tiny_config(
+        POINTS, "sweep.seeds=2", "sweep.trials=12", "sweep.prune_startup=1", "sweep.sampler=grid"
+    )
+    study, pruned = SweepStudy(config, None), []
+    while asked := study.ask():
+        step, seed = asked.point["queue.train_steps"], asked.point["seed"]
+        ends = study.report(asked.number, 90.0 - step - 50.0 * seed, 2)
+        pruned += [seed] * ends
+        study.tell(asked.number, TrialState.PRUNED if ends else TrialState.COMPLETE, 90.0 - step - seed)
+    assert set(pruned) == {0}
+    assert len(study.standings[0].trials) == 2
+
+
+def test_a_point_has_one_seed_at_a_time(config):
+    study = SweepStudy(config, None)
+    steps = [study.ask().point["queue.train_steps"] for _ in range(4)]
+    assert len(set(steps)) == 4
+
+
+def test_the_last_trials_go_to_the_runners_up(tiny_config):
+    config = tiny_config(POINTS, "sweep.seeds=3", "sweep.trials=12", "sweep.sampler=grid")
+    worth = {step: 90.0 - step for step in WORTH}  # the first is the best, and others are given up
+    done = run(SweepStudy(config, None), lambda step, seed: worth[step] + 0.01 * seed)
+    assert len(done) == 12
+    assert [(step, seed) for step, seed, _ in done[-2:]] == [(2, 1), (2, 2)]
+
+
+def test_without_anything_searched_the_one_point_gets_all_seeds(tiny_config):
+    study = SweepStudy(tiny_config("search={}", "sweep.seeds=3", "sweep.trials=9"), None)
+    seeds = []
+    while asked := study.ask():
+        seeds.append(asked.point)
+        study.tell(asked.number, TrialState.COMPLETE, 50.0)
+    assert seeds == [{"seed": 0}, {"seed": 1}, {"seed": 2}]
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_samplers_see_a_point_as_the_mean_of_its_seeds(tiny_config, sampler):
+    """So a study whose seeds agree suggests, in its order, points of the space that were not there yet."""
+    config = tiny_config(
+        "sweep.seeds=2", "sweep.trials=30", f"sweep.sampler={sampler}", "sweep.startup_trials=4"
+    )
+    study = SweepStudy(config, None)
+    points = []
+    while asked := study.ask():
+        points.append(asked.point)
+        worth = asked.point["condense.lambda_reg"] / 5
+        study.tell(asked.number, TrialState.COMPLETE, worth + asked.point["seed"] - 0.5)
+    assert {point["seed"] for point in points} == {0, 1}
+    best = study.standings[0]
+    assert len(best.trials) == 2
+    assert best.values[0] == pytest.approx(statistics.fmean(trial.value for trial in best.trials))
+    assert best.values[0] == pytest.approx(
+        max(each.values[0] for each in study.standings if len(each.trials) == 2)
+    )
