@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from idm_ray.settings.layers import build_config
     from idm_ray.settings.shipped import load_config
     from idm_ray.sweep.looking.sweeps import sweeps
+    from idm_ray.sweep.registry.sets import sets
 
 __version__ = "0.1.0"
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "load_condensed",
     "load_config",
     "save_condensed",
+    "sets",
     "sweeps",
 ]
 
@@ -52,6 +54,7 @@ __getattr__, __dir__ = lazily(
         "load_condensed": "artifacts.condensed",
         "load_config": "settings.shipped",
         "save_condensed": "artifacts.condensed",
+        "sets": "sweep.registry.sets",
         "sweeps": "sweep.looking.sweeps",
     },
 )

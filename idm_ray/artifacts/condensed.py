@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from idm_ray.artifacts.manifest import FORMAT, MANIFEST, Manifest, of_the_set, read_manifest
+from idm_ray.artifacts.manifest import FORMAT, MANIFEST, TABLE, TENSORS, Manifest, of_the_set, read_manifest
 from idm_ray.condensation import check_partition, expand
 from idm_ray.data import Data
 from idm_ray.errors import UserError
@@ -25,7 +25,6 @@ from idm_ray.runtime.versions import versions
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 
-TENSORS, TABLE = "images.safetensors", "images.parquet"
 PIXELS_OF = 64
 """Images that are turned into pixels at a time."""
 GRID_COLUMNS = 10

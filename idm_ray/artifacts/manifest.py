@@ -1,5 +1,7 @@
 """What stands beside the tensors of a condensed set."""
 
+import hashlib
+import json
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,6 +11,7 @@ from idm_ray.errors import UserError
 from idm_ray.settings.reading import small_text
 
 MANIFEST, FORMAT = "manifest.json", 1
+TENSORS, TABLE = "images.safetensors", "images.parquet"
 MOST_BYTES = 64 * 2**20
 """Of a manifest; one of a million classes has less."""
 Count = Annotated[int, Field(ge=1)]
@@ -28,6 +31,7 @@ class Manifest(BaseModel):
         sha256: of the files, by name.
         class_ids: WordNet id of each label; empty where the data set has none.
         left_out: broken images of the data set that were left out of it.
+        versions: of this package, torch and Python that made it.
     """
 
     model_config = ConfigDict(frozen=True, strict=True, allow_inf_nan=False)
@@ -43,6 +47,38 @@ class Manifest(BaseModel):
     sha256: dict[str, str]
     class_ids: tuple[str, ...] = ()
     left_out: Annotated[int, Field(ge=0)] = 0
+    versions: dict[str, str] = {}
+
+    @property
+    def id(self) -> str:
+        """64 hex digits that no other set has: SHA-256 of all that nets see of it.
+
+        That is its tensors, by their checksum, what its labels mean, how its pixels are normalised, and into how many
+        parts an image is expanded. Equal sets have one ID, wherever they lie and however they came about.
+        """
+        seen = [self.sha256.get(TENSORS), self.class_names, self.mean, self.std]
+        return hashlib.sha256(json.dumps([*seen, self.setting("condense.partition")]).encode()).hexdigest()
+
+    def setting(self, key: str) -> Any:
+        """A setting that made it by its dotted key; None where there is none of that name."""
+        value: Any = self.config
+        for part in key.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        return value
+
+    def problem(self, folder: Path) -> str:
+        """In what the files of a folder are not what it describes; empty where they are. Reads all of them."""
+        for name in (TENSORS, TABLE):
+            file = folder / name
+            if not file.is_file():
+                if name == TENSORS:
+                    return f"{file} is missing"
+            else:
+                with file.open("rb") as opened:
+                    found = hashlib.file_digest(opened, "sha256").hexdigest()
+                if found != self.sha256.get(name):
+                    return f"{file} is not what {MANIFEST} describes: its checksum differs"
+        return ""
 
     @model_validator(mode="after")
     def _consistent(self) -> "Manifest":

@@ -1,23 +1,26 @@
 """``idm-ray evaluate``: what a saved condensed set is worth."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import rich_click as click
 
-from idm_ray.artifacts.manifest import read_manifest
 from idm_ray.commands.arguments import command_line_layer
+from idm_ray.commands.naming import SetName, output_dir
 from idm_ray.errors import UserError
+from idm_ray.runtime.invocation import NAME
 from idm_ray.settings.layers import ANY_DEVICE, build_config
 from idm_ray.settings.presets import NETS
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.registry.subject import Subject
 
 SECTIONS = {"dataset", "net", "evaluate", "compute", "seed"}
 
 
 @click.command("evaluate")
-@click.argument("condensed", type=Path, metavar="CONDENSED_DIR")
+@click.argument("condensed", type=SetName(), metavar="SET")
 @click.argument("overrides", nargs=-1, metavar="[key=value]...")
 @click.option("--repeats", type=int, help="nets to train")
 @click.option("--epochs", type=int, help="epochs of each")
@@ -40,8 +43,9 @@ SECTIONS = {"dataset", "net", "evaluate", "compute", "seed"}
     "(0.5,0.5)",
 )
 @click.option(
-    "--against", type=Path, metavar="OTHER_DIR", help="paired comparison with another condensed set"
+    "--against", type=SetName(), metavar="OTHER_SET", help="paired comparison with another condensed set"
 )
+@output_dir
 @click.option(
     "--mlflow",
     metavar="URI",
@@ -52,11 +56,20 @@ SECTIONS = {"dataset", "net", "evaluate", "compute", "seed"}
 @click.option_panel(
     "What else", options=["--nets", "--matrix", "--alignment", "--ranking", "--weights", "--against"]
 )
-@click.option_panel("Output", options=["--mlflow", "--json", "--help"])
-def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
+@click.option_panel("Output", options=["--output-dir", "--mlflow", "--json", "--help"])
+@click.pass_obj
+def command(
+    given: Sequence[str],
+    /,
+    condensed: str,
+    overrides: Sequence[str],
+    output_dir: Path | str,
+    **options: Any,
+) -> int:
     """Evaluate a condensed set: nets are trained on it alone and tried on test.
 
-    CONDENSED_DIR is a folder with manifest.json. Tables always have random images beside the set: as many, packed,
+    SET is a folder with manifest.json, or what idm-ray sets lists: an ID, a name, or SWEEP/TRIAL. What is found about a
+    set in --output-dir is noted there. Tables always have random images beside the set: as many, packed,
     expanded and trained on alike, with labels of the same teacher where these are soft. key=value is of dataset, net,
     evaluate or compute.
 
@@ -65,11 +78,12 @@ def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
     idm-ray evaluate runs/digits/condensed --nets convnet,resnet18 --repeats 3
     idm-ray evaluate runs/digits/condensed --matrix
     idm-ray evaluate runs/digits/condensed --alignment 1,5,10
-    idm-ray evaluate runs/digits/condensed --ranking
-    idm-ray evaluate runs/digits/condensed --against runs/baseline/condensed
+    idm-ray evaluate digits/7 --ranking
+    idm-ray evaluate 3f2a9c1 --against champion
     """
-    config = settle(condensed, overrides, options)
-    other = read_manifest(options["against"]).config if options["against"] else None
+    subject = Subject.of(condensed, output_dir)
+    config = settle(subject, overrides, options)
+    other = Subject.of(options["against"], output_dir) if options["against"] else None
     if other and config.evaluate.repeats < 2:
         raise UserError("--against compares net by net and needs at least 2; got --repeats 1")
     neighbours = _numbers(options["alignment"]) if options["alignment"] is not None else ()
@@ -78,23 +92,25 @@ def command(condensed: Path, overrides: Sequence[str], **options: Any) -> int:
     from idm_ray.commands.work import evaluate as work
 
     request = work.Request(
-        condensed,
+        subject,
         config,
         nets,
         options["matrix"],
         neighbours,
         weights,
-        options["against"],
+        other,
         options["as_json"],
+        output_dir,
+        shlex.join([NAME, *given]),
     )
     return work.run(request, options["mlflow"])
 
 
-def settle(condensed: Path, overrides: Sequence[str], options: dict[str, Any]) -> Config:
+def settle(subject: Subject, overrides: Sequence[str], options: dict[str, Any]) -> Config:
     """The settings that made the set, with those of the command line on top.
 
     Raises:
-        UserError: it is no set, or a setting is refused.
+        UserError: a setting is refused.
     """
     layer: Raw = command_line_layer(overrides, {}, options["seed"])
     if set(layer) - SECTIONS:
@@ -103,7 +119,7 @@ def settle(condensed: Path, overrides: Sequence[str], options: dict[str, Any]) -
         )
     given = {key: options[key] for key in ("repeats", "epochs") if options[key] is not None}
     layer["evaluate"] = {**layer.get("evaluate", {}), **given}
-    made_by = (str(condensed / "manifest.json"), read_manifest(condensed).config)
+    made_by = (subject.file, subject.manifest.config)
     return build_config(made_by, ("any machine", ANY_DEVICE), ("command line", layer))
 
 

@@ -15,7 +15,7 @@ from idm_ray.runtime.invocation import NAME
 
 PANELS: dict[str, tuple[str, ...]] = {
     "Condense": ("sweep", "condense"),
-    "Use a condensed set": ("evaluate", "export", "continual"),
+    "Use a condensed set": ("sets", "promote", "evaluate", "export", "continual"),
     "Sweeps": ("ls", "show", "watch", "stop", "compare", "rm"),
     "Look": ("ui", "report", "configs", "settings", "doctor"),
     "Check us": ("reproduce", "bench"),

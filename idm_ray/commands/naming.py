@@ -14,6 +14,7 @@ from idm_ray.settings.locations import located
 from idm_ray.sweep.folders import LATEST
 from idm_ray.sweep.looking.study import TrialRecord
 from idm_ray.sweep.looking.sweeps import Sweep, Sweeps
+from idm_ray.sweep.registry.sets import Sets
 
 LONGEST_NUMBER = 9
 """Digits of a trial's number."""
@@ -64,6 +65,33 @@ class SweepName(click.ParamType[str]):
                 names = [LATEST, *sorted(sweeps)]
             return [CompletionItem(each) for each in names if each.startswith(incomplete)]
         return []
+
+
+class SetName(click.ParamType[str]):
+    """A condensed set by its ID, its name, the trial that made it, or its folder; completes all of them.
+
+    Args:
+        given: complete the names that people gave, and nothing else.
+    """
+
+    name = "set"
+
+    def __init__(self, given: bool = False):
+        self._given = given
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Sets that begin so, else, by the shell, folders; none where they cannot be read."""
+        found: list[CompletionItem] = []
+        with contextlib.suppress(UserError, ValueError):
+            sets = Sets(located(ctx.params.get("output_dir") or str(OUTPUT_DIR)))
+            words = list(sets.names)
+            if not self._given:
+                words += [copy.name for kept in sets.values() for copy in kept.copies if copy.sweep]
+                words += [sets.short(each) for each in sets] if incomplete else []
+            found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
+        return found or ([] if self._given else [CompletionItem(incomplete, type="dir")])
 
 
 def output_dir(command: Command) -> Command:

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from idm_ray.artifacts.condensed import condensed_set, save_condensed
+from idm_ray.artifacts.manifest import read_manifest
 from idm_ray.artifacts.trained import KeptTrainings
 from idm_ray.commands.condense import CHECKPOINT
 from idm_ray.commands.terminal import EXIT_DIVERGED, deferred_interrupt, resuming, say, shown
@@ -91,9 +92,11 @@ def run(
             teaching,
         )
         save_condensed(out / "condensed", condensed)
+        result["set"] = read_manifest(out / "condensed").id
         say(console, f"condensed set: {out / 'condensed'}")
         if evaluation:
             result |= _evaluate(config, condensation, full_protocol(config, data, compute), progress, console)
+        result["ended"] = round(time.time(), 3)
     write_json(out / "result.json", result)
     if as_json:
         print(json.dumps(result, indent=2))

@@ -2,7 +2,8 @@
 
 import functools
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,11 @@ from idm_ray.commands.terminal import say, shown
 from idm_ray.commands.work import tables
 from idm_ray.condensation.teacher import Teacher
 from idm_ray.data import Data
+from idm_ray.errors import UserError
 from idm_ray.evaluation import (
     Alignment,
     Evaluation,
+    MatrixRow,
     NetRow,
     OnEpoch,
     Protocol,
@@ -36,8 +39,14 @@ from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.ranking import Ranked, Ranking, Weights, rank
 from idm_ray.evaluation.taught import teacher_of
 from idm_ray.runtime.progress import Progress
+from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, NetConfig
+from idm_ray.sweep.registry.figures import Figure
+from idm_ray.sweep.registry.measured import Occasion
+from idm_ray.sweep.registry.notes import Notes
+from idm_ray.sweep.registry.sets import USUAL
+from idm_ray.sweep.registry.subject import Subject
 
 
 @dataclass(frozen=True)
@@ -45,24 +54,28 @@ class Request:
     """What is asked about a set.
 
     Attributes:
-        condensed: its folder.
+        subject: the set.
         config: of the evaluation.
         nets: names of architectures to try it on.
         matrix: whether to try all protocols.
         neighbours: numbers of nearest images to look at.
         weights: of DD-Ranking's scores; None where these are not asked for.
-        against: the folder of another set; None for none.
+        against: another set; None for none.
         as_json: print the result as JSON.
+        output: folder of all sweeps, or a URI, where figures of its sets are noted.
+        by: the command that asks.
     """
 
-    condensed: Path
+    subject: Subject
     config: Config
     nets: tuple[str, ...]
     matrix: bool
     neighbours: tuple[int, ...]
     weights: tuple[float, float] | None
-    against: Path | None
+    against: Subject | None
     as_json: bool
+    output: Path | str
+    by: str
 
 
 def run(request: Request, tracking_uri: str | None = None) -> int:
@@ -77,8 +90,9 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
     """
     config, console = request.config, Console(stderr=request.as_json)
     weights = Weights(*request.weights) if request.weights else None
-    condensed = load_condensed(request.condensed)
-    other = load_condensed(request.against) if request.against else None
+    folder = request.subject.folder
+    condensed = load_condensed(folder)
+    other = load_condensed(request.against.folder) if request.against else None
     if tracking_uri:
         from idm_ray.sweep.tracking.store import reach  # MLflow, which takes seconds to load
 
@@ -90,31 +104,41 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         data, compute = prepare(config, progress, verify=True)
         if request.neighbours:
             check_neighbours(request.neighbours, data)
-        images = _fitting(request.condensed, condensed, data, console)
+        images = _fitting(folder, condensed, data, console)
         work = _Work(images, condensed, full_protocol(config, data, compute), console, progress)
         result: dict[str, Any] = {}
+        figures = _Figures(request, data.checksum)
         if other or not (nets or request.matrix or request.neighbours or weights):
             own = work.evaluate(
                 "evaluate on test", images, condensed, config.condense.partition, work.teacher
             )
             say(console, f"test accuracy {_in_words(own)}")
             result |= tables.plain(own)
+            figures.add(request.subject, lambda occasion: [occasion.accuracy(own)])
             if other and request.against:
-                rival = _fitting(request.against, other, data, console)
-                result |= work.against(own, rival, other, request)
+                rival = _fitting(request.against.folder, other, data, console)
+                found, compared = work.against(own, rival, other, request)
+                figures.add(request.against, lambda occasion: [occasion.accuracy(found)])
+                result |= compared
         rows = work.nets(nets) if nets else []
         result |= {"nets": tables.plain_nets(rows)} if nets else {}
-        result |= {"matrix": work.matrix()} if request.matrix else {}
+        protocols = work.matrix() if request.matrix else []
+        result |= {"matrix": tables.plain_matrix(protocols)} if request.matrix else {}
         alignment = work.alignment(request.neighbours) if request.neighbours else ()
         result |= {"alignment": tables.plain_alignment(alignment)} if request.neighbours else {}
         ranking = work.ranking(weights) if weights else None
         result |= {"ranking": tables.plain_ranking(ranking)} if ranking else {}
+        figures.add(request.subject, lambda occasion: occasion.of_nets(rows))
+        figures.add(request.subject, lambda occasion: occasion.of_matrix(protocols))
+        figures.add(request.subject, lambda occasion: occasion.of_alignment(alignment))
+        figures.add(request.subject, lambda occasion: occasion.of_ranking(ranking) if ranking else [])
+    figures.note(console)
     if request.as_json:
         print(json.dumps(result, indent=2))
     if tracking_uri:
         from idm_ray.sweep.tracking.evaluations import log_evaluation
 
-        log_evaluation(tracking_uri, request.condensed, config, rows, alignment, ranking)
+        log_evaluation(tracking_uri, folder, config, rows, alignment, ranking)
     return 0
 
 
@@ -139,18 +163,20 @@ class _Work:
 
     def against(
         self, own: Evaluation, images: Tensor, other: CondensedSet, request: Request
-    ) -> dict[str, Any]:
-        settings = build_config((f"{request.against}/manifest.json", other.config)).condense
-        what, taught_by = f"evaluate {request.against}", self.teacher_of(other)
+    ) -> tuple[Evaluation, dict[str, Any]]:
+        assert request.against is not None
+        ours, theirs = request.subject.folder, request.against.folder
+        settings = build_config((request.against.file, other.config)).condense
+        what, taught_by = f"evaluate {theirs}", self.teacher_of(other)
         rival = self.evaluate(what, images, other, settings.partition, taught_by)
         found = compare(own.runs, rival.runs)
         self.console.print(
-            f"{request.against}: {_in_words(rival)}\n{found.text(str(request.condensed), str(request.against))}",
+            f"{theirs}: {_in_words(rival)}\n{found.text(str(ours), str(theirs))}",
             highlight=False,
             markup=False,
             soft_wrap=True,
         )
-        return {"against": tables.plain(rival), "comparison": asdict(found)}
+        return rival, {"against": tables.plain(rival), "comparison": asdict(found)}
 
     def nets(self, nets: Sequence[NetConfig]) -> list[NetRow]:
         rows = list(
@@ -159,10 +185,10 @@ class _Work:
         tables.show_nets(rows, self.console)
         return rows
 
-    def matrix(self) -> list[dict[str, Any]]:
+    def matrix(self) -> list[MatrixRow]:
         rows = list(matrix(self.images, self.condensed.teaching, self.protocol, self._watch, self.teacher))
         tables.show_matrix(rows, self.console)
-        return tables.plain_matrix(rows)
+        return rows
 
     def alignment(self, neighbours: Sequence[int]) -> tuple[Alignment, ...]:
         config = self.protocol.config
@@ -188,6 +214,40 @@ class _Work:
     def teacher_of(self, condensed: CondensedSet) -> Teacher | None:
         protocol = self.protocol
         return teacher_of(condensed, protocol.config, protocol.data, protocol.compute, self.progress)
+
+
+class _Figures:
+    """Those of an evaluation, to be noted for the sets that lie in the folder of sweeps.
+
+    Args:
+        request: what was asked.
+        data_checksum: of the data that sets were tried on.
+    """
+
+    def __init__(self, request: Request, data_checksum: str):
+        self._request, self._checksum, self._at = request, data_checksum, time.time()
+        self._found = list[Figure]()
+
+    def add(self, subject: Subject, figures: Callable[[Occasion], list[Figure]]) -> None:
+        """Those of a set, each once."""
+        if subject.place is not None:
+            request = self._request
+            occasion = Occasion(
+                subject.manifest.id, subject.place, request.config, self._checksum, request.by, self._at
+            )
+            self._found += [figure for figure in figures(occasion) if figure not in self._found]
+
+    def note(self, console: Console) -> None:
+        """Write them down; where that fails, say so: they have been printed, too."""
+        if not self._found:
+            return
+        ids = ", ".join(dict.fromkeys(figure.set_id[:USUAL] for figure in self._found))
+        try:
+            Notes(self._request.output).add(self._found)
+        except UserError as error:
+            say(console, f"note: {plural(len(self._found), 'figure')} of {ids} not noted: {error}", "yellow")
+        else:
+            say(console, f"noted {plural(len(self._found), 'figure')} of {ids}")
 
 
 def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:

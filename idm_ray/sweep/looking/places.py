@@ -67,10 +67,21 @@ class Place:
         Raises:
             UserError: the URI cannot be read.
         """
+        return self.files([name])[0]
+
+    def files(self, names: Sequence[str]) -> list[Path]:
+        """Several files as they are now; likewise.
+
+        Args:
+            names: relative to the sweep's folder, with slashes.
+
+        Raises:
+            UserError: the URI cannot be read.
+        """
         if self.uri is None:
-            return self.folder / name
-        self._copy([name])
-        return self.copies / name
+            return [self.folder / name for name in names]
+        self._copy(names)
+        return [self.copies / name for name in names]
 
     def subfolder(self, name: str) -> Path:
         """A folder of the sweep with all its files as they are now; likewise."""
@@ -90,10 +101,16 @@ class Place:
         from idm_ray.sweep.keeping.uri import UriDepot
 
         depot = UriDepot(str(self.uri), PATIENCE_SECONDS)
+
+        def copy(name: str) -> None:
+            try:
+                depot.get(name, self.copies / name)
+            except FileNotFoundError:
+                (self.copies / name).unlink(missing_ok=True)
+
         try:
-            for name in depot.names(folder) if names is None else names:
-                with contextlib.suppress(FileNotFoundError):
-                    depot.get(name, self.copies / name)
+            with ThreadPoolExecutor(AT_A_TIME) as pool:
+                list(pool.map(copy, depot.names(folder) if names is None else names))
         except OSError as error:
             raise UserError(f"{self.name} cannot be read from {self.where}: {first_line(error)}") from None
 

@@ -22,6 +22,7 @@ from idm_ray.sweep.folders import DRIVER, UID
 from idm_ray.sweep.looking.details import Runs
 from idm_ray.sweep.looking.places import PATIENCE_SECONDS, Place, Places
 from idm_ray.sweep.looking.sweeps import Sweep
+from idm_ray.sweep.registry.promotion import check_unnamed
 from idm_ray.sweep.requests import HERE_SECONDS
 from idm_ray.sweep.tracking.runs import delete_runs
 
@@ -65,7 +66,7 @@ def found(name: str, output: Path | str) -> Sweep:
             raise
         from idm_ray.sweep.keeping.uri import UriDepot, joined
 
-        if name not in UriDepot(output, PATIENCE_SECONDS).folders():
+        if name.startswith(".") or name not in UriDepot(output, PATIENCE_SECONDS).folders():
             raise
         return Sweep.at(Place(name, places.here / name, joined(output, name)))
 
@@ -79,7 +80,7 @@ def planned(sweeps: Sequence[Sweep], output: Path | str, keep_mlflow: bool) -> l
         keep_mlflow: leave their runs in MLflow.
 
     Raises:
-        UserError: one runs, is referred to by another, or its runs cannot be found.
+        UserError: one runs, is referred to by another, has a set with a name, or its runs cannot be found.
     """
     going = {sweep.folder.resolve() for sweep in sweeps}
     for sweep in sweeps:
@@ -89,6 +90,8 @@ def planned(sweeps: Sequence[Sweep], output: Path | str, keep_mlflow: bool) -> l
             )
         if sweep.place.uri is None:
             _check_unused(sweep, going)
+    for folder in {output if sweep.place.uri else sweep.folder.parent for sweep in sweeps}:
+        check_unnamed(sweeps, folder)
     return [_removal(sweep, output, keep_mlflow) for sweep in sweeps]
 
 

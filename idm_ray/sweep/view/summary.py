@@ -1,6 +1,7 @@
 """What a sweep found, in `summary.json` and on the terminal."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,6 +43,7 @@ class Summary:
         front: with several goals, the points that no other is better than in all of them, with their values.
         cost: what it has computed for, and held; see `Account`.
         planned: trials that it is to have.
+        written: when this was, in seconds since 1970.
     """
 
     name: str
@@ -74,6 +76,7 @@ class Summary:
     val_accuracy_again: float | None = None
     rechecked: list[dict[str, Any]] = field(default_factory=list)
     front: list[dict[str, Any]] = field(default_factory=list)
+    written: float = 0.0
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -149,6 +152,7 @@ def summarise(
         ],
         attribution={**asdict(earned), "text": earned.text} if earned else None,
         cost=asdict(cost),
+        written=time.time(),
         **facts,
     )
 
