@@ -129,6 +129,8 @@ REFUSED = [
     ("report", "never"),
     ("ls", "--output-dir", ""),
     ("show", "never"),
+    ("sets", "never"),
+    ("promote", "never", "champion"),
     ("watch", "never"),
     ("stop", "never"),
     ("reproduce", "table9"),

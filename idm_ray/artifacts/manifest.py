@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -49,7 +50,7 @@ class Manifest(BaseModel):
     left_out: Annotated[int, Field(ge=0)] = 0
     versions: dict[str, str] = {}
 
-    @property
+    @cached_property
     def id(self) -> str:
         """64 hex digits that no other set has: SHA-256 of all that nets see of it.
 

@@ -47,4 +47,5 @@ def command(
 
     if word is not None:
         return work.show(sets, sets.find(word), as_json)
-    return work.show_all(sets, sets.chosen(data, ipc, method), best, output_dir, as_json)
+    chosen = sets.chosen(data, ipc, method)
+    return work.show_all(sets, sets.best(data, ipc, method) if best else chosen, chosen, output_dir, as_json)

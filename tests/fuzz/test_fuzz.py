@@ -23,6 +23,8 @@ from idm_ray.settings.reading import parse_overrides, read_yaml
 from idm_ray.settings.sections import DatasetConfig
 from idm_ray.sweep.conductor import as_before
 from idm_ray.sweep.folders import TRIAL_FILE
+from idm_ray.sweep.registry.figures import Figure
+from idm_ray.sweep.registry.notes import NOTES, Notes
 from idm_ray.sweep.search.study import SweepStudy, stored_sweep
 from idm_ray.sweep.tracking.journal import Journal
 
@@ -225,3 +227,20 @@ def test_a_study_that_is_damaged(study, place, data):
     (place / "study.db").write_bytes(data.draw(damaged(study.read_bytes())))
     with one_line():
         stored_sweep(place / "study.db")
+
+
+@given(data=st.data(), kind=st.sampled_from(["figures", "names"]))
+def test_a_note_about_a_set_that_is_damaged(place, data, kind):
+    figure = Figure(
+        set_id="a" * 64, place="one/0", measure="accuracy", split="test", net="convnet", mean=50.0, nets=1, epochs=3,
+        settings={"seed": 0}, data_checksum="0" * 64, by="a test",
+    )  # fmt: skip
+    shutil.rmtree(place / NOTES, ignore_errors=True)
+    Notes(place).add([figure])
+    Notes(place).give("champion", "a" * 64, "one/0")
+    (file,) = (place / NOTES / kind).rglob("*.json")
+    plain = json.loads(file.read_text())
+    changed = st.one_of(damaged(file.read_bytes()), altered(plain).map(json.dumps).map(str.encode))
+    file.write_bytes(data.draw(changed))
+    for found, problems in (Notes(place).figures(), Notes(place).names()):
+        assert len(found) + len(problems) == 1

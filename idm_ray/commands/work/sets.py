@@ -16,36 +16,41 @@ from idm_ray.sweep.looking.differences import own_settings
 from idm_ray.sweep.looking.words import settings_text
 from idm_ray.sweep.registry.figures import Figure
 from idm_ray.sweep.registry.kept import KeptSet
-from idm_ray.sweep.registry.sets import Sets, best_of, incomparable
+from idm_ray.sweep.registry.sets import Sets, incomparable
 
 COLUMNS = {"set": "left", "name": "left", "data": "left", "ipc": "right", "method": "left", "val acc %": "right",
            "test acc %": "right", "figures": "right", "where": "left"}  # fmt: skip
 FIGURES = {"measure": "left", "split": "left", "net": "left", "value": "right", "nets": "right", "epochs": "right",
            "seed": "right", "when": "left", "by": "left", "otherwise": "left"}  # fmt: skip
-FOLDED = ("name", "where", "by", "otherwise")
+FOLDED = ("by", "otherwise")
 
 
-def show_all(sets: Sets, chosen: Sequence[KeptSet], best: bool, output: Path | str, as_json: bool) -> int:
+def show_all(
+    sets: Sets, listed: Sequence[KeptSet], among: Sequence[KeptSet], output: Path | str, as_json: bool
+) -> int:
     """Print a list; returns the exit code.
 
     Args:
         sets: all.
-        chosen: those to list.
-        best: only the best of each data set and ipc.
+        listed: those to print.
+        among: those that these were chosen from.
         output: folder of all sweeps, or a URI.
         as_json: print them as JSON.
     """
-    listed = best_of(chosen) if best else list(chosen)
     if as_json:
         print(json.dumps([kept.plain for kept in listed], indent=2))
-    elif not listed:
-        without = (
-            f"{plural(len(chosen), 'set')} there, but none was validated by a sweep" if chosen else "none"
+    elif listed:
+        print(*_list(sets, listed), sep="\n")
+    elif sets:
+        print(
+            f"none of {plural(len(sets), 'condensed set')} in {output} was validated by a sweep",
+            file=sys.stderr,
         )
-        print(f"condensed sets in {output}: {without}; {command_line('sweep')} finds some", file=sys.stderr)
     else:
-        wide_console().print(_list(sets, listed))
-    for line in (*incomparable(chosen), *sets.problems):
+        print(
+            f"there is no condensed set in {output} yet; {command_line('sweep')} finds some", file=sys.stderr
+        )
+    for line in (*incomparable(among), *sets.problems):
         print(f"note: {line}", file=sys.stderr)
     return 0
 
@@ -72,23 +77,32 @@ def show(sets: Sets, kept: KeptSet, as_json: bool) -> int:
     return 0
 
 
-def _list(sets: Sets, listed: Sequence[KeptSet]) -> Table:
-    table = _table(COLUMNS)
-    for kept in listed:
-        validation, test = kept.validation, kept.test
-        first, *others = kept.copies
-        table.add_row(
-            sets.short(kept.id),
-            ", ".join(kept.names),
-            kept.data,
-            str(kept.ipc),
-            kept.method,
-            validation.text if validation else "",
-            test.text if test else "",
-            str(len(kept.figures)),
-            first.name + (f" and {len(others)} more" if others else ""),
+def _list(sets: Sets, listed: Sequence[KeptSet]) -> Iterator[str]:
+    """A line for each: of thousands, a table of rich would take longer than to read them."""
+    rows = [tuple(COLUMNS), *(_row(sets, kept) for kept in listed)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = (
+            cell.ljust(width) if side == "left" else cell.rjust(width)
+            for cell, width, side in zip(row, widths, COLUMNS.values(), strict=True)
         )
-    return table
+        yield "  ".join(cells).rstrip()
+
+
+def _row(sets: Sets, kept: KeptSet) -> tuple[str, ...]:
+    validation, test = kept.validation, kept.test
+    first, *others = kept.copies
+    return (
+        sets.short(kept.id),
+        ", ".join(kept.names),
+        kept.data,
+        str(kept.ipc),
+        kept.method,
+        validation.text if validation else "",
+        test.text if test else "",
+        str(len(kept.figures)),
+        first.name + (f" and {len(others)} more" if others else ""),
+    )
 
 
 def _introduction(sets: Sets, kept: KeptSet) -> Iterator[str]:
@@ -110,7 +124,11 @@ def _introduction(sets: Sets, kept: KeptSet) -> Iterator[str]:
 
 
 def _figures(kept: KeptSet) -> Table:
-    table = _table(FIGURES)
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for name, side in FIGURES.items():
+        table.add_column(
+            name, justify="left" if side == "left" else "right", no_wrap=name not in FOLDED, overflow="fold"
+        )
     for figure in kept.figures:
         otherwise = {key: value for key, value in figure.otherwise(kept.settings).items() if key != "seed"}
         other_net = {key for key in otherwise if key.startswith("net.")}
@@ -133,12 +151,3 @@ def _figures(kept: KeptSet) -> Table:
 
 def _value(figure: Figure) -> str:
     return figure.text + (" %" if figure.measure == "accuracy" else "")
-
-
-def _table(columns: dict[str, str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
-    for name, side in columns.items():
-        table.add_column(
-            name, justify="left" if side == "left" else "right", no_wrap=name not in FOLDED, overflow="fold"
-        )
-    return table

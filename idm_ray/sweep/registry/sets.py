@@ -1,5 +1,6 @@
 """The sets of all sweeps of a folder or a URI, read from what lies there: no index could be at odds with it."""
 
+import bisect
 import contextlib
 import re
 from collections import defaultdict
@@ -10,6 +11,7 @@ from typing import Any
 from idm_ray.errors import UserError, brief
 from idm_ray.settings.layers import settings_changed
 from idm_ray.settings.locations import is_there
+from idm_ray.sweep.looking.details import CONDENSED
 from idm_ray.sweep.looking.sweeps import Sweep, Sweeps
 from idm_ray.sweep.registry.copies import Copy, by_themselves, of_trial, of_trials, place_name
 from idm_ray.sweep.registry.figures import Figure
@@ -51,6 +53,7 @@ class Sets(Mapping[str, KeptSet]):
         copies |= {copy.name: copy for copy in self._others(mentioned, copies)}
         found = self._joined(copies.values())
         self._sets = {kept.id: kept for kept in sorted(found, key=_order)}
+        self._ids = sorted(self._sets)
         gone = [
             self._gone(name, given, copies)
             for name, given in self.names.items()
@@ -90,7 +93,7 @@ class Sets(Mapping[str, KeptSet]):
             if fitting:
                 return self[fitting[0]]
         for kept in self.values():
-            if any(word == copy.name for copy in kept.copies):
+            if any(copy.name in (word, f"{word}/{CONDENSED}") for copy in kept.copies):
                 return kept
         copy = self._of_trial(word) or self._at(word)
         if copy is None:
@@ -104,17 +107,20 @@ class Sets(Mapping[str, KeptSet]):
 
     def short(self, set_id: str) -> str:
         """The first digits of an ID, as many as tell it from all others, and at least seven."""
-        digits = USUAL
-        while digits < len(set_id) and any(
-            other != set_id and other.startswith(set_id[:digits]) for other in self
-        ):
-            digits += 1
-        return set_id[:digits]
+        at = bisect.bisect_left(self._ids, set_id)
+        beside = [other for other in self._ids[max(0, at - 1) : at + 2] if other != set_id]
+        alike = max((_alike(set_id, other) for other in beside), default=0)
+        return set_id[: max(USUAL, alike + 1)]
 
     def chosen(
         self, data: str | None = None, ipc: int | None = None, method: str | None = None
     ) -> list[KeptSet]:
-        """Those of a data set, a number of images per class or a method, in order; None: of all.
+        """Those of a data set, a number of images per class or a method, in order.
+
+        Args:
+            data: such as cifar10; None: any.
+            ipc: images of a class; None: any.
+            method: such as dm; None: any.
 
         Raises:
             UserError: there are none with that, but there are others.
@@ -135,6 +141,23 @@ class Sets(Mapping[str, KeptSet]):
                     f"no set has --{key} {brief(value)}; there are {self._listed(map(str, known))}"
                 )
         return found
+
+    def best(
+        self, data: str | None = None, ipc: int | None = None, method: str | None = None
+    ) -> list[KeptSet]:
+        """Of each data set and number of images per class the best on validation; test is not looked at.
+
+        Args:
+            data, ipc, method: see `chosen`.
+
+        Raises:
+            UserError: likewise.
+        """
+        best: dict[object, KeptSet] = {}
+        for kept in self.chosen(data, ipc, method):
+            if kept.validation is not None:
+                best.setdefault(kept.group, kept)
+        return list(best.values())
 
     def _others(self, places: Iterable[str], known: Collection[str]) -> Iterator[Copy]:
         """Sets of trials that are not complete, but that figures or names speak of."""
@@ -225,15 +248,6 @@ def sets(output: Path | str = "runs") -> Sets:
     return Sets(output)
 
 
-def best_of(found: Iterable[KeptSet]) -> list[KeptSet]:
-    """Of sets in order the first of each data set and ipc, by accuracy on validation; test is not looked at."""
-    best: dict[object, KeptSet] = {}
-    for kept in found:
-        if kept.validation is not None:
-            best.setdefault(kept.group, kept)
-    return list(best.values())
-
-
 def incomparable(found: Iterable[KeptSet]) -> list[str]:
     """Where sets that stand in one order were validated in several ways, in words."""
     groups: dict[tuple[object, ...], list[KeptSet]] = defaultdict(list)
@@ -250,6 +264,13 @@ def incomparable(found: Iterable[KeptSet]) -> list[str]:
                 "idm-ray evaluate A --against B tries two alike"
             )
     return told
+
+
+def _alike(one: str, other: str) -> int:
+    """Letters that two words begin with, both."""
+    return next(
+        (at for at, (mine, theirs) in enumerate(zip(one, other, strict=False)) if mine != theirs), len(one)
+    )
 
 
 def _order(kept: KeptSet) -> tuple[object, ...]:
