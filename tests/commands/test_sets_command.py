@@ -6,7 +6,6 @@ from contextlib import chdir
 
 import pytest
 import rich_click as click
-from conftest import tiny_file
 from mlflow import MlflowClient
 
 from idm_ray.commands.main import main
@@ -14,6 +13,12 @@ from idm_ray.commands.naming import SetName
 from idm_ray.sweep.tracking.aliases import ALIAS_TAG
 
 pytestmark = pytest.mark.ray
+TINY = (
+    "net.width=8", "net.depth=1", "condense.iterations=4", "condense.batch_real=16", "queue.batch=16",
+    "queue.train_steps=1", "evaluate.every=2", "evaluate.epochs=3", "evaluate.val_epochs=3", "evaluate.repeats=1",
+    "evaluate.references=[]", "compute.precision=fp32", "compute.compile=off", "sweep.share=off",
+    "search={condense.lambda_reg: {loguniform: [1, 500]}, condense.partition: {choice: [1, 2]}}",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +27,9 @@ def swept(tmp_path_factory, made_store):
     folder = tmp_path_factory.mktemp("swept")
     (folder / "runs").mkdir()
     shutil.copy(made_store, folder / "runs")
-    tiny = tiny_file(folder / "tiny.yaml", "evaluate.references=[]")
     with chdir(folder):
-        assert main(arguments=["sweep", str(tiny), "--name", "mine", "--trials", "2"]) == 0
-        assert main(arguments=["condense", str(tiny), "--out", "runs/alone", "seed=5"]) == 0
+        assert main(arguments=["sweep", "digits", *TINY, "--name", "mine", "--trials", "2"]) == 0
+        assert main(arguments=["condense", "digits", *TINY, "--out", "runs/alone", "seed=5"]) == 0
     return folder
 
 
@@ -190,6 +194,17 @@ def test_a_set_that_was_changed_since_is_not_evaluated_and_its_figures_are_not_t
     file.write_bytes(file.read_bytes()[:-1] + b"x")
     told = call("evaluate", "mine/0")
     assert (told.code, "is damaged" in told.errors) == (2, True)
+
+
+def test_a_figure_that_was_selected_on_test_is_marked_where_there_is_no_other(call, here):
+    first, second, _ = listed(call)
+    for kept in (first, second):
+        assert call("evaluate", kept["id"][:7], "--repeats", "3", "evaluate.best_of=2").code == 0
+        assert "selected on test: best of 2 looks" in call("sets", kept["id"][:7]).output
+    called = call("sets")
+    lines = {line.split()[0]: line for line in called.output.splitlines()}
+    assert (" * " in lines[first["id"][:7]], " * " in lines[second["id"][:7]]) == (False, True)
+    assert called.errors == "note: * selected on test\n"
 
 
 def test_an_empty_folder_has_no_sets_and_says_so(call, tmp_path):

@@ -16,6 +16,7 @@ from idm_ray.artifacts.condensed import condensed_set, load_condensed, save_cond
 from idm_ray.data import load_data, open_store
 from idm_ray.data.store import StoreError
 from idm_ray.errors import UserError
+from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.states import read_note, read_state, write_state
 from idm_ray.settings.keys import all_keys
 from idm_ray.settings.layers import build_config, resolve
@@ -24,7 +25,7 @@ from idm_ray.settings.sections import DatasetConfig
 from idm_ray.sweep.conductor import as_before
 from idm_ray.sweep.folders import TRIAL_FILE
 from idm_ray.sweep.registry.figures import Figure
-from idm_ray.sweep.registry.notes import NOTES, Notes
+from idm_ray.sweep.registry.notes import NOTES, Name, Notes
 from idm_ray.sweep.search.study import SweepStudy, stored_sweep
 from idm_ray.sweep.tracking.journal import Journal
 
@@ -235,12 +236,12 @@ def test_a_note_about_a_set_that_is_damaged(place, data, kind):
         set_id="a" * 64, place="one/0", measure="accuracy", split="test", net="convnet", mean=50.0, nets=1, epochs=3,
         settings={"seed": 0}, data_checksum="0" * 64, by="a test",
     )  # fmt: skip
-    shutil.rmtree(place / NOTES, ignore_errors=True)
-    Notes(place).add([figure])
-    Notes(place).give("champion", "a" * 64, "one/0")
-    (file,) = (place / NOTES / kind).rglob("*.json")
-    plain = json.loads(file.read_text())
-    changed = st.one_of(damaged(file.read_bytes()), altered(plain).map(json.dumps).map(str.encode))
-    file.write_bytes(data.draw(changed))
+    name = Name(set_id="a" * 64, place="one/0", at=1.0)
+    notes = {"figures": figure.model_dump_json(), "names": name.model_dump_json()}
+    for each, text in notes.items():
+        write_bytes(place / NOTES / each / "champion.json", text.encode())
+    plain = json.loads(notes[kind])
+    changed = st.one_of(damaged(notes[kind].encode()), altered(plain).map(json.dumps).map(str.encode))
+    write_bytes(place / NOTES / kind / "champion.json", data.draw(changed))
     for found, problems in (Notes(place).figures(), Notes(place).names()):
         assert len(found) + len(problems) == 1

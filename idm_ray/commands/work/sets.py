@@ -7,6 +7,7 @@ from datetime import datetime
 from pathlib import Path
 
 from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from idm_ray.commands.terminal import say, wide_console
@@ -22,6 +23,8 @@ COLUMNS = {"set": "left", "name": "left", "data": "left", "ipc": "right", "metho
            "test acc %": "right", "figures": "right", "where": "left"}  # fmt: skip
 FIGURES = {"measure": "left", "split": "left", "net": "left", "value": "right", "nets": "right", "epochs": "right",
            "seed": "right", "when": "left", "by": "left", "otherwise": "left"}  # fmt: skip
+SELECTED = " *"
+"""Beside a figure that was selected on what it is judged by."""
 FOLDED = ("by", "otherwise")
 
 
@@ -50,7 +53,8 @@ def show_all(
         print(
             f"there is no condensed set in {output} yet; {command_line('sweep')} finds some", file=sys.stderr
         )
-    for line in (*incomparable(among), *sets.problems):
+    marked = any(kept.test and kept.test.selected for kept in listed)
+    for line in (*incomparable(among), *[f"{SELECTED.strip()} selected on test"] * marked, *sets.problems):
         print(f"note: {line}", file=sys.stderr)
     return 0
 
@@ -79,7 +83,7 @@ def show(sets: Sets, kept: KeptSet, as_json: bool) -> int:
 
 def _list(sets: Sets, listed: Sequence[KeptSet]) -> Iterator[str]:
     """A line for each: of thousands, a table of rich would take longer than to read them."""
-    rows = [tuple(COLUMNS), *(_row(sets, kept) for kept in listed)]
+    rows = [tuple(COLUMNS), *(tuple(map(_printable, _row(sets, kept))) for kept in listed)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (
@@ -99,10 +103,14 @@ def _row(sets: Sets, kept: KeptSet) -> tuple[str, ...]:
         str(kept.ipc),
         kept.method,
         validation.text if validation else "",
-        test.text if test else "",
+        test.text + SELECTED * bool(test.selected) if test else "",
         str(len(kept.figures)),
         first.name + (f" and {len(others)} more" if others else ""),
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _introduction(sets: Sets, kept: KeptSet) -> Iterator[str]:
@@ -134,7 +142,7 @@ def _figures(kept: KeptSet) -> Table:
         other_net = {key for key in otherwise if key.startswith("net.")}
         if "net.name" in other_net:  # that says it all
             otherwise = {key: value for key, value in otherwise.items() if key not in other_net}
-        table.add_row(
+        cells = (
             figure.measure,
             figure.split,
             figure.net,
@@ -146,6 +154,7 @@ def _figures(kept: KeptSet) -> Table:
             figure.by,
             " ".join(filter(None, [settings_text(otherwise), figure.selected])),
         )
+        table.add_row(*map(escape, cells))
     return table
 
 

@@ -1,6 +1,5 @@
 """What was measured on a condensed set, and how."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal
@@ -25,6 +24,8 @@ WITHOUT_EFFECT = (
     "stack",
 )
 """Settings of `evaluate` that no single net sees, or that a figure says by itself."""
+LATEST = 2.5e11
+"""Seconds since 1970 that a calendar knows."""
 Id = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
@@ -66,7 +67,7 @@ class Figure(BaseModel):
     settings: dict[str, Any]
     data_checksum: str
     by: str
-    at: float | None = None
+    at: Annotated[float, Field(ge=0, le=LATEST)] | None = None
     versions: dict[str, str] = {}
 
     @property
@@ -108,9 +109,9 @@ class Figure(BaseModel):
 
 def judged_by(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Of all settings those that a figure keeps; not where the images lie on this machine."""
-    kept: dict[str, Any] = json.loads(json.dumps({key: settings[key] for key in SECTIONS if key in settings}))
-    if isinstance(kept.get("dataset"), dict):
-        kept["dataset"].pop("root", None)
+    kept = {key: settings[key] for key in SECTIONS if key in settings}
+    if isinstance(dataset := kept.get("dataset"), Mapping):
+        kept["dataset"] = {key: value for key, value in dataset.items() if key != "root"}
     return kept
 
 

@@ -86,10 +86,13 @@ class KeptSet:
     def test(self) -> Figure | None:
         """Accuracy on test: that of most nets by the settings that made the set, or else by others."""
         on_test = [each for each in self.figures if (each.measure, each.split) == (ACCURACY, TEST)]
-        usual = [
-            each for each in on_test if not {key for key in each.otherwise(self.settings) if key != "seed"}
-        ]
+        usual = [each for each in on_test if self._is_usual(each)]
         return max(usual or on_test, key=lambda figure: figure.nets, default=None)
+
+    def _is_usual(self, figure: Figure) -> bool:
+        """Whether a net was trained as the settings that made the set say, whatever its seed."""
+        own_epochs = figure.epochs == self.manifest.setting("evaluate.epochs")
+        return own_epochs and not {key for key in figure.otherwise(self.settings) if key != "seed"}
 
     def folder(self) -> Path:
         """Its folder on this machine, with all files, which are what the ID says.

@@ -7,6 +7,7 @@ nothing can be appended to. Nothing in a file leads out of the folder: it may be
 
 import contextlib
 import hashlib
+import re
 import secrets
 import tempfile
 import time
@@ -87,6 +88,8 @@ class Notes:
         found, problems = {}, []
         for name in self._names(NAMES):
             try:
+                if not re.fullmatch(NAME, Path(name).stem):
+                    raise ValueError("its file is not called so")
                 given = Name.model_validate_json(small_text(self._folder / name, MOST_BYTES))
             except (OSError, ValueError) as error:
                 problems.append(f"{NOTES}/{name} is no name of a set: {_why(error)}")

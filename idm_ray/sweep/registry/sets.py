@@ -148,7 +148,9 @@ class Sets(Mapping[str, KeptSet]):
         """Of each data set and number of images per class the best on validation; test is not looked at.
 
         Args:
-            data, ipc, method: see `chosen`.
+            data: such as cifar10; None: any.
+            ipc: images of a class; None: any.
+            method: such as dm; None: any.
 
         Raises:
             UserError: likewise.
@@ -257,7 +259,7 @@ def incomparable(found: Iterable[KeptSet]) -> list[str]:
     told = []
     for (data, _, _, ipc), members in groups.items():
         first, *others = (kept.validation.protocol for kept in members if kept.validation)
-        keys = sorted({key for other in others for key in settings_changed(first, other)})
+        keys = sorted({key for other in others if other != first for key in settings_changed(first, other)})
         if keys:
             told.append(
                 f"{data}, ipc {ipc}: validated in different ways ({', '.join(keys)}), which the order does not know; "

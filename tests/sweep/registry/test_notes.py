@@ -111,3 +111,12 @@ def test_figures_are_moved_with_their_folder(tmp_path):
     (tmp_path / "runs").rename(tmp_path / "moved")
     assert Notes(tmp_path / "moved").figures() == ([figure()], [])
     assert Notes(tmp_path / "runs").figures() == ([], [])
+
+
+def test_a_file_whose_name_is_no_name_gives_none(output, tmp_path):
+    Notes(output).give("champion", "a" * 64, "one/0")
+    file = tmp_path / NOTES / "names" / "champion.json"
+    file.with_name("a b.json").write_text(file.read_text())
+    names, (problem,) = Notes(output).names()
+    assert list(names) == ["champion"]
+    assert problem == ".sets/names/a b.json is no name of a set: its file is not called so"
