@@ -1,6 +1,7 @@
 """Sweeps and their trials by name, as commands take them."""
 
 import contextlib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,11 @@ from idm_ray.settings.locations import located
 from idm_ray.sweep.folders import LATEST
 from idm_ray.sweep.looking.study import TrialRecord
 from idm_ray.sweep.looking.sweeps import Sweep, Sweeps
+from idm_ray.sweep.registry.notes import Notes
 from idm_ray.sweep.registry.sets import Sets
 
+DIGITS = re.compile("[0-9a-f]{2,64}")
+"""Of an ID that is looked up for completion."""
 LONGEST_NUMBER = 9
 """Digits of a trial's number."""
 
@@ -82,16 +86,22 @@ class SetName(click.ParamType[str]):
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Sets that begin so, else, by the shell, folders; none where they cannot be read."""
-        found: list[CompletionItem] = []
+        """Sets that begin so, else, by the shell, folders; none where they cannot be read.
+
+        IDs are looked up from some digits on, since that takes seconds where there are thousands.
+        """
+        found: list[str] = []
         with contextlib.suppress(UserError, ValueError):
-            sets = Sets(located(ctx.params.get("output_dir") or str(OUTPUT_DIR)))
-            words = list(sets.names)
-            if not self._given:
-                words += [copy.name for kept in sets.values() for copy in kept.copies if copy.sweep]
-                words += [sets.short(each) for each in sets] if incomplete else []
-            found = [CompletionItem(word) for word in words if word.startswith(incomplete)]
-        return found or ([] if self._given else [CompletionItem(incomplete, type="dir")])
+            output = located(ctx.params.get("output_dir") or str(OUTPUT_DIR))
+            found = [name for name in Notes(output).names()[0] if name.startswith(incomplete)]
+            if DIGITS.fullmatch(incomplete) and not self._given:
+                sets = Sets(output)
+                found += [sets.short(each) for each in sets if each.startswith(incomplete)]
+        items = [CompletionItem(word) for word in found]
+        if self._given:
+            return items
+        items += SweepName(trials=True).shell_complete(ctx, param, incomplete)
+        return items or [CompletionItem(incomplete, type="dir")]
 
 
 def output_dir(command: Command) -> Command:

@@ -14,6 +14,7 @@ from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.registry.figures import Figure
 from idm_ray.sweep.registry.notes import Notes
+from idm_ray.sweep.registry.promotion import check_unnamed
 from idm_ray.sweep.registry.sets import incomparable, sets
 
 TRIALS = [("COMPLETE", (50.0, 60.0)), ("COMPLETE", (55.0, 70.0)), ("PRUNED", (10.0, 90.0))]
@@ -216,6 +217,10 @@ def test_behind_a_uri_it_is_the_same(runs, tmp_path, save_set):
     assert best.copies[0].where == f"{uri}/one/trials/0001/condensed"
     assert where([sets(uri).find("one/2")]) == ["one/2"]
     assert where([sets(uri).find("mine")]) == ["mine/condensed"]
+    Notes(uri).give("champion", best.id, "one/1")
+    with pytest.raises(UserError, match="one is kept: its set one/1 has the name champion"):
+        check_unnamed([best.copies[0].sweep], uri)
+    check_unnamed([there.find("two/0").copies[0].sweep], uri)
 
 
 def test_a_folder_without_any_has_none(tmp_path):
