@@ -128,6 +128,7 @@ TINY = (
     "search={condense.lambda_reg: {loguniform: [1, 500]}, condense.partition: {choice: [1, 2]}}",
     "sweep.prune_startup=100",
     "sweep.share=off",
+    "sweep.reuse=false",
 )
 
 

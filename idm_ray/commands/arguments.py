@@ -26,6 +26,7 @@ SWEEP_FLAGS: dict[str, tuple[type, str]] = {
     "max_concurrent": (int, "trials at a time (default: as many as fit)"),
     "gpus_per_trial": (str, "share of a GPU, such as 0.25, or auto"),
     "cpus_per_trial": (float, "CPUs, and torch threads, of a trial"),
+    "warm_start": (str, "earlier sweeps to begin with, by name, folder or URI, with commas between"),
     "time_budget": (float, "seconds that it may take, test included; it can be resumed"),
     "cpu_hours": (float, "hours of processors that all its runs may hold"),
     "gpu_hours": (float, "hours of GPUs, likewise"),

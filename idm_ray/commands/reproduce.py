@@ -34,7 +34,7 @@ def _experiments(ctx: click.Context, param: click.Parameter, incomplete: str) ->
     default=1.0,
     help="shorten iterations, epochs and repeats together; 0 < S <= 1 (default 1)",
 )
-@sweep_flags("trials")
+@sweep_flags("trials", "warm_start")
 @click.option("-v", "--verbose", is_flag=True, help="a line per report")
 @click.option("-q", "--quiet", is_flag=True, help="errors and results only")
 @click.option_panel("The experiment", options=["--dataset", "--ipc", "--scale"])

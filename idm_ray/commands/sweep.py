@@ -58,7 +58,7 @@ OTHER_OPTIONS = {
 @click.option("--json", "as_json", is_flag=True, help="print the summary as JSON on standard output")
 @click.option("-v", "--verbose", is_flag=True, help="a line per report; of a dry run all settings, too")
 @click.option("-q", "--quiet", is_flag=True, help="errors and the summary only")
-@click.option_panel("The sweep", options=["--name", "--trials", "--seed"])
+@click.option_panel("The sweep", options=["--name", "--trials", "--warm-start", "--seed"])
 @click.option_panel("What it may take", options=["--time-budget", "--cpu-hours", "--gpu-hours"])
 @click.option_panel("Go on", options=["--resume", "--retry-failed", "--allow-version-change"])
 @click.option_panel("Look first", options=["--dry-run", "--calibrate"])
@@ -80,6 +80,7 @@ def command(words: Sequence[str], dry_run: bool, calibrate: bool, retry_failed: 
     idm-ray sweep cifar10_cpu --trials 4 condense.iterations=40
     idm-ray sweep own_images dataset.root=my_images         your own images
     idm-ray sweep search.condense.lr='{loguniform: [0.01, 1]}' search.queue.max_nets=null
+    idm-ray sweep cifar10_ipc10 --warm-start cifar10_ipc1   begin with what an earlier sweep found
     idm-ray sweep --resume latest --trials 20               go on, or extend
     """
     if calibrate and not dry_run:

@@ -17,6 +17,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.endings import EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.fit import check_data, check_resources
 from idm_ray.sweep.folders import DATABASE, SUMMARY_FILE, trial_folder
+from idm_ray.sweep.reuse.words import SAVED
 from idm_ray.sweep.search.study import REPORT, SweepStudy, stored_config, why_unfinished
 
 WHEREABOUTS = ("sweep", "compute")
@@ -34,7 +35,7 @@ class Trial:
         test: its evaluation on test; None where the sweep makes none, or the trial failed.
         error: why it failed; empty when it did not.
         iterations: that it was condensed for.
-        seconds: that it took, without a shared real side.
+        seconds: that it took, or an earlier trial that answered it, without a shared real side.
         shared_seconds: of the real side that it shared.
         device: that it ran on.
     """
@@ -98,7 +99,7 @@ def trials(config: Config, folder: Path) -> Iterator[Trial]:
             test=Evaluation.of(test[name]) if name in test else None,
             error=why_unfinished(trial),
             iterations=report.get("iteration", 0),
-            seconds=report.get("seconds", 0.0),
+            seconds=report.get("seconds", 0.0) + report.get(SAVED, 0.0),
             shared_seconds=report.get("shared_seconds", 0.0),
             device=report.get("device", ""),
         )

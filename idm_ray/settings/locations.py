@@ -62,6 +62,19 @@ def without_password(text: str, uri: str) -> str:
     return text.replace(password, "***") if password else text
 
 
+def listed(value: Any) -> Any:
+    """A list of what a text names with commas between; all else as it is."""
+    if not isinstance(value, str):
+        return value
+    return [part for each in value.split(",") if (part := each.strip())]
+
+
+def _named(value: Any) -> Any:
+    """A name, a folder or a URI as text, see `located`."""
+    found = located(value)
+    return str(found) if isinstance(found, Path) else found
+
+
 def is_there(path: Path | str) -> bool:
     """Whether there is a file or folder of a name, which may be one that none can have (too long, a null byte)."""
     return os.path.exists(path)  # noqa: PTH110  (Path.exists raises there)
@@ -74,5 +87,7 @@ def is_uri(location: Path | str | None) -> TypeGuard[str]:
 
 Location = Annotated[Path | str, BeforeValidator(located)]
 """A path, or a URI such as s3://bucket/folder."""
+Source = Annotated[str, BeforeValidator(_named)]
+"""What an earlier sweep is found by: its name, its folder, or its URI."""
 Address = Annotated[str, BeforeValidator(without_secret)]
 """The URI of a service, such as http://host:5000."""

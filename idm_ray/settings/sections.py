@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,7 +26,7 @@ from idm_ray.settings.effects import (
     ignores,
     method_of,
 )
-from idm_ray.settings.locations import Address, Location
+from idm_ray.settings.locations import Address, Location, Source, listed
 from idm_ray.settings.presets import DSA, EVALUATE_PRESETS, FRESH, METHOD_PRESETS, NETS, PRESETS, STAYING
 from idm_ray.settings.subsets import check_subset
 
@@ -641,6 +642,12 @@ class SweepConfig(Section):
     another; null: it is told of only."""
     best: int = Field(1, ge=0)
     """Trials that are evaluated on test at the end."""
+    reuse: bool = True
+    """Whether a trial that a sweep in the same `output_dir` has computed before, in every bit, is answered from there:
+    its looks and a copy of its condensed set are taken over, and nothing is computed."""
+    warm_start: Annotated[tuple[Source, ...], BeforeValidator(listed)] = ()
+    """Earlier sweeps by name, folder or URI, to begin with: what they found is shown to the sampler where it means the
+    same here, and else their best points are tried first. Decided when a sweep begins."""
     share: Literal["auto", "off"] = "auto"
     """auto: trials with equal real sides get their records from one process, where that saves time; off: never."""
     real_workers: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"

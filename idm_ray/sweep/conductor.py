@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -27,11 +27,13 @@ from idm_ray.sweep.folders import ERROR_FILE, TRIAL_FILE, trial_folder
 from idm_ray.sweep.keeping.depot import Away
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Site
+from idm_ray.sweep.reuse.answers import Answer, Answers
+from idm_ray.sweep.reuse.words import ANSWERED, SAVED, answered_text
 from idm_ray.sweep.search.study import BY_A_PERSON, REASON, REPORT, Asked, SweepStudy, was_stopped
 from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.mates import MateLost
 from idm_ray.sweep.sharing.pool import RealSides
-from idm_ray.sweep.tracking.tracker import Tracker
+from idm_ray.sweep.tracking.tracker import ANSWERED_TAG, Tracker
 from idm_ray.sweep.trial import HISTORY, NoMemory, Report
 from idm_ray.sweep.view.board import COMPLETE, FAIL, INTERRUPTED, PRUNED, RUNNING, STOPPED, Row
 from idm_ray.sweep.view.live import Display
@@ -99,6 +101,7 @@ class Conductor:
         site: who works, and where files are kept; None: here, in `folder`.
         shards: processes of each trial.
         budget: that trials are to keep to; None: there is no bound.
+        answers: of earlier sweeps; None: nobody is asked, and nothing noted for later ones.
 
     Attributes:
         on_end: called after a trial has ended.
@@ -122,9 +125,10 @@ class Conductor:
         site: Site | None = None,
         shards: int = 1,
         budget: Budget | None = None,
+        answers: Answers | None = None,
     ):
         self._config, self._folder, self._tags = config, folder, tags
-        self._budget = budget
+        self._budget, self._answers = budget, answers
         self._declined: tuple[Config, int] | None = None
         self._told_of_budget = False
         self.on_end: Callable[[], object] = lambda: None
@@ -151,6 +155,8 @@ class Conductor:
     def next_trial(self) -> NextTrial | None:
         """The next trial to run; None when there is none."""
         asked = self._study.ask()
+        while asked is not None and self._is_answered(asked):
+            asked = None if self.disk.ending() else self._study.ask()
         if asked is None:
             return None
         folder = self.trial_folder(asked.number)
@@ -179,15 +185,41 @@ class Conductor:
         if self._budget:
             self._budget.begin(asked.number, config)
         self._enter(asked, config)
+        if self._answers:
+            self._answers.began(self._study, asked.number, config)
         real = self._sides.attach(asked.number, config) if self._sides else None
         memory = self._site.memory
         text = json.dumps(config.to_raw())
         return NextTrial(asked.number, self._site.keeping, text, real, self._pulse, self._shards, memory)
 
-    def _enter(self, asked: Asked, config: Config) -> None:
-        """Write a trial into MLflow and on the board."""
+    def _is_answered(self, asked: Asked) -> bool:
+        """Whether an earlier sweep has computed this very trial: then it is complete at no cost, and none is run.
+
+        Where its files find no room here, that is for the trial itself to find.
+        """
+        if self._answers is None or asked.number in self.stopping:
+            return False
+        folder = self.trial_folder(asked.number)
+        try:
+            config = _resolved(with_point(self._config, asked.point))
+            answer = self._answers.answer(asked.number, config)
+            if answer is None:
+                return False
+            self._settled(folder, config)
+            self._place.deliver(folder / "condensed", folder / "steps")
+        except (UserError, OSError):
+            return False
+        self._enter(asked, config, {ANSWERED_TAG: answer.by})
+        self._answers.answered(self._study, asked.number, config)
+        self._complete(asked.number, answer.report, answer)
+        if self._budget:
+            self._budget.answered()
+        return True
+
+    def _enter(self, asked: Asked, config: Config, more: Mapping[str, str] | None = None) -> None:
+        """Write a trial into MLflow, with more tags where there are some, and on the board."""
         raw = config.to_raw()
-        tags = {**self._tags, "idm_ray.seed": str(raw["seed"])}
+        tags = {**self._tags, "idm_ray.seed": str(raw["seed"]), **(more or {})}
         self._tracker.start_trial(asked.number, _searched_first(asked.point, raw), tags)
         self._changed(Row(asked.number, asked.point))
 
@@ -274,12 +306,26 @@ class Conductor:
         self._came_further[number] = time.monotonic()
         if self._budget:
             self._budget.heard(number, report)
+        if self._answers:
+            self._answers.completed(self._study, number, report)
+        self._complete(number, report)
+
+    def _complete(self, number: int, report: Report, answer: Answer | None = None) -> None:
+        """Write down the end of a trial that has its set, and the looks before that of one that was answered."""
+        earlier, by = (answer.curve[:-1], answer.by) if answer else ((), "")
+        for iteration, accuracy in earlier:
+            self._study.report(number, accuracy, iteration)
+        self._tracker.log_metrics(number, [("val_accuracy", value, step) for step, value in earlier])
         self._study.report(number, report.val_accuracy, report.iteration)
         self._tell(number, report)
         self._log(number, report)
-        self._study.complete(number, self._remember(number, report))
+        facts = self._remember(number, report, {SAVED: answer.saved} if answer else {})
+        if by:
+            self._study.set_trial_attribute(number, ANSWERED, by)
+        self._study.complete(number, facts)
         self._tracker.log_artifacts(number, self.trial_folder(number) / "condensed", "condensed")
-        self._end(self._row(number, COMPLETE, report), report.device)
+        row = replace(self._row(number, COMPLETE, report), reason=answered_text(by))
+        self._end(row, report.device)
 
     def pruned(self, number: int, report: Report) -> None:
         """The trial was stopped because others were better at the same iteration, or a person wanted it."""
@@ -442,7 +488,9 @@ class Conductor:
         with contextlib.suppress(OSError):  # a full disk: the study knows it all
             self.on_end()
 
-    def _remember(self, number: int, report: Report) -> dict[str, Any]:
+    def _remember(
+        self, number: int, report: Report, more: Mapping[str, float] | None = None
+    ) -> dict[str, Any]:
         facts = {
             "iteration": report.iteration,
             "val_accuracy": report.val_accuracy,
@@ -457,6 +505,7 @@ class Conductor:
         }
         if report.cross_accuracy is not None:
             facts["cross_accuracy"] = report.cross_accuracy
+        facts |= more or {}
         self._study.set_trial_attribute(number, REPORT, facts)
         return facts
 
@@ -505,7 +554,7 @@ def recalled(trial: FrozenTrial, state: str) -> Row:
         report.get("iteration", 0),
         report.get("val_accuracy"),
         report.get("seconds", 0.0),
-        trial.user_attrs.get(REASON, ""),
+        answered_text(trial.user_attrs.get(ANSWERED)) or trial.user_attrs.get(REASON, ""),
         shared_seconds=report.get("shared_seconds", 0.0),
     )
 

@@ -14,7 +14,9 @@ from idm_ray.runtime.versions import commit, versions
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE, ENDED, SETTINGS_FILE, UID
 from idm_ray.sweep.resuming import DEVICE, VERSIONS
+from idm_ray.sweep.reuse.warm import taken_from_earlier
 from idm_ray.sweep.search.study import SweepStudy, put_back_failed
+from idm_ray.sweep.search.taken import WARM_START
 from idm_ray.sweep.tracking.store import follow_artifacts
 from idm_ray.sweep.tracking.tracker import DatasetInfo, Tracker
 from idm_ray.sweep.tracking.ui import EXPERIMENT, default_uri
@@ -32,7 +34,7 @@ def open_study(config: Config, folder: Path, data: Data, retry_failed: bool = Fa
         retry_failed: put trials that failed back in line.
 
     Raises:
-        UserError: its trials have seen other images.
+        UserError: its trials have seen other images, or an earlier sweep to begin with cannot be read.
     """
     study = SweepStudy(config, folder / DATABASE)
     before = study.attribute(CHECKSUM, data.checksum)
@@ -43,6 +45,8 @@ def open_study(config: Config, folder: Path, data: Data, retry_failed: bool = Fa
         )
     if retry_failed:
         put_back_failed(folder / DATABASE)
+    if config.sweep.warm_start and not study.trials and study.attribute(WARM_START) is None:
+        study.begin_with(taken_from_earlier(config, data.checksum, folder.name))
     (folder / ENDED).unlink(missing_ok=True)
     study.set_attribute(CHECKSUM, data.checksum)
     study.set_attribute(VERSIONS, versions())

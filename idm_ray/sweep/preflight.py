@@ -14,7 +14,7 @@ from idm_ray.runtime.installed import check_packages
 from idm_ray.runtime.shadows import check_shadows
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.folders import LATEST
+from idm_ray.sweep.folders import DATABASE, LATEST
 from idm_ray.sweep.nodes.address import check_cluster
 from idm_ray.sweep.nodes.lodging import check_own_folder
 from idm_ray.sweep.nodes.token import check_token
@@ -44,6 +44,7 @@ def check_settings(config: Config, folder: Path) -> None:
     check_root(config.dataset.root)
     check_output(folder)
     check_uri(config)
+    check_earlier(config, folder)
     check_cluster(config)
 
 
@@ -167,6 +168,19 @@ def check_output(folder: Path) -> None:
             fcntl.flock(probe, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise without_locks(folder, error) from None
+
+
+def check_earlier(config: Config, folder: Path) -> None:
+    """Refuse earlier sweeps to begin with that are not there; one that has begun has what it took.
+
+    Raises:
+        UserError: names one, and those that there are.
+    """
+    if config.sweep.warm_start and not (folder / DATABASE).exists():
+        from idm_ray.sweep.reuse.source import earlier_sweep
+
+        for word in config.sweep.warm_start:
+            earlier_sweep(word, config.sweep.output_dir)
 
 
 def check_uri(config: Config) -> None:

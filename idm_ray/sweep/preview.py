@@ -14,10 +14,12 @@ from idm_ray.sweep.calibrate import calibrate
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.final import in_the_end
 from idm_ray.sweep.fit import check_points, check_resources
+from idm_ray.sweep.reuse.warm import taken_from_earlier
 from idm_ray.sweep.room import make_room, resources_here, this_host
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.search.study import SweepStudy
+from idm_ray.sweep.search.taken import Taken
 from idm_ray.sweep.sharing.plan import count_sides, in_words, plan_sharing
 from idm_ray.sweep.tracking.store import reach
 from idm_ray.sweep.tracking.ui import is_missing, tracking_uri
@@ -47,8 +49,12 @@ def preview(config: Config, folder: Path, progress: Progress) -> Iterator[str]:
     yield from (f"note: {caveat}" for caveat in outline.caveats)
     size = space.size(config.search)
     yield f"space: {'continuous' if size is None else f'{size} points'}, {config.sweep.sampler}; first points:"
-    for number, point in enumerate(_first_points(config)):
+    taken = taken_from_earlier(config, ahead.store.checksum) if ahead.store else Taken()
+    for number, point in enumerate(_first_points(config, taken)):
         yield f"  {number:04d} {describe_point(point) or '(nothing is searched)'}"
+    yield from taken.lines
+    if config.sweep.warm_start and not ahead.store:
+        yield "what is taken from earlier sweeps is known when the images are there"
     yield in_the_end(config, outline)
     yield from _resources(config, outline)
 
@@ -102,8 +108,9 @@ def _pace(config: Config, outline: Outline) -> Iterator[str]:
         yield found.text
 
 
-def _first_points(config: Config) -> list[Point]:
+def _first_points(config: Config, taken: Taken = Taken()) -> list[Point]:  # noqa: B008  (it is frozen)
     study = SweepStudy(config, None)
+    study.begin_with(taken)
     points = []
     for _ in range(min(SHOWN_POINTS, config.sweep.trials, config.sweep.startup_trials)):
         asked = study.ask()

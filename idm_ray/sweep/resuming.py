@@ -39,6 +39,13 @@ def changes(folder: Path, stored: Stored, config: Config, allow_versions: bool) 
             f"the trials of {folder.name} were judged by {', '.join(goals)}, and cannot be judged by other goals; got "
             f"sweep.objectives {', '.join(now['sweep']['objectives'])}: leave it out, or start another sweep"
         )
+    begun_with, asked = before["sweep"].get("warm_start", []), now["sweep"]["warm_start"]
+    if begun_with != asked:
+        raise UserError(
+            f"what a sweep takes from earlier ones is decided when it begins; {folder.name} took from "
+            f"{', '.join(begun_with) or 'none'}, got sweep.warm_start {', '.join(asked) or 'none'}: leave it out, or "
+            "start another sweep"
+        )
     told = []
     made, here = stored.facts.get(VERSIONS, {}), versions()
     other = [f"{name} {made[name]}, now {here[name]}" for name in made if made[name] != here.get(name)]

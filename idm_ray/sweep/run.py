@@ -45,6 +45,7 @@ from idm_ray.sweep.nodes.watch import cluster_watched
 from idm_ray.sweep.opening import dataset_info, open_study, open_tracker, parameters, tags_of
 from idm_ray.sweep.pulse import Beat, Pulse
 from idm_ray.sweep.requests import Requests
+from idm_ray.sweep.reuse.answers import Answers
 from idm_ray.sweep.room import Host, Room, make_room, this_host
 from idm_ray.sweep.search.pruning import StudyScheduler
 from idm_ray.sweep.search.searcher import StudySearcher
@@ -57,7 +58,7 @@ from idm_ray.sweep.speed import speed_there, worth_measuring
 from idm_ray.sweep.stalls import Stalls, kill
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.tracking.store import make_store, reach
-from idm_ray.sweep.tracking.tracker import Tracker
+from idm_ray.sweep.tracking.tracker import WARM_TAG, Tracker
 from idm_ray.sweep.tracking.ui import tracking_uri
 from idm_ray.sweep.trial import CondensationTrial
 from idm_ray.sweep.view.board import Board
@@ -213,7 +214,7 @@ class _Run:
 
     def go(self, plan: Plan, notes: Sequence[str]) -> Outcome:
         """Tune, evaluate the best on test, sum up; in order on every way out."""
-        tags, site = tags_of(self._config, self._data), self._site
+        tags, site, taken = tags_of(self._config, self._data), self._site, self._study.taken
         sides, pulse = None, Pulse(self._folder.name)
         if plan.shared:
             sides = RealSides(
@@ -240,6 +241,7 @@ class _Run:
             site,
             plan.shards,
             self._budget,
+            Answers(self._config, self._folder, self._data, self._display.say),
         )
         self._conductor, self._shards = conductor, plan.shards
         conductor.stopping = self._stop.alone
@@ -251,8 +253,9 @@ class _Run:
         conductor.give_up = lambda: self._stop.give_reason(MACHINE)
         self._study.be_patient(disk.bear, disk.recovered)
         disk.reserve()
+        warm = {WARM_TAG: "\n".join(taken.lines)} if taken.lines else {}
         self._tracker.start_sweep(
-            parameters(self._config), tags, dataset_info(self._data), list(self._config.search)
+            parameters(self._config), {**tags, **warm}, dataset_info(self._data), list(self._config.search)
         )
         conductor.recall()
         conductor.release()
@@ -405,7 +408,7 @@ class _Run:
         trials, say = self._config.sweep.trials, self._display.say
         where = kept_at(self._config, self._folder) or self._folder
         say(f"sweep {self._folder.name}: {trials} trials, {plan.concurrent} at a time, in {where}")
-        for note in notes:
+        for note in (*self._study.taken.lines, *notes):
             say(note)
         say(f"the costly half of the work, which trials can have in common: {plan.text}")
         say(in_the_end(self._config, self._data.outline))

@@ -7,6 +7,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from idm_ray.runtime.progress import duration
 from idm_ray.sweep.budget.meter import Held
+from idm_ray.sweep.reuse.words import SAVED
 from idm_ray.sweep.search.study import REPORT, was_stopped
 
 
@@ -22,6 +23,7 @@ class Account:
         test: of evaluations on test.
         saved_by_sharing: that trials would have computed more with a real side each.
         saved_by_pruning: that pruned trials would have gone on for, at their pace.
+        saved_by_reuse: that earlier sweeps have computed for trials which they answered, without shared real sides.
         cpu_hours, gpu_hours: of devices that were held for all this, starting and waiting included.
     """
 
@@ -32,6 +34,7 @@ class Account:
     test: float = 0.0
     saved_by_sharing: float = 0.0
     saved_by_pruning: float = 0.0
+    saved_by_reuse: float = 0.0
     cpu_hours: float = 0.0
     gpu_hours: float = 0.0
 
@@ -48,7 +51,11 @@ class Account:
         spent = [f"{what} {duration(seconds)}{more}" for what, seconds, more in parts if seconds]
         saved = [
             f"{duration(seconds)} by {what}"
-            for what, seconds in (("sharing", self.saved_by_sharing), ("pruning", self.saved_by_pruning))
+            for what, seconds in (
+                ("sharing", self.saved_by_sharing),
+                ("pruning", self.saved_by_pruning),
+                ("earlier sweeps", self.saved_by_reuse),
+            )
             if seconds >= 1
         ]
         held = [
@@ -91,6 +98,7 @@ def account(
             ),
             1,
         ),
+        saved_by_reuse=round(sum(report.get(SAVED, 0.0) for _, report in known), 1),
         cpu_hours=round(held.cpus / 3600, 4),
         gpu_hours=round(held.gpus / 3600, 4),
     )

@@ -72,6 +72,11 @@ class Budget:
                 if not math.isnan(report.val_accuracy):
                     runs.accuracy = report.val_accuracy
 
+    def answered(self) -> None:
+        """A trial is complete that has taken nothing."""
+        with self._lock:
+            self._any_complete = True
+
     def end(self, number: int) -> None:
         """It runs no longer."""
         with self._lock:

@@ -15,6 +15,7 @@ from typing import Any
 
 from idm_ray.errors import UserError
 from idm_ray.runtime.words import first_line
+from idm_ray.sweep.reuse.words import ANSWERED, SAVED, answered_text
 from idm_ray.sweep.search.space import Point
 
 RUNNING, COMPLETE, PRUNED, FAILED = "running", "complete", "pruned", "failed"
@@ -49,9 +50,11 @@ class TrialRecord:
         seconds: that it has computed for; 0 until it ends.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
         peak_bytes: most memory that it held.
+        set_bytes: of its condensed set.
         device: where it computed.
-        reason: why it failed, or was stopped.
+        reason: why it failed, was stopped, or is complete without having been computed.
         started, ended: in seconds since 1970; None where it was not.
+        saved_seconds: where an earlier trial has answered it, those that this one had computed for.
     """
 
     number: int
@@ -63,10 +66,12 @@ class TrialRecord:
     seconds: float = 0.0
     shared_seconds: float = 0.0
     peak_bytes: int = 0
+    set_bytes: int = 0
     device: str = ""
     reason: str = ""
     started: float | None = None
     ended: float | None = None
+    saved_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,27 @@ def read_study(database: Path) -> StudyRecord:
             return _study(connection)
     except (sqlite3.Error, ValueError, KeyError, TypeError, IndexError) as error:
         raise UserError(f"{database} holds no sweep that can be read: {first_line(error)}") from None
+
+
+def complete_with(database: Path, key: str) -> dict[int, str]:
+    """The text under a key of each complete trial that has one, by number; none where the file holds no sweep.
+
+    Args:
+        database: ``study.db`` of a sweep.
+        key: of a trial's attribute.
+    """
+    if not database.is_file():
+        return {}
+    try:
+        with _opened(database) as connection:
+            rows = connection.execute(
+                "select number, value_json from trials join trial_user_attributes using (trial_id) "
+                "where key = ? and state = 'COMPLETE' order by number",
+                (key,),
+            )
+            return {number: str(json.loads(value)) for number, value in rows}
+    except (sqlite3.Error, ValueError):
+        return {}
 
 
 @contextlib.contextmanager
@@ -186,9 +212,12 @@ def _trial(
         report.get("seconds", 0.0),
         report.get("shared_seconds", 0.0),
         report.get("peak_bytes", 0),
+        report.get("set_bytes", 0),
         report.get("device", ""),
-        told.get("reason", "") if state in ("FAIL", "PRUNED") else "",
-        *map(_moment, times),
+        told.get("reason", "") if state in ("FAIL", "PRUNED") else answered_text(told.get(ANSWERED)),
+        _moment(times[0]),
+        _moment(times[1]),
+        report.get(SAVED, 0.0),
     )
 
 

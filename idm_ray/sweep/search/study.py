@@ -16,7 +16,7 @@ import optuna
 from optuna.distributions import IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Config, Raw
@@ -27,6 +27,7 @@ from idm_ray.sweep.search.race import Race
 from idm_ray.sweep.search.space import Point
 from idm_ray.sweep.search.standing import SEED, Standing, front, standings, without_seed
 from idm_ray.sweep.search.storage import LOCKED, LOCKED_SECONDS, PatientStorage
+from idm_ray.sweep.search.taken import WARM_START, Taken
 
 STUDY = "idm_ray"
 ATTEMPTS = 20
@@ -61,12 +62,15 @@ class _Draft:
 class SweepStudy:
     """Ask, report, tell; every answer is in the database before the call returns.
 
-    Suggestions depend on the seed and the finished trials only, so that at one trial at a time a
-    sweep repeats exactly, also when it was stopped and resumed in between.
+    Suggestions depend on the seed, the finished trials and what was taken from earlier sweeps only, so that
+    at one trial at a time a sweep repeats exactly, also when it was stopped and resumed in between.
 
     Args:
         config: search, sweep settings and seed are read.
         database: the sqlite file; None keeps the study in memory.
+
+    Attributes:
+        taken: from earlier sweeps, when this one began.
     """
 
     def __init__(self, config: Config, database: Path | None):
@@ -84,6 +88,12 @@ class SweepStudy:
             pruner=_pruner(config),
             load_if_exists=True,
         )
+        self.taken = Taken.of(self.attribute(WARM_START, {}))
+
+    def begin_with(self, taken: Taken) -> None:
+        """Remember what was taken from earlier sweeps, before the first trial is asked for."""
+        self.taken = taken
+        self.set_attribute(WARM_START, taken.plain)
 
     def be_patient(self, bear: Callable[[str], bool], recovered: Callable[[], object]) -> None:
         """What to do where the database cannot be used, see `PatientStorage`."""
@@ -168,6 +178,10 @@ class SweepStudy:
         seen = {space.identity(self._unseeded(_point(trial))) for trial in trials}
         if self._size is not None and len(seen) >= self._size:
             return None
+        for guess in self.taken.guesses:
+            if space.identity(guess.point) not in seen:
+                first = {GENERATION: 0} if self._config.sweep.sampler == "nsga2" else {}
+                return _Draft(dict(guess.point), first)
         if self._config.sweep.sampler == "grid":
             return _Draft(
                 next(
@@ -285,6 +299,7 @@ class SweepStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             draft = optuna.create_study(directions=self._study.directions, sampler=sampler)
+            draft.add_trials(self._observed)
             draft.add_trials(self._as_seen(trials))
             draft.ask(self._distributions)
         new = draft.get_trials(deepcopy=False)[-1]
@@ -300,6 +315,18 @@ class SweepStudy:
         for trial in asked:
             of_point.setdefault(space.identity(without_seed(trial.params)), []).append(trial)
         return [_Light.over_seeds(each) for each in of_point.values()]
+
+    @property
+    def _observed(self) -> list[FrozenTrial]:
+        """Trials of earlier sweeps as the sampler sees them."""
+        return [
+            create_trial(
+                params=found.point,
+                distributions={key: self._distributions[key] for key in found.point},
+                value=found.accuracy,
+            )
+            for found in self.taken.observed
+        ]
 
     def _derived_seed(self, number: int, attempt: int) -> int:
         name = repr((self._config.seed, "suggestion", number, attempt)).encode()

@@ -22,6 +22,7 @@ from idm_ray.sweep.tracking.store import find_experiment, may_pass, one_attempt
 NAME_TAG = "idm_ray.sweep_name"
 STATE_TAG, REASON_TAG, DEVICE_TAG = "idm_ray.state", "idm_ray.reason", "idm_ray.device"
 SELECTED_TAG = "idm_ray.test_accuracy"
+ANSWERED_TAG, WARM_TAG = "idm_ray.answered_by", "idm_ray.warm_start"
 ATTEMPT_TAG = "idm_ray.attempt"
 """When the store was last asked whether it takes anything."""
 BATCH, PARAM_BATCH, KEY_LENGTH, VALUE_LENGTH = 1000, 100, 250, 6000

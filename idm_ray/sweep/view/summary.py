@@ -17,6 +17,7 @@ from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.account import Account
 from idm_ray.sweep.endings import BUDGET, EXIT_DONE, EXIT_FAILED_TRIALS, EXIT_NO_TRIAL
 from idm_ray.sweep.folders import DATABASE, ENDED, REPORT_FILE, SUMMARY_FILE, output_of
+from idm_ray.sweep.reuse.words import ANSWERED
 from idm_ray.sweep.search.goals import GOALS
 from idm_ray.sweep.search.standing import Standing, accuracy_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, was_stopped
@@ -44,6 +45,8 @@ class Summary:
         cost: what it has computed for, and held; see `Account`.
         planned: trials that it is to have.
         written: when this was, in seconds since 1970.
+        n_answered: complete trials that earlier sweeps have computed.
+        warm_start: what it took from earlier sweeps as it began; see `Taken`.
     """
 
     name: str
@@ -77,6 +80,8 @@ class Summary:
     rechecked: list[dict[str, Any]] = field(default_factory=list)
     front: list[dict[str, Any]] = field(default_factory=list)
     written: float = 0.0
+    n_answered: int = 0
+    warm_start: dict[str, Any] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Replace `summary.json` in one step."""
@@ -128,6 +133,8 @@ def summarise(
         n_pruned=counts[TrialState.PRUNED],
         n_failed=len(failed),
         n_stopped=sum(was_stopped(trial) for trial in trials),
+        n_answered=sum(ANSWERED in trial.user_attrs for trial in trials),
+        warm_start=study.taken.told,
         best_trial=best.number if best else None,
         best_params=dict(best.params) if best else {},
         val_accuracy=accuracy_of(best) if best else None,
@@ -193,6 +200,11 @@ def lines(summary: Summary, folder: Path, tracking_uri: str) -> list[str]:
         text.append(f"  {Account(**summary.cost).text}")
     if summary.state == BUDGET:
         text.append(f"  {_undone(summary, waiting)}")
+    if summary.n_answered:
+        text.append(
+            f"  {plural(summary.n_answered, 'trial')} of the complete ones answered by earlier sweeps"
+        )
+    text += [f"  {line}" for line in summary.warm_start.get("lines", ())]
     if summary.n_stopped:
         text.append(f"  {plural(summary.n_stopped, 'trial')} of the pruned ones stopped by a person")
     text += [f"  trial {number} failed: {reason}" for number, reason in summary.failures.items()]

@@ -25,6 +25,7 @@ from idm_ray.settings.published import WHOLE, Published, column, place_of, row_o
 from idm_ray.settings.sections import Choice, Config, Domain, Int, LogUniform
 from idm_ray.sweep.budget.account import Account
 from idm_ray.sweep.folders import DATABASE, REPORT_FILE, SETTINGS_FILE, SUMMARY_FILE, trial_folder
+from idm_ray.sweep.reuse.words import ANSWERED, answered_text
 from idm_ray.sweep.search.goals import Goal
 from idm_ray.sweep.search.standing import Standing, accuracy_of
 from idm_ray.sweep.search.study import REASON, REPORT, SweepStudy, stored_config
@@ -130,6 +131,7 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "question": _question(config),
         "space": [(key, _domain(domain)) for key, domain in config.search.items()],
         "sampling": _sampling(config),
+        "taken": study.taken.lines,
         "best": _best(sweep, best) if best else None,
         "results": _results(sweep, number),
         "over_seeds": over_seeds(study.trials, sweep.test),
@@ -296,7 +298,7 @@ def _row(sweep: _Sweep, trial: FrozenTrial) -> dict[str, str]:
         "test": f"{test.mean:.2f} +- {test.std:.2f}" if test else "",
         "seconds": f"{report['seconds']:.0f}" if report else "",
         "shared": f"{shared:.0f}" if shared else "",
-        "reason": trial.user_attrs.get(REASON, ""),
+        "reason": answered_text(trial.user_attrs.get(ANSWERED)) or trial.user_attrs.get(REASON, ""),
     }
 
 
