@@ -122,7 +122,7 @@ def test_other_images_and_another_version_are_another_trial(base, small_data, ma
 SHORT = ("gradient.outer=2", "gradient.inner=2", "condense.iterations=3", "select.epochs=2", "cafe.window=2",
          "cafe.most_steps=3", "cafe.query=4", "unroll.steps=2", "unroll.epochs=2", "teacher.epochs=1",
          "trajectory.max_start_epoch=2", "trajectory.syn_steps=3", "loss.frequencies=32", "kernel.nets=2",
-         "select.candidates=5", "select.crops=2", "queue.initial=2", "queue.max_nets=3",
+         "select.candidates=5", "select.crops=2", "queue.initial=2", "queue.max_nets=3", 
          "evaluate.val_epochs=2")  # fmt: skip
 RAN = (
     "official",
