@@ -2,8 +2,7 @@
 
 import functools
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,9 @@ from torch import Tensor
 from idm_ray.artifacts.condensed import CondensedSet, load_condensed
 from idm_ray.commands.terminal import say, shown
 from idm_ray.commands.work import tables
+from idm_ray.commands.work.figures import Figures
 from idm_ray.condensation.teacher import Teacher
 from idm_ray.data import Data
-from idm_ray.errors import UserError
 from idm_ray.evaluation import (
     Alignment,
     Evaluation,
@@ -39,13 +38,8 @@ from idm_ray.evaluation.prepare import prepare
 from idm_ray.evaluation.ranking import Ranked, Ranking, Weights, rank
 from idm_ray.evaluation.taught import teacher_of
 from idm_ray.runtime.progress import Progress
-from idm_ray.runtime.words import plural
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config, NetConfig
-from idm_ray.sweep.registry.figures import Figure
-from idm_ray.sweep.registry.measured import Occasion
-from idm_ray.sweep.registry.notes import Notes
-from idm_ray.sweep.registry.sets import USUAL
 from idm_ray.sweep.registry.subject import Subject
 
 
@@ -107,7 +101,7 @@ def run(request: Request, tracking_uri: str | None = None) -> int:
         images = _fitting(folder, condensed, data, console)
         work = _Work(images, condensed, full_protocol(config, data, compute), console, progress)
         result: dict[str, Any] = {}
-        figures = _Figures(request, data.checksum)
+        figures = Figures(request.output, config, data.checksum, request.by)
         if other or not (nets or request.matrix or request.neighbours or weights):
             own = work.evaluate(
                 "evaluate on test", images, condensed, config.condense.partition, work.teacher
@@ -214,40 +208,6 @@ class _Work:
     def teacher_of(self, condensed: CondensedSet) -> Teacher | None:
         protocol = self.protocol
         return teacher_of(condensed, protocol.config, protocol.data, protocol.compute, self.progress)
-
-
-class _Figures:
-    """Those of an evaluation, to be noted for the sets that lie in the folder of sweeps.
-
-    Args:
-        request: what was asked.
-        data_checksum: of the data that sets were tried on.
-    """
-
-    def __init__(self, request: Request, data_checksum: str):
-        self._request, self._checksum, self._at = request, data_checksum, time.time()
-        self._found = list[Figure]()
-
-    def add(self, subject: Subject, figures: Callable[[Occasion], list[Figure]]) -> None:
-        """Those of a set, each once."""
-        if subject.place is not None:
-            request = self._request
-            occasion = Occasion(
-                subject.manifest.id, subject.place, request.config, self._checksum, request.by, self._at
-            )
-            self._found += [figure for figure in figures(occasion) if figure not in self._found]
-
-    def note(self, console: Console) -> None:
-        """Write them down; where that fails, say so: they have been printed, too."""
-        if not self._found:
-            return
-        ids = ", ".join(dict.fromkeys(figure.set_id[:USUAL] for figure in self._found))
-        try:
-            Notes(self._request.output).add(self._found)
-        except UserError as error:
-            say(console, f"note: {plural(len(self._found), 'figure')} of {ids} not noted: {error}", "yellow")
-        else:
-            say(console, f"noted {plural(len(self._found), 'figure')} of {ids}")
 
 
 def _fitting(folder: Path, condensed: CondensedSet, data: Data, console: Console) -> Tensor:

@@ -17,7 +17,8 @@ from idm_ray.sweep.looking.differences import own_settings
 from idm_ray.sweep.looking.words import settings_text
 from idm_ray.sweep.registry.figures import Figure
 from idm_ray.sweep.registry.kept import KeptSet
-from idm_ray.sweep.registry.sets import Sets, incomparable
+from idm_ray.sweep.registry.order import incomparable
+from idm_ray.sweep.registry.sets import Sets
 
 COLUMNS = {"set": "left", "name": "left", "data": "left", "ipc": "right", "method": "left", "val acc %": "right",
            "test acc %": "right", "figures": "right", "where": "left"}  # fmt: skip

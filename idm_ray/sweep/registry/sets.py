@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from idm_ray.errors import UserError, brief
-from idm_ray.settings.layers import settings_changed
 from idm_ray.settings.locations import is_there
 from idm_ray.sweep.looking.details import CONDENSED
 from idm_ray.sweep.looking.sweeps import Sweep, Sweeps
@@ -18,6 +17,7 @@ from idm_ray.sweep.registry.figures import Figure
 from idm_ray.sweep.registry.kept import KeptSet
 from idm_ray.sweep.registry.known import known_figures
 from idm_ray.sweep.registry.notes import Name, Notes
+from idm_ray.sweep.registry.order import place_in_list
 
 SHORTEST, USUAL = 4, 7
 """Digits of an ID that are taken, and that are shown."""
@@ -52,7 +52,7 @@ class Sets(Mapping[str, KeptSet]):
         mentioned = (*(figure.place for figure in self._noted), *(name.place for name in self.names.values()))
         copies |= {copy.name: copy for copy in self._others(mentioned, copies)}
         found = self._joined(copies.values())
-        self._sets = {kept.id: kept for kept in sorted(found, key=_order)}
+        self._sets = {kept.id: kept for kept in sorted(found, key=place_in_list)}
         self._ids = sorted(self._sets)
         gone = [
             self._gone(name, given, copies)
@@ -250,39 +250,8 @@ def sets(output: Path | str = "runs") -> Sets:
     return Sets(output)
 
 
-def incomparable(found: Iterable[KeptSet]) -> list[str]:
-    """Where sets that stand in one order were validated in several ways, in words."""
-    groups: dict[tuple[object, ...], list[KeptSet]] = defaultdict(list)
-    for kept in found:
-        if kept.validation is not None:
-            groups[kept.group].append(kept)
-    told = []
-    for (data, _, _, ipc), members in groups.items():
-        first, *others = (kept.validation.protocol for kept in members if kept.validation)
-        keys = sorted({key for other in others if other != first for key in settings_changed(first, other)})
-        if keys:
-            told.append(
-                f"{data}, ipc {ipc}: validated in different ways ({', '.join(keys)}), which the order does not know; "
-                "idm-ray evaluate A --against B tries two alike"
-            )
-    return told
-
-
 def _alike(one: str, other: str) -> int:
     """Letters that two words begin with, both."""
     return next(
         (at for at, (mine, theirs) in enumerate(zip(one, other, strict=False)) if mine != theirs), len(one)
-    )
-
-
-def _order(kept: KeptSet) -> tuple[object, ...]:
-    validation = kept.validation
-    best_first = (0, -validation.mean) if validation else (1, 0.0)
-    return (
-        kept.data,
-        kept.manifest.checksum,
-        len(kept.manifest.class_names),
-        kept.ipc,
-        best_first,
-        kept.copies[0].name,
     )

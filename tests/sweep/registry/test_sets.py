@@ -14,8 +14,9 @@ from idm_ray.sweep.keeping.books import Books
 from idm_ray.sweep.keeping.uri import UriDepot, joined
 from idm_ray.sweep.registry.figures import Figure
 from idm_ray.sweep.registry.notes import Notes
+from idm_ray.sweep.registry.order import incomparable
 from idm_ray.sweep.registry.promotion import check_unnamed
-from idm_ray.sweep.registry.sets import incomparable, sets
+from idm_ray.sweep.registry.sets import sets
 
 TRIALS = [("COMPLETE", (50.0, 60.0)), ("COMPLETE", (55.0, 70.0)), ("PRUNED", (10.0, 90.0))]
 
