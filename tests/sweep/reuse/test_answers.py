@@ -60,11 +60,39 @@ def test_an_answered_trial_costs_nothing_and_says_what_was_saved(computed, runs,
     assert (report["seconds"], report["shared_seconds"], report["look_seconds"]) == (0.0, 0.0, 0.0)
     assert report[SAVED] == before["seconds"]
     assert (report["iteration"], report["device"], report["chunk"]) == (6, before["device"], before["chunk"])
-    spent = account(again.trials, None, 0.0, Held())
+    spent = account(again.trials, None, 0.0, 0.0, Held())
     assert (spent.trials, spent.saved_by_reuse) == (0.0, round(sum(
         trial.user_attrs[REPORT]["seconds"] for trial in computed.trials), 1))  # fmt: skip
     row = again.display.board.rows[1]
     assert (row.state, row.seconds, row.reason) == ("COMPLETE", 0.0, "answered by first/0001")
+
+
+def test_of_several_goals_not_all_are_known_so_nothing_is_answered(computed, runs, drive, config_of):
+    goals = "sweep.objectives=[val_accuracy, seconds]", "sweep.pruner=none"
+    again = drive(config_of(runs, *goals), runs / "again")
+    assert again.computed == [0, 1]
+    assert [trial.values[0] for trial in again.trials] == [trial.value for trial in computed.trials]
+
+
+def test_seeds_that_were_raced_before_are_answered_and_the_first_by_whom_it_was_computed_alone(
+    computed, runs, drive, config_of
+):
+    seeds = "sweep.seeds=2", "sweep.trials=4", "sweep.startup_trials=2"
+    once = drive(config_of(runs, *seeds), runs / "once")
+    assert once.computed == [2, 3]  # the first seed is the sweep's, whose trials `first` has
+    assert [trial.user_attrs.get(ANSWERED) for trial in once.trials] == [
+        "first/0000",
+        "first/0001",
+        None,
+        None,
+    ]
+    twice = drive(config_of(runs, *seeds), runs / "twice")
+    assert twice.computed == []
+    assert [trial.params for trial in twice.trials] == [trial.params for trial in once.trials]
+    assert [trial.value for trial in twice.trials] == [trial.value for trial in once.trials]
+    assert (
+        twice.trials[2].user_attrs[REPORT]["set_bytes"] == once.trials[2].user_attrs[REPORT]["set_bytes"] > 0
+    )
 
 
 def test_mlflow_is_told_who_answered_and_the_looks(runs, drive, config_of):

@@ -21,13 +21,14 @@ OTHER = {
     "condense.labels": "soft", "evaluate.references": ("whole",), "evaluate.cutmix": 0.5,
     "trajectory.train_epochs": 50, "trajectory.batch_train": 100, "condense.preset": "paper",
     "sweep.tracking_uri": "http://host:1", "sweep.address": "host:1", "sweep.output_dir": "/elsewhere",
+    "sweep.objectives": ("val_accuracy", "seconds"), "evaluate.cross_nets": ("lenet",),
     "sweep.warm_start": ("other",), "queue.source": "fresh", "compute.device": "cuda",
     "compute.precision": "bf16", "cafe.layer_weights": (0.5, 0.5), "sweep.cpus_per_trial": 0.5,
 }  # fmt: skip
 """Values that do not follow from a setting's type."""
 UNREAD_BY_IDM = {
     "dataset.root", "condense.preset", "evaluate.preset",
-    "evaluate.repeats", "evaluate.epochs", "evaluate.references", "evaluate.whole_epochs",
+    "evaluate.cross_nets", "evaluate.repeats", "evaluate.epochs", "evaluate.references", "evaluate.whole_epochs",
     "evaluate.relabel", "evaluate.temperature", "condense.weight_decay",
     "loss.frequencies", "loss.amplitude", "loss.ascent", "loss.covariance", "loss.power", "loss.logits",
     "loss.centring", "loss.history",
@@ -122,7 +123,7 @@ def test_other_images_and_another_version_are_another_trial(base, small_data, ma
 SHORT = ("gradient.outer=2", "gradient.inner=2", "condense.iterations=3", "select.epochs=2", "cafe.window=2",
          "cafe.most_steps=3", "cafe.query=4", "unroll.steps=2", "unroll.epochs=2", "teacher.epochs=1",
          "trajectory.max_start_epoch=2", "trajectory.syn_steps=3", "loss.frequencies=32", "kernel.nets=2",
-         "select.candidates=5", "select.crops=2", "queue.initial=2", "queue.max_nets=3", 
+         "select.candidates=5", "select.crops=2", "queue.initial=2", "queue.max_nets=3",
          "evaluate.val_epochs=2")  # fmt: skip
 RAN = (
     "official",

@@ -176,6 +176,13 @@ def test_several_sweeps_give_each_point_once(made, taken):
     assert found.lines[1] == "warm start from other: its best points are among those that were taken already"
 
 
+def test_with_several_goals_earlier_trials_are_guesses(made, taken):
+    made("old")
+    found = taken("old", "sweep.objectives=[val_accuracy, seconds]", "sweep.pruner=none")
+    assert (len(found.observed), len(found.guesses)) == (0, 3)
+    assert "sweep.objectives are val_accuracy, seconds, and accuracy is known of it" in found.lines[0]
+
+
 @pytest.mark.parametrize("sampler", ["random"])
 def test_a_sampler_that_learns_from_nothing_gets_guesses(made, taken, sampler):
     made("old")
