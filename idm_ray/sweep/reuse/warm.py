@@ -23,6 +23,7 @@ GUESSES = 3
 SHOWN = 3
 """Differences that a line names."""
 OTHER_VERSION, OTHER_IMAGES = "another version of this package", "other images"
+UNKNOWN = "whose settings, or point, this version or this sweep refuses"
 
 
 def learns(config: Config) -> bool:
@@ -89,24 +90,27 @@ class _Looked:
         looked, facts = cls(), study.facts
         around = [OTHER_IMAGES] * (facts.get("data_checksum") != checksum)
         around += [OTHER_VERSION] * (facts.get("versions", {}).get("idm_ray") != versions()["idm_ray"])
-        for trial in study.trials:
-            if trial.state == COMPLETE and trial.accuracy is not None:
-                looked.complete += 1
-                looked._sort(f"{name}/{trial.number:04d}", trial, facts.get("config", {}), config, around)
+        complete = [each for each in study.trials if each.state == COMPLETE and each.accuracy is not None]
+        looked.complete = len(complete)
+        try:
+            base = build_config((name, dict(facts.get("config", {}))))
+        except UserError:
+            looked.left_out[UNKNOWN] = len(complete)
+            return looked
+        for trial in complete:
+            looked._sort(f"{name}/{trial.number:04d}", trial, base, config, around)
         return looked
 
-    def _sort(
-        self, by: str, trial: TrialRecord, raw: Mapping[str, Any], config: Config, around: list[str]
-    ) -> None:
+    def _sort(self, by: str, trial: TrialRecord, base: Config, config: Config, around: list[str]) -> None:
         try:
-            there = with_point(build_config((by, dict(raw))), trial.point)
+            there = with_point(base, trial.point)
             point = _within(config, there)
             here = with_point(config, point)
         except _Outside as outside:
             self.left_out[str(outside)] += 1
             return
         except UserError:
-            self.left_out["whose settings are none of this version"] += 1
+            self.left_out[UNKNOWN] += 1
             return
         found = Found(by, point, float(trial.accuracy or 0.0))
         differences = [*around, *_differences(settings_read(there), settings_read(here))]

@@ -25,7 +25,8 @@ split held out of training) decides which trial is best; beside it stand the set
 - A trial: **Model metrics** has the losses and `val_accuracy` by iteration and the images as they evolve, \
 **Artifacts** the condensed set.
 - The parent: `report.html`, the best condensed set and the accuracy on test.
-- The tag `idm_ray.state` tells how a trial ended, `idm_ray.reason` why it failed.
+- The tag `idm_ray.state` tells how a trial ended, `idm_ray.reason` why it failed, `idm_ray.answered_by` which earlier \
+trial has computed it.
 - Select trials and press **Compare** for parallel coordinates, contours and scatter plots.
 """
 ACCURACY = "metrics.`val_accuracy`"
