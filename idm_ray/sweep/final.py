@@ -13,7 +13,8 @@ from idm_ray.evaluation import Evaluation, join, stacked
 from idm_ray.runtime.words import first_line, plural
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.disk import Disk, is_full
-from idm_ray.sweep.final_task import AGAIN, CONDENSED, evaluate_nets
+from idm_ray.sweep.final_task import CONDENSED, evaluate_nets
+from idm_ray.sweep.folders import AGAIN
 from idm_ray.sweep.keeping.workplace import Keeping, Unfit
 from idm_ray.sweep.view.live import Display
 

@@ -20,12 +20,12 @@ from idm_ray.runtime.files import write_json
 from idm_ray.runtime.memory import keep_to_share
 from idm_ray.settings.reading import read_yaml
 from idm_ray.settings.sections import Config, Raw
-from idm_ray.sweep.folders import TRIAL_FILE
+from idm_ray.sweep.folders import AGAIN, TRIAL_FILE
 from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.pulse import Beats
 
-CONDENSED, AGAIN = "condensed", "again"
-"""A set on test, and on validation once more."""
+CONDENSED = "condensed"
+"""A set on test; `AGAIN`: on validation once more."""
 FIRST_AGAIN = 1_000_000
 """Number of the first net that tries a set on validation once more; no look and no test has come so far."""
 
@@ -47,7 +47,7 @@ def evaluate_nets(
     """
     began = time.perf_counter()
     place = keeping.workplace
-    folder, tests = place.trial(number), place.trial(number) / ("again" if what == AGAIN else "test")
+    folder, tests = place.trial(number), place.trial(number) / (AGAIN if what == AGAIN else "test")
     place.fetch(folder / TRIAL_FILE)
     raw = read_yaml(folder / TRIAL_FILE)
     config = Config.model_validate(

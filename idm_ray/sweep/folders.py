@@ -10,6 +10,9 @@ from idm_ray.settings.locations import is_there, is_uri
 
 DATABASE, SETTINGS_FILE, TRIAL_FILE = "study.db", "sweep.yaml", "trial.yaml"
 ERROR_FILE, RAY_LOG = "error.txt", "ray.log"
+AGAIN = "again"
+"""What a trial's set is worth on validation once more, see `sweep.recheck`: a folder of the trial's, and a fact of its
+study."""
 DAMAGED = ".damaged"
 """Ending of files that were found damaged and set aside."""
 SUMMARY_FILE, REPORT_FILE = "summary.json", "report.html"

@@ -5,7 +5,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import ray
@@ -483,7 +483,7 @@ class _Run:
         if (first := self._settings_of(self._study.to_recheck())) and not self._stop.reason:
             again = judge.once_more(first, self._closing.rechecked)
             if again is not None:
-                self._study.remember_again({int(name): found.mean for name, found in again.items()})
+                self._study.remember_again({name: asdict(found) for name, found in again.items()})
         best = self._settings_of(self._study.best(settings.best))
         if best and not self._stop.reason:
             self._closing.test = judge.on_test(best, self._closing.tested)

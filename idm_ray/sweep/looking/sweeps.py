@@ -81,7 +81,7 @@ class Cost:
     Attributes:
         trials: of all trials that have ended.
         real: of real sides that trials shared.
-        test: of evaluations on test.
+        test: of evaluations on test, and on validation once more.
     """
 
     trials: float
@@ -314,7 +314,8 @@ def trial_name(number: int) -> str:
 def _cost(place: Place, study: StudyRecord, summary: Mapping[str, Any]) -> Cost:
     real = sum((read_cost(file.parent).seconds for file in place.folder.glob(f"real/*/{COST_FILE}")), 0.0)
     trials = sum((trial.seconds for trial in study.trials), 0.0)
-    return Cost(trials, real, float(summary.get("cost", {}).get("test", 0.0)))
+    cost = summary.get("cost", {})
+    return Cost(trials, real, float(cost.get("test", 0.0)) + float(cost.get("again", 0.0)))
 
 
 def _moment(seconds: float | None) -> Any:

@@ -1,10 +1,12 @@
 """Figures of a set that stand in the books of its sweep, or beside it, rather than in the notes."""
 
 import json
+import statistics
 from collections.abc import Iterator
 from typing import Any
 
 from idm_ray.artifacts.manifest import Manifest
+from idm_ray.sweep.folders import AGAIN
 from idm_ray.sweep.looking.study import COMPLETE, TrialRecord
 from idm_ray.sweep.looking.sweeps import Sweep
 from idm_ray.sweep.registry.copies import Copy
@@ -47,6 +49,12 @@ def _figures(copy: Copy, sweep: Sweep, trial: TrialRecord) -> Iterator[Figure]:
         yield Figure(
             split=VALIDATION, mean=trial.accuracy, nets=nets, epochs=epochs, at=trial.ended, **common
         )
+    if again := (sweep.study.facts.get(AGAIN) or {}).get(f"{trial.number:04d}"):
+        runs = tuple(float(run) for run in again["runs"])
+        yield Figure(
+            split=VALIDATION, mean=statistics.fmean(runs), runs=runs, nets=len(runs), epochs=again["epochs"],
+            selected=again["selected"], at=sweep.summary.get("written") or None, **common,
+        )  # fmt: skip
     score = sweep.test.get(f"{trial.number:04d}")
     if score is not None and trial.state == COMPLETE:
         yield Figure(

@@ -20,6 +20,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
 
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Config, Raw
+from idm_ray.sweep.folders import AGAIN
 from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
 from idm_ray.sweep.search.goals import Goal, goals_of
@@ -34,8 +35,6 @@ ATTEMPTS = 20
 REASON, REPORT = "reason", "report"
 STOPPED, BY_A_PERSON = "stopped", "stopped by a person"
 """Marks a trial that a person has ended alone, which counts as pruned; and why it ended."""
-AGAIN = "again"
-"""Accuracies on validation by other nets, by trial, see `sweep.recheck`; a fact of the sweep."""
 GENERATION, NSGA2_GENERATION = "generation", NSGAIISampler._get_generation_key()
 """Of a trial that a genetic algorithm has suggested; ours, and Optuna's."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -270,7 +269,9 @@ class SweepStudy:
     @property
     def again(self) -> dict[int, float]:
         """Accuracy on validation by nets that nothing was selected by, of trials that were evaluated so; in percent."""
-        return {int(number): float(accuracy) for number, accuracy in self.attribute(AGAIN, {}).items()}
+        return {
+            int(name): statistics.fmean(found["runs"]) for name, found in self.attribute(AGAIN, {}).items()
+        }
 
     @property
     def front(self) -> list[Standing]:
@@ -287,10 +288,13 @@ class SweepStudy:
         found = standings(self.trials, sweep)[: sweep.recheck]
         return [trial for standing in found for trial in standing.trials]
 
-    def remember_again(self, accuracies: Mapping[int, float]) -> None:
-        """What trials are worth on validation once more, in percent, by number."""
-        of_trials = {str(number): accuracy for number, accuracy in accuracies.items()}
-        self.set_attribute(AGAIN, {**self.attribute(AGAIN, {}), **of_trials})
+    def remember_again(self, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
+        """What trials are worth on validation once more.
+
+        Args:
+            evaluations: by trial ("0007"); accuracies of the nets in percent are its ``runs``.
+        """
+        self.set_attribute(AGAIN, {**self.attribute(AGAIN, {}), **evaluations})
 
     def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> _Draft:
         """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""

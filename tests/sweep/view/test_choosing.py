@@ -34,7 +34,12 @@ def sweep(tmp_path, tiny_config):
             study.set_trial_attribute(number, REPORT, report)
             study.complete(number, report)
         if again:
-            study.remember_again(again)
+            study.remember_again(
+                {
+                    f"{number:04d}": {"runs": [accuracy - 1, accuracy + 1]}
+                    for number, accuracy in again.items()
+                }
+            )
         summary = summarise(study, None, FACTS, "done", Account())
         summary.write(folder)
         uri = default_uri(folder.parent)[0]
