@@ -1,4 +1,8 @@
-"""What earlier sweeps give a new one to begin with: observations where accuracies mean the same, else first guesses."""
+"""What earlier sweeps give a new one to begin with: observations where accuracies mean the same, else first guesses.
+
+The best of the observed ones is a guess, too, since what is observed is no trial of the new sweep: it is answered there
+at no cost where its bits are the same.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -52,7 +56,12 @@ def taken_from_earlier(config: Config, checksum: str, own: str = "") -> Taken:
         best = [found for found in _best(looked.other, GUESSES) if space.identity(found.point) not in known]
         guesses |= {space.identity(found.point): found for found in best}
         lines += (f"warm start from {place.name}: {line}" for line in looked.lines(best))
-    return Taken(tuple(observed.values()), tuple(guesses.values()), tuple(lines))
+    if known_best := _best(observed.values(), 1):
+        lines.append(
+            f"warm start: {known_best[0].by}, the best of these, tried first, to have its set here, too"
+        )
+    first = known_best + [found for key, found in guesses.items() if key not in observed]
+    return Taken(tuple(observed.values()), tuple(first), tuple(lines))
 
 
 def _why_not_learnt(config: Config) -> str:
@@ -62,9 +71,11 @@ def _why_not_learnt(config: Config) -> str:
 
 
 def _best(found: Iterable[Found], count: int) -> list[Found]:
-    """The best of several points, best first."""
-    ordered = sorted(found, key=lambda each: (-each.accuracy, each.by))
-    return list({space.identity(each.point): each for each in reversed(ordered)}.values())[::-1][:count]
+    """The best of several points, best first, each once."""
+    best = dict[str, Found]()
+    for each in sorted(found, key=lambda each: (-each.accuracy, each.by)):
+        best.setdefault(space.identity(each.point), each)
+    return list(best.values())[:count]
 
 
 @dataclass

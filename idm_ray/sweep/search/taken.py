@@ -31,7 +31,7 @@ class Taken:
 
     Attributes:
         observed: whose accuracy means the same here, so that the sampler learns from it.
-        guesses: whose points are tried first, since their accuracy means something else.
+        guesses: whose points are tried first: those whose accuracy means something else, and the best one observed.
         lines: what was taken, as what and why, and what was left out, for people.
     """
 
