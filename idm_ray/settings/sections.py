@@ -644,7 +644,7 @@ class SweepConfig(Section):
     """Trials that are evaluated on test at the end."""
     reuse: bool = True
     """Whether a trial that a sweep in the same `output_dir` has computed before, in every bit, is answered from there:
-    its looks and a copy of its condensed set are taken over, and nothing is computed."""
+    its looks and a copy of its condensed set are taken over, and nothing is computed; not with several objectives."""
     warm_start: Annotated[tuple[Source, ...], BeforeValidator(listed)] = ()
     """Earlier sweeps by name, folder or URI, to begin with: what they found is shown to the sampler where it means the
     same here, and else their best points are tried first. Decided when a sweep begins."""

@@ -39,6 +39,12 @@ def changes(folder: Path, stored: Stored, config: Config, allow_versions: bool) 
             f"the trials of {folder.name} were judged by {', '.join(goals)}, and cannot be judged by other goals; got "
             f"sweep.objectives {', '.join(now['sweep']['objectives'])}: leave it out, or start another sweep"
         )
+    seeds, fewer = before["sweep"].get("seeds", 1), now["sweep"]["seeds"]
+    if fewer < seeds:
+        raise UserError(
+            f"points of {folder.name} have up to {seeds} seeds, and cannot have fewer; got sweep.seeds {fewer}: leave "
+            "it out, set more, or start another sweep"
+        )
     begun_with, asked = before["sweep"].get("warm_start", []), now["sweep"]["warm_start"]
     if begun_with != asked:
         raise UserError(

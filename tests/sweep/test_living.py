@@ -41,27 +41,33 @@ def test_a_second_sweep_computes_nothing_twice_is_cut_by_its_budget_extended_com
 
     extended = call("sweep", "--resume", "second", "--time-budget", "600", "--json")
     assert extended.code == 0, extended
-    assert "answered by first/0001" in cut.output + cut.errors + extended.errors
-    summary = json.loads(extended.output)
-    assert (summary["n_complete"], summary["n_answered"]) == (3, 2)
-    assert summary["warm_start"] == {"observed": ["first/0000", "first/0001"], "guesses": [], "lines": [LINE]}
-    before = json.loads((first / "summary.json").read_text())["cost"]
-    assert summary["cost"]["saved_by_reuse"] == pytest.approx(before["trials"], abs=0.2)
-    assert [images(first, number) == images(second, number) for number in ("0000", "0001")] == [True, True]
-    check_mlflow(first.parent, summary)
+    summary, before = json.loads(extended.output), json.loads((first / "summary.json").read_text())
+    best = f"first/{before['best_trial']:04d}"
+    assert f"answered by {best}" in cut.output + cut.errors + extended.errors
+    assert summary["n_complete"] == 3
+    assert 1 <= summary["n_answered"] <= 2  # where the sampler asks for the other one, too
+    told = summary["warm_start"]
+    assert (told["observed"], told["guesses"], told["lines"][0]) == (
+        ["first/0000", "first/0001"],
+        [best],
+        LINE,
+    )
+    assert 0 < summary["cost"]["saved_by_reuse"] < before["cost"]["trials"] + 0.2
+    assert images(first, best[-4:]) == images(second, "0000")
+    check_mlflow(first.parent, summary, best)
 
     compared = json.loads(call("compare", "first", "second", "--json").output)
-    assert {sweep["name"] for sweep in compared["sweeps"]} == {"first", "second"}
-    best = f"second/{summary['best_trial']}"
-    assert call("promote", best, "champion").code == 0
+    assert set(compared["sweeps"]) == {"first", "second"}
+    assert call("promote", f"second/{summary['best_trial']}", "champion").code == 0
     listed = json.loads(call("sets", "--best", "--json").output)
     assert [kept["names"] for kept in listed] == [["champion"]]
     assert call("evaluate", "champion", "--repeats", "2", "--epochs", "1").code == 0
     (kept,) = json.loads(call("sets", "--best", "--json").output)
-    assert [figure["by"] for figure in kept["figures"] if figure["epochs"] == 1] == ["idm-ray evaluate"]
+    (by,) = (figure["by"] for figure in kept["figures"] if figure["epochs"] == 1)
+    assert by == "idm-ray evaluate champion --repeats 2 --epochs 1"
 
-    assert "second is kept" in refused("rm", "second", "--yes")
     assert call("rm", "first", "--yes").code == 0
+    assert "second is kept" in refused("rm", "second", "--yes")
     assert LINE in write_report(second, "").read_text()  # nothing of the second led into the first
     assert call("show", "second/0").output.startswith(
         "trial 0000 of second: complete, answered by first/0000"
@@ -71,16 +77,17 @@ def test_a_second_sweep_computes_nothing_twice_is_cut_by_its_budget_extended_com
     assert json.loads(call("ls", "--json").output) == []
 
 
-def check_mlflow(output, summary):
+def check_mlflow(output, summary, best):
     client = MlflowClient(f"sqlite:///{output / 'mlflow.db'}")
     parent = client.get_run(summary["mlflow_run_id"])
-    assert parent.data.tags["idm_ray.warm_start"] == LINE
+    assert parent.data.tags["idm_ray.warm_start"].startswith(LINE)
     assert "cost.saved_by_reuse" in parent.data.metrics
     query = f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'"
     found = client.search_runs([summary["mlflow_experiment_id"]], query)
     runs = {run.data.tags["idm_ray.trial"]: run for run in found}
     answered = [runs[number].data.tags.get("idm_ray.answered_by") for number in "012"]
-    assert answered == ["first/0000", "first/0001", None]
+    assert answered[0] == best
+    assert None in answered
     assert {run.data.tags["idm_ray.state"] for run in runs.values()} == {"COMPLETE"}
     assert [m.step for m in client.get_metric_history(runs["0"].info.run_id, "val_accuracy")] == [2, 4, 6]
     assert client.list_artifacts(runs["0"].info.run_id, "condensed")

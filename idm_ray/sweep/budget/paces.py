@@ -20,21 +20,37 @@ LEADERS, SLOWER = 3, 1.25
 
 
 @dataclass(frozen=True)
-class OnTest:
-    """The evaluations on test.
+class Phase:
+    """Tasks that may run side by side.
 
     Attributes:
-        seconds: of all tasks one after another.
-        longest: seconds of the longest task.
+        seconds: of all of them one after another.
+        longest: seconds of the longest one.
     """
 
     seconds: float
     longest: float
 
     def beside(self, lanes: float) -> float:
-        """Seconds where so many tasks run at a time, at most (Graham: each starts as soon as a lane is free)."""
+        """Seconds where so many run at a time, at most (Graham: each starts as soon as a lane is free)."""
         lanes = max(1.0, lanes)
         return self.seconds / lanes + self.longest * (1 - 1 / lanes)
+
+
+@dataclass(frozen=True)
+class OnTest:
+    """The evaluations in the end: on validation once more, where that is asked for, and then on test."""
+
+    phases: tuple[Phase, ...]
+
+    @property
+    def seconds(self) -> float:
+        """Of all tasks one after another."""
+        return sum(phase.seconds for phase in self.phases)
+
+    def beside(self, lanes: float) -> float:
+        """Seconds where so many tasks of a phase run at a time."""
+        return sum(phase.beside(lanes) for phase in self.phases)
 
 
 @dataclass(frozen=True)
@@ -45,18 +61,16 @@ class _Kind:
         length: iterations.
         work: in proportion to what it computes, among trials of its method.
         looks: floating-point operations of all its looks.
-        test: those of all evaluations on test where it is the best.
-        longest: of these those of the longest task.
-        starts: processes that begin with one, one after another.
+        test: those of the evaluations in the end where it is the best; operations in place of seconds.
+        starts: processes that begin with one, in each phase, one after another.
     """
 
     method: str
     length: int
     work: float
     looks: float
-    test: float
-    longest: float
-    starts: int
+    test: OnTest
+    starts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -167,9 +181,14 @@ class Paces:
         leaders = sorted(known, key=lambda seen: -seen.last.val_accuracy)[:LEADERS]
         if not leaders:
             return None
-        worst = max(leaders, key=lambda seen: seen.kind.test * seen.look_rate)
+        worst = max(leaders, key=lambda seen: seen.kind.test.seconds * seen.look_rate)
         rate, kind = SLOWER * worst.look_rate, worst.kind
-        return OnTest(kind.test * rate + kind.starts * START_SECONDS, kind.longest * rate + START_SECONDS)
+        return OnTest(
+            tuple(
+                Phase(phase.seconds * rate + starts * START_SECONDS, phase.longest * rate + START_SECONDS)
+                for phase, starts in zip(kind.test.phases, kind.starts, strict=True)
+            )
+        )
 
     def _kind(self, config: Config) -> _Kind:
         known = self._kinds.get(id(config))
@@ -191,25 +210,28 @@ class Paces:
         own = synthetic_flops if self._shared else condensation_flops
         return own(config, *self._shape) + looks_flops(config, *self._shape)
 
-    def _on_test(self, config: Config) -> tuple[float, float, int]:
-        """See `test`, `longest` and `starts` of `_Kind`; Ray uses a process again unless it had a GPU."""
+    def _on_test(self, config: Config) -> tuple[OnTest, tuple[int, ...]]:
+        """See `test` and `starts` of `_Kind`; Ray uses a process again unless it had a GPU."""
         settings, sweep = config.evaluate, config.sweep
-        once_more = settings.val_epochs or settings.epochs
-        again = [evaluation_flops(config, *self._shape, epochs=once_more)] * (sweep.recheck * sweep.seeds)
-        if not sweep.best and not again:
-            return 0.0, 0.0, 0
-        nets = [evaluation_flops(config, *self._shape, epochs=settings.epochs)]
-        nets *= sweep.best * sweep.seeds + ("random" in settings.references and bool(sweep.best))
-        nets += again
-        if "whole" in settings.references and sweep.best:
+        together = stacked(config, config.trial_compute.device, graphs=config.compute.compile == "auto")
+        at_once, tasks = (settings.repeats, 1) if together else (1, settings.repeats)
+
+        def of_sets(points: int, epochs: int) -> list[float]:
+            sets = min(points * sweep.seeds, sweep.trials)
+            return [evaluation_flops(config, *self._shape, epochs=epochs)] * sets
+
+        on_test = of_sets(sweep.best, settings.epochs)
+        if sweep.best and "random" in settings.references:
+            on_test += of_sets(1, settings.epochs)[:1]
+        if sweep.best and "whole" in settings.references:
             parts = config.condense.partition**2 if settings.expand else 1
             images = self._shape[1] * config.condense.ipc * parts
             epochs = settings.whole_epochs * self._images / images
-            nets.append(evaluation_flops(config, *self._shape, epochs=epochs))
-        together = stacked(config, config.trial_compute.device, graphs=config.compute.compile == "auto")
-        at_once, tasks = (settings.repeats, 1) if together else (1, settings.repeats)
-        starts = tasks * len(nets) if config.sweep.gpu_share else 1
-        return settings.repeats * sum(nets), at_once * max(nets), starts
+            on_test.append(evaluation_flops(config, *self._shape, epochs=epochs))
+        once_more = of_sets(sweep.recheck, settings.val_epochs or settings.epochs)
+        phases = [nets for nets in (once_more, on_test) if nets]
+        on = OnTest(tuple(Phase(settings.repeats * sum(nets), at_once * max(nets)) for nets in phases))
+        return on, tuple(tasks * len(nets) if sweep.gpu_share else 1 for nets in phases)
 
 
 def _cautious(values: list[float]) -> float:

@@ -1,5 +1,6 @@
 """Trials that earlier sweeps have computed, by what identifies their bits; and their condensed sets, copied."""
 
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Mapping
@@ -8,10 +9,10 @@ from pathlib import Path
 
 from PIL import Image
 
-from idm_ray.artifacts.manifest import TABLE, TENSORS, read_manifest
+from idm_ray.artifacts.manifest import MANIFEST, TABLE, TENSORS, of_the_set, read_manifest
 from idm_ray.data.digests import sha256
 from idm_ray.errors import UserError
-from idm_ray.runtime.files import whole_folder
+from idm_ray.runtime.files import whole_folder, write_json
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE
@@ -41,7 +42,7 @@ class Earlier:
         return f"{self.place.name}/{self.number:04d}"
 
     def copy_set(self, target: Path, config: Config, checksum: str) -> None:
-        """Copy its condensed set, whole or not at all.
+        """Copy its condensed set, whole or not at all, as one of the trial's settings, some of which it may not read.
 
         Args:
             target: the folder for it; one that is there is replaced.
@@ -66,6 +67,8 @@ class Earlier:
             made_by = settings_read(build_config((self.name, manifest.config)))
             if (made_by, manifest.checksum) != (settings_read(config), checksum):
                 raise UserError(f"the set in {source} is of other settings")
+            made = json.loads((draft / MANIFEST).read_text())
+            write_json(draft / MANIFEST, {**made, "config": of_the_set(config.to_raw())})
 
 
 def known_trials(output: Path | str, own: str) -> Mapping[str, list[Earlier]]:

@@ -26,7 +26,8 @@ class _Runner:
         number: of its first trial.
         costs: by seed, of each goal; less is better.
         asked: seeds that were asked for, whatever became of them.
-        over: whether it gets no more: one of its trials runs, waits, or did not come to its end.
+        over: whether it gets no more now: one of its trials runs, waits, or did not come to its end.
+        lost: whether one did not: then it stands behind all that have more seeds, whatever its accuracy.
     """
 
     point: Point
@@ -34,6 +35,7 @@ class _Runner:
     costs: dict[int, tuple[float, ...]] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
     over: bool = False
+    lost: bool = False
 
     @property
     def loss(self) -> float:
@@ -103,6 +105,7 @@ class Race:
                 runner.costs[seed] = costs(trial.values or [0.0], self._goals)
             else:
                 runner.over = True
+                runner.lost = runner.lost or trial.state in (TrialState.PRUNED, TrialState.FAIL)
         return list(found.values())
 
 
@@ -116,15 +119,17 @@ def _deviation(runners: Sequence[_Runner]) -> tuple[float, int]:
 
 
 def _may_win(runner: _Runner, runners: Sequence[_Runner], deviation: tuple[float, int]) -> bool:
+    width, freedom = deviation
     rivals = [
         other
         for other in runners
-        if other is not runner and all(a <= b for a, b in zip(other.rest, runner.rest, strict=True))
+        if other is not runner
+        and not other.lost
+        and all(a <= b for a, b in zip(other.rest, runner.rest, strict=True))
     ]
     if not rivals:
         return True
     best = min(rivals, key=lambda other: (other.loss, other.number))
-    width, freedom = deviation
     if not freedom:
         return runner.loss <= best.loss
     error = width * math.sqrt(1 / len(runner.costs) + 1 / len(best.costs))

@@ -1,5 +1,6 @@
 """Which points of a search are best, in order: what is tested, shown and handed out."""
 
+import heapq
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -45,9 +46,9 @@ def standings(
 ) -> list[Standing]:
     """The points that are complete, best first.
 
-    A point with all its seeds stands before one with fewer. Among the `sweep.recheck` that are best so, accuracy is
-    what other nets say, once these were asked for all of them. Of those within `sweep.within` of the highest accuracy
-    the one that is best in the further goals, in their order, comes first; the lower number wins a tie.
+    A point with all its seeds stands before one with fewer. Of those with most, with `sweep.recheck`, such as other
+    nets have judged stand first, by what these say. Of those within `sweep.within` of the highest accuracy the one
+    that is best in the further goals, in their order, comes first; the lower number wins a tie.
 
     Args:
         trials: of a study.
@@ -60,13 +61,22 @@ def standings(
             key = identity(without_seed(trial.params)) if sweep.seeds > 1 else str(trial.number)
             of_point.setdefault(key, []).append(trial)
     found = [_standing(each, sweep) for each in of_point.values()]
+    first = with_most_seeds(found)
+    known, unknown = list[Standing](), list[Standing]()
+    for each in first:
+        judged = sweep.recheck and again and all(trial.number in again for trial in each.trials)
+        if judged and again:
+            known.append(_rechecked(each, again))
+        else:
+            unknown.append(each)
+    fewer = [each for each in found if len(each.trials) < len(first[0].trials)] if first else []
+    return [each for group in (known, unknown, fewer) for each in _ordered(group, sweep)]
+
+
+def with_most_seeds(found: Sequence[Standing]) -> list[Standing]:
+    """Those that no other has more seeds than, in their order."""
     most = max((len(each.trials) for each in found), default=0)
-    first = _ordered([each for each in found if len(each.trials) == most], sweep)
-    found = first + _ordered([each for each in found if len(each.trials) < most], sweep)
-    known, top = again or {}, found[: sweep.recheck]
-    if not top or any(trial.number not in known for each in top for trial in each.trials):
-        return found
-    return _ordered([_rechecked(each, known) for each in top], sweep) + found[sweep.recheck :]
+    return [each for each in found if len(each.trials) == most]
 
 
 def without_seed(point: Point) -> Point:
@@ -82,18 +92,21 @@ def accuracy_of(trial: FrozenTrial) -> float:
 def front(found: Sequence[Standing], sweep: SweepConfig) -> list[Standing]:
     """Those that no other is better than in one goal and as good as in all (Pareto), by accuracy, best first.
 
+    Values are those of the search, and only points with most seeds are compared.
+
     Args:
         found: to choose from.
         sweep: objectives are read.
     """
     goals = goals_of(sweep.objectives)
-    of_each = [costs(each.values, goals) for each in found]
-    chosen = [
-        each
-        for each, own in zip(found, of_each, strict=True)
-        if not any(dominates(other, own) for other in of_each)
-    ]
-    return sorted(chosen, key=lambda each: costs(each.values, goals))
+    by_cost = sorted(
+        ((costs(each.values, goals), each) for each in with_most_seeds(found)), key=lambda pair: pair[0]
+    )
+    chosen: list[tuple[tuple[float, ...], Standing]] = []
+    for own, each in by_cost:  # none is dominated by one that comes after it
+        if not any(dominates(other, own) for other, _ in chosen):
+            chosen.append((own, each))
+    return [each for _, each in chosen]
 
 
 def _standing(trials: Sequence[FrozenTrial], sweep: SweepConfig) -> Standing:
@@ -115,17 +128,20 @@ def _rechecked(standing: Standing, again: Mapping[int, float]) -> Standing:
 
 def _ordered(found: Sequence[Standing], sweep: SweepConfig) -> list[Standing]:
     goals = goals_of(sweep.objectives)
-
-    def cost(each: Standing) -> tuple[float, ...]:
-        return costs(_now(each), goals)
-
-    left = sorted(found, key=lambda each: (cost(each)[0], min(trial.number for trial in each.trials)))
-    chosen: list[Standing] = []
-    while left:
-        near = [each for each in left if cost(each)[0] <= cost(left[0])[0] + sweep.within]
-        best = min(near, key=lambda each: cost(each)[1:])  # the first where it is a tie
-        chosen.append(best)
-        left.remove(best)
+    left = sorted(
+        (costs(_now(each), goals), min(trial.number for trial in each.trials), place)
+        for place, each in enumerate(found)
+    )
+    near: list[tuple[tuple[float, ...], int]] = []
+    taken, chosen, seen = set[int](), list[Standing](), 0
+    for lead, (highest, _, _) in enumerate(left):
+        while lead not in taken:
+            while seen < len(left) and left[seen][0][0] <= highest[0] + sweep.within:
+                heapq.heappush(near, (left[seen][0][1:], seen))
+                seen += 1
+            _, best = heapq.heappop(near)  # the first where it is a tie
+            taken.add(best)
+            chosen.append(found[left[best][2]])
     return chosen
 
 

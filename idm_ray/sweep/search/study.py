@@ -26,7 +26,7 @@ from idm_ray.sweep.search.distributions import distributions
 from idm_ray.sweep.search.goals import Goal, goals_of
 from idm_ray.sweep.search.race import Race
 from idm_ray.sweep.search.space import Point
-from idm_ray.sweep.search.standing import SEED, Standing, front, standings, without_seed
+from idm_ray.sweep.search.standing import SEED, Standing, front, standings, with_most_seeds, without_seed
 from idm_ray.sweep.search.storage import LOCKED, LOCKED_SECONDS, PatientStorage
 from idm_ray.sweep.search.taken import WARM_START, Taken
 
@@ -103,6 +103,11 @@ class SweepStudy:
     def goals(self) -> tuple[Goal, ...]:
         """Of the sweep, accuracy first."""
         return self._goals
+
+    @property
+    def first_seed(self) -> int | None:
+        """That of a trial which has none among its settings, where points have several; else None."""
+        return self._config.seed if self._config.sweep.seeds > 1 else None
 
     @property
     def trials(self) -> list[FrozenTrial]:
@@ -220,7 +225,8 @@ class SweepStudy:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a resumed trial repeats its last report
             trial.report(accuracy, iteration)
-        is_further = self._config.sweep.seeds > 1 and trial.params[SEED] != self._config.seed
+        first = self._config.seed
+        is_further = self._config.sweep.seeds > 1 and trial.params.get(SEED, first) != first
         return not is_further and bool(trial.should_prune())
 
     def tell(
@@ -273,10 +279,13 @@ class SweepStudy:
             int(name): statistics.fmean(found["runs"]) for name, found in self.attribute(AGAIN, {}).items()
         }
 
-    @property
-    def front(self) -> list[Standing]:
-        """The points that no other is better than in all goals (Pareto), by accuracy; of one goal none."""
-        return front(self.standings, self._config.sweep) if len(self._goals) > 1 else []
+    def front(self, found: Sequence[Standing]) -> list[Standing]:
+        """The points that no other is better than in all goals (Pareto), by accuracy; of one goal none.
+
+        Args:
+            found: all that are complete.
+        """
+        return front(found, self._config.sweep) if len(self._goals) > 1 else []
 
     def best(self, count: int) -> list[FrozenTrial]:
         """The completed trials of the best points, best first: one of each, or one for each of its seeds."""
@@ -285,7 +294,7 @@ class SweepStudy:
     def to_recheck(self) -> list[FrozenTrial]:
         """The trials of the points that are to be evaluated on validation once more, best first."""
         sweep = self._config.sweep
-        found = standings(self.trials, sweep)[: sweep.recheck]
+        found = with_most_seeds(standings(self.trials, sweep))[: sweep.recheck]
         return [trial for standing in found for trial in standing.trials]
 
     def remember_again(self, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
@@ -312,7 +321,10 @@ class SweepStudy:
 
     def _as_seen(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
         """Trials as a sampler gets them: one for each point, with the means of those that are complete."""
-        asked = [trial for trial in trials if trial.state != TrialState.WAITING]
+        unseen = {TrialState.WAITING}
+        if len(self._goals) > 1:
+            unseen.add(TrialState.PRUNED)  # by a person; TPE can place such trials by one goal only
+        asked = [trial for trial in trials if trial.state not in unseen]
         if self._config.sweep.seeds == 1:
             return [_Light.of(trial) for trial in asked]
         of_point: dict[str, list[FrozenTrial]] = {}

@@ -49,21 +49,25 @@ class OverSeeds:
         return f"{self.mean:.2f} % over {plural(len(self.means), 'seed')}, +- {self.over_seeds:.2f} over seeds{nets}"
 
 
-def over_seeds(trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation]) -> list[OverSeeds]:
+def over_seeds(
+    trials: Sequence[FrozenTrial], test: Mapping[str, Evaluation], first: int | None = None
+) -> list[OverSeeds]:
     """The points of a search that were condensed, and evaluated on test, with two seeds or more; best first.
 
     Args:
         trials: of a sweep.
         test: evaluations, by trial number; those of references are left out.
+        first: seed of trials that have none among their settings; None: these are left out.
     """
     evaluations: dict[str, dict[int, Evaluation]] = {}
     names: dict[str, str] = {}
     for trial in trials:
         found = test.get(f"{trial.number:04d}")
-        if found is not None and SEED in trial.params:
+        seed = trial.params.get(SEED, first)
+        if found is not None and seed is not None:
             rest = {key: value for key, value in trial.params.items() if key != SEED}
             names[identity(rest)] = describe_point(rest)
-            evaluations.setdefault(identity(rest), {})[int(trial.params[SEED])] = found
+            evaluations.setdefault(identity(rest), {})[int(seed)] = found
     means = {
         point: {seed: found.mean for seed, found in sorted(of_seed.items())}
         for point, of_seed in evaluations.items()

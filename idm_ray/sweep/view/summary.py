@@ -145,7 +145,7 @@ def summarise(
         ],
         front=[
             {**_plain(each), **dict(zip((goal.name for goal in study.goals), each.values, strict=True))}
-            for each in study.front
+            for each in study.front(found)
         ],
         test_accuracy_mean=ours.mean if ours else None,
         test_accuracy_std=ours.std if ours else None,
@@ -155,7 +155,7 @@ def summarise(
         test={name: {**asdict(value), "mean": value.mean, "std": value.std} for name, value in test.items()},
         over_seeds=[
             {**asdict(each), "mean": each.mean, "over_seeds": each.over_seeds, "text": each.text}
-            for each in over_seeds(trials, test)
+            for each in over_seeds(trials, test, study.first_seed)
         ],
         attribution={**asdict(earned), "text": earned.text} if earned else None,
         cost=asdict(cost),

@@ -62,7 +62,9 @@ def test_nsga2_breeds_each_generation_from_those_before(tiny_config):
     assert not any(inherited[:6])
     assert sum(inherited[6:]) >= 4  # most others would be points that were there, or mutate
     plain = optuna.load_study(study_name=study._study.study_name, storage=study._study._storage)
-    assert {each.number for each in study.front} == {trial.number for trial in plain.best_trials}
+    assert {each.number for each in study.front(study.standings)} == {
+        trial.number for trial in plain.best_trials
+    }
 
 
 REFUSED = {
@@ -101,8 +103,22 @@ def test_a_sweep_cannot_go_on_with_other_goals(tiny_config, tmp_path):
         changes(tmp_path, stored, before, allow_versions=False)
 
 
+def test_a_trial_that_a_person_has_stopped_does_not_keep_others_from_being_suggested(tiny_config):
+    study = SweepStudy(tiny_config(*TWO, "sweep.trials=9"), None)
+    asked = study.ask()
+    study.report(asked.number, 5.0, 2)
+    study.stop(asked.number)
+    assert len(run(study)) == 8
+
+
+def test_fewer_seeds_than_before_are_refused(tiny_config, tmp_path):
+    stored = Stored(tiny_config("sweep.seeds=3").to_raw(), 1, {})
+    with pytest.raises(UserError, match=r"have up to 3 seeds, and cannot have fewer; got sweep\.seeds 1"):
+        changes(tmp_path, stored, tiny_config(), allow_versions=False)
+
+
 def test_what_fails_counts_in_no_goal(tiny_config):
     study = SweepStudy(tiny_config(*TWO, "sweep.trials=2"), None)
     study.tell(study.ask().number, TrialState.FAIL, reason="it broke")
     run(study)
-    assert [each.number for each in study.front] == [1]
+    assert [each.number for each in study.front(study.standings)] == [1]

@@ -95,6 +95,38 @@ def test_a_further_seed_is_never_pruned(tiny_config):
     assert len(study.standings[0].trials) == 2
 
 
+def test_where_the_leader_loses_its_second_seed_others_are_given_one(config):
+    study, done = SweepStudy(config, None), []
+    while asked := study.ask():
+        step, seed = asked.point["queue.train_steps"], asked.point["seed"]
+        if (step, seed) == (8, 4):
+            study.tell(asked.number, TrialState.FAIL, reason="it diverged")
+            continue
+        done.append((step, seed))
+        study.tell(asked.number, TrialState.COMPLETE, WORTH[step] + noise(seed, step))
+    assert sorted(seed for step, seed in done if step == 7) == [3, 4, 5, 6]
+
+
+def test_a_sweep_that_gets_more_seeds_on_resume_goes_on_with_its_trials(tiny_config, tmp_path):
+    one, three = (
+        tiny_config(
+            POINTS, f"sweep.seeds={seeds}", "sweep.trials=12", "sweep.sampler=grid", "sweep.startup_trials=3"
+        )
+        for seeds in (1, 3)
+    )
+    study = SweepStudy(one, tmp_path / "study.db")
+    for worth in (70.0, 90.0):
+        study.tell(study.ask().number, TrialState.COMPLETE, worth)
+    study.ask()
+    study = SweepStudy(three, tmp_path / "study.db")
+    study.release_running()
+    asked = study.ask()
+    assert (asked.number, "seed" in asked.point) == (2, False)
+    assert study.report(asked.number, 60.0, 2) is False
+    study.tell(asked.number, TrialState.COMPLETE, 60.0)
+    assert study.ask().point == {"queue.train_steps": 2, "seed": 1}
+
+
 def test_a_point_has_one_seed_at_a_time(config):
     study = SweepStudy(config, None)
     steps = [study.ask().point["queue.train_steps"] for _ in range(4)]

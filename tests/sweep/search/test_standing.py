@@ -64,10 +64,39 @@ def test_a_point_is_what_its_seeds_are_on_average_and_fewer_seeds_stand_behind(o
 def test_other_nets_decide_once_all_of_the_best_were_tried_by_them(order):
     trials = [trial_of(number, [value]) for number, value in enumerate((90.0, 89.0, 80.0))]
     assert order(trials, "sweep.recheck=2", again={0: 85.0}) == [0, 1, 2]
-    assert order(trials, "sweep.recheck=2", again={0: 85.0, 1: 86.0, 2: 99.0}) == [1, 0, 2]
+    assert order(trials, "sweep.recheck=2", again={0: 85.0, 1: 86.0}) == [1, 0, 2]
     assert order(trials, again={0: 85.0, 1: 86.0}) == [0, 1, 2]
     first = standings(trials, _sweep_of(1, recheck=2), {0: 85.0, 1: 86.0})[0]
     assert (first.again, first.shrink) == (86.0, 3.0)
+
+
+def test_other_nets_do_not_let_a_point_win_that_the_race_has_given_up(order):
+    trials = [
+        trial_of(0, [90.0], seed=0, x=1),
+        trial_of(1, [88.0], seed=1, x=1),
+        trial_of(2, [80.0], seed=0, x=2),
+    ]
+    assert order(trials, "sweep.seeds=2", "sweep.recheck=5", again={0: 80.0, 1: 80.0, 2: 99.0}) == [0, 2]
+
+
+def test_in_a_sweep_that_was_extended_the_best_is_one_that_other_nets_have_judged(order):
+    trials = [trial_of(number, [value]) for number, value in enumerate((90.0, 89.0, 95.0))]
+    assert order(trials, "sweep.recheck=2", again={0: 85.0, 1: 86.0}) == [1, 0, 2]
+
+
+def test_the_order_is_that_of_choosing_the_best_of_what_is_left_again_and_again(tiny_config):
+    draw = random.Random(1)
+    for within in (0.0, 1.0, 3.0):
+        sweep = tiny_config(*MANY, f"sweep.within={within}").sweep
+        trials = [trial_of(number, [float(draw.randint(0, 9)) for _ in range(3)]) for number in range(40)]
+        left, chosen = list(trials), []
+        while left:
+            highest = max(trial.values[0] for trial in left)
+            near = [trial for trial in left if trial.values[0] >= highest - within]
+            best = min(near, key=lambda trial: (*trial.values[1:], -trial.values[0], trial.number))
+            chosen.append(best.number)
+            left.remove(best)
+        assert [each.number for each in standings(trials, sweep)] == chosen
 
 
 def test_the_front_is_the_one_that_optuna_finds(tiny_config):

@@ -134,13 +134,13 @@ def _content(sweep: _Sweep, tracking_uri: str) -> dict[str, Any]:
         "taken": study.taken.lines,
         "best": _best(sweep, best) if best else None,
         "results": _results(sweep, number),
-        "over_seeds": over_seeds(study.trials, sweep.test),
+        "over_seeds": over_seeds(study.trials, sweep.test, study.first_seed),
         "selected": next((each.selected for each in sweep.test.values() if each.selected), ""),
         "attribution": (earned := attribution(study.trials, sweep.test)),
         "earned": figures.draw(partial(figures.effects, earned.terms)) if earned else None,
         "goals": [goal.words for goal in study.goals],
-        "front": [(*_named(each), _in_words(each, study.goals)) for each in study.front],
-        "trade": _trade(study, number),
+        "front": [(*_named(each), _in_words(each, study.goals)) for each in study.front(found)],
+        "trade": _trade(study, found, number),
         "rechecked": [
             (*_named(each), len(each.trials), each.values[0], each.again, each.shrink)
             for each in found
@@ -265,10 +265,10 @@ def _in_words(standing: Standing, goals: Sequence[Goal]) -> list[str]:
     return [goal.text(value) for goal, value in zip(goals, standing.values, strict=True)]
 
 
-def _trade(study: SweepStudy, best: int | None) -> list[str]:
+def _trade(study: SweepStudy, found: Sequence[Standing], best: int | None) -> list[str]:
     """Accuracy against each further goal, as images."""
     drawn = (
-        figures.draw(partial(figures.trade, study.standings, study.front, study.goals, place, best))
+        figures.draw(partial(figures.trade, found, study.front(found), study.goals, place, best))
         for place in range(1, len(study.goals))
     )
     return list(filter(None, drawn))
