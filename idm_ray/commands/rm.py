@@ -1,5 +1,6 @@
 """``idm-ray rm``: remove sweeps."""
 
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,7 +20,10 @@ from idm_ray.sweep.looking.removing import Removal, found, planned, remove
 @click.option("--yes", is_flag=True, help="do not ask")
 @click.option("--dry-run", is_flag=True, help="say what would be removed, and remove nothing")
 @click.option("--keep-mlflow", is_flag=True, help="leave the runs of the sweeps in MLflow")
-def command(names: Sequence[str], output_dir: Path | str, yes: bool, dry_run: bool, keep_mlflow: bool) -> int:
+@click.option("--json", "as_json", is_flag=True, help="print what is removed as a JSON list")
+def command(
+    names: Sequence[str], output_dir: Path | str, yes: bool, dry_run: bool, keep_mlflow: bool, as_json: bool
+) -> int:
     """Remove sweeps: their folders, or what is kept of them under a URI, and mark their runs in MLflow as deleted.
 
     It asks before. A sweep that runs, or that another one's settings refer to, is refused. Image stores, trained nets
@@ -38,6 +42,8 @@ def command(names: Sequence[str], output_dir: Path | str, yes: bool, dry_run: bo
         print("runs are marked as deleted; `mlflow gc` frees what they hold", file=sys.stderr)
     print(f"what sweeps share stays in {default_cache()}", file=sys.stderr)
     if dry_run:
+        if as_json:
+            print(_plain(removals, are_removed=False))
         return 0
     if not yes:
         if not sys.stdin.isatty():
@@ -47,8 +53,27 @@ def command(names: Sequence[str], output_dir: Path | str, yes: bool, dry_run: bo
         click.confirm("remove", abort=True, err=True)
     for removal in removals:
         remove(removal)
-        print(f"removed {removal.sweep.name}: {size_text(removal.size)}")
+        if not as_json:
+            print(f"removed {removal.sweep.name}: {size_text(removal.size)}")
+    if as_json:
+        print(_plain(removals, are_removed=True))
     return 0
+
+
+def _plain(removals: Sequence[Removal], are_removed: bool) -> str:
+    return json.dumps(
+        [
+            {
+                "name": removal.sweep.name,
+                "folder": removal.sweep.place.where,
+                "bytes": removal.size,
+                "mlflow_runs": list(removal.runs),
+                "removed": are_removed,
+            }
+            for removal in removals
+        ],
+        indent=2,
+    )
 
 
 def _text(removal: Removal) -> str:

@@ -15,7 +15,10 @@ from idm_ray.errors import UserError
     "--now", is_flag=True, help="end only the sweep's books, within seconds, as a second Ctrl-C does"
 )
 @click.option("--no-wait", is_flag=True, help="ask, and do not wait until it has happened")
-def command(name: str, output_dir: Path | str, now: bool, no_wait: bool) -> int:
+@click.option(
+    "--json", "as_json", is_flag=True, help="print what was asked, and what came of it, as a JSON object"
+)
+def command(name: str, output_dir: Path | str, now: bool, no_wait: bool, as_json: bool) -> int:
     """Stop a sweep in order, as Ctrl-C in its own terminal would; sweep --resume goes on with it.
 
     With NAME/TRIAL that trial alone is ended: it counts as pruned, keeps what it had come to, and the sweep goes on
@@ -32,4 +35,4 @@ def command(name: str, output_dir: Path | str, now: bool, no_wait: bool) -> int:
         raise UserError(f"--now ends a whole sweep; leave it out, or stop {sweep.name}")
     from idm_ray.commands.work import steer as work
 
-    return work.stop(sweep, trial, output_dir, now, not no_wait)
+    return work.stop(sweep, trial, output_dir, now, not no_wait, as_json)

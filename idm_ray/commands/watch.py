@@ -11,7 +11,10 @@ from idm_ray.errors import UserError
 @click.command("watch")
 @click.argument("name", metavar="NAME", type=SweepName())
 @output_dir
-def command(name: str, output_dir: Path | str) -> int:
+@click.option(
+    "--json", "as_json", is_flag=True, help="a JSON object a line: each trial that changed, at last the sweep"
+)
+def command(name: str, output_dir: Path | str, as_json: bool) -> int:
     """Watch a sweep that runs in another terminal, on a cluster, or anywhere else that keeps it under a URI.
 
     Off a terminal a line tells of every change. It ends when the sweep ends, with the sweep's exit code; Ctrl-C ends
@@ -20,6 +23,7 @@ def command(name: str, output_dir: Path | str) -> int:
     \b
     idm-ray watch latest
     idm-ray watch cifar10 --output-dir s3://bucket/runs
+    idm-ray watch latest --json
     """
     sweep, trial = looked_up(name, output_dir)
     if trial is not None:
@@ -28,4 +32,4 @@ def command(name: str, output_dir: Path | str) -> int:
         )
     from idm_ray.commands.work import steer as work
 
-    return work.watch(sweep, output_dir)
+    return work.watch_as_json(sweep, output_dir) if as_json else work.watch(sweep, output_dir)

@@ -91,6 +91,14 @@ def test_rm_removes_what_is_named_and_what_an_earlier_removal_has_left(call, her
     assert "known are two" in call("rm", "one", "--yes").errors
 
 
+def test_rm_as_json_says_what_is_or_would_be_removed(call, here):
+    (planned,) = json.loads(call("rm", "one", "--dry-run", "--json").output)
+    assert (planned["name"], planned["removed"], planned["bytes"] > 1000) == ("one", False, True)
+    (removed,) = json.loads(call("rm", "one", "--yes", "--json").output)
+    assert removed == planned | {"removed": True}
+    assert not (here / "runs" / "one").exists()
+
+
 def test_what_is_being_removed_is_no_sweep_any_more(call, here, monkeypatch):
     def cut_off(folder, ignore_errors=False):
         if not ignore_errors:

@@ -1,5 +1,7 @@
 """`idm-ray watch` and `idm-ray stop` of a sweep that does not run, or that nobody drives any more."""
 
+import json
+
 import pytest
 
 from idm_ray.sweep.claims import claimed
@@ -51,6 +53,18 @@ def test_without_waiting_the_request_is_left_where_the_driver_looks(call, here, 
         call("stop", "mine", "--no-wait")
         call("stop", "mine", "--now", "--no-wait")
     assert {file.name for file in (folder / "requests").iterdir()} == {"trial-0001", "sweep", "sweep-now"}
+
+
+def test_watching_and_stopping_as_json(call, here, made_sweep):
+    folder = made_sweep("mine", TRIALS, state="interrupted")
+    called = call("watch", "mine", "--json")
+    first, second, last = map(json.loads, called.output.splitlines())
+    assert (first["trial"]["number"], first["trial"]["curve"]) == (0, [[2, 50.0], [4, 60.0]])
+    assert second["trial"]["state"] == "interrupted"
+    assert (last["sweep"]["name"], last["sweep"]["state"], called.code) == ("mine", "interrupted", 130)
+    with claimed(folder):
+        asked = json.loads(call("stop", "mine/1", "--no-wait", "--json").output)
+    assert (asked["has_ended"], asked["trial"]["number"], asked["sweep"]["state"]) == (False, 1, "running")
 
 
 def test_a_sweep_is_watched_as_a_whole(refused, here, made_sweep):

@@ -1,5 +1,6 @@
 """Watching and stopping a sweep that runs, on the terminal."""
 
+import json
 from pathlib import Path
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from idm_ray.sweep.endings import EXIT_CLUSTER
 from idm_ray.sweep.looking.steering import ask_to_stop, awaited
 from idm_ray.sweep.looking.study import INTERRUPTED, RUNNING, STOPPED, TrialRecord
 from idm_ray.sweep.looking.sweeps import Sweep
-from idm_ray.sweep.looking.words import MEANINGS, counts_text, state_text
+from idm_ray.sweep.looking.words import MEANINGS, counts_text, plain, plain_trial, state_text
 
 
 def watch(sweep: Sweep, output: Path | str) -> int:
@@ -39,7 +40,22 @@ def watch(sweep: Sweep, output: Path | str) -> int:
     return code
 
 
-def stop(sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: bool, wait: bool) -> int:
+def watch_as_json(sweep: Sweep, output: Path | str) -> int:
+    """Print a JSON object on a line for each trial that changed, and one for the sweep when it has ended; returns its
+    exit code, or 6 where its driver was killed."""
+    from idm_ray.sweep.looking.watching import followed
+
+    for now, changed in followed(sweep, output):
+        for trial in changed:
+            print(json.dumps({"trial": plain_trial(trial)}), flush=True)
+        sweep = now
+    print(json.dumps({"sweep": plain(sweep)}), flush=True)
+    return EXIT_CLUSTER if sweep.exit_code is None else sweep.exit_code
+
+
+def stop(
+    sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: bool, wait: bool, as_json: bool
+) -> int:
     """Ask for the end of a sweep or a trial and, unless told otherwise, wait for it; returns the exit code.
 
     Raises:
@@ -51,6 +67,8 @@ def stop(sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: b
     what = f"the sweep {sweep.name}" if trial is None else f"trial {trial.number:04d} of {sweep.name}"
     say(console, f"asked {driver.text if driver else 'its driver'} to end {what}" + (" ..." if wait else ""))
     if not wait:
+        if as_json:
+            print(_stopped(sweep, trial, has_ended=False))
         return 0
     found = awaited(
         sweep,
@@ -58,6 +76,10 @@ def stop(sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: b
         lambda now: trial is not None and not _runs(_same(now, trial)),
         lambda text: say(console, text),
     )
+    if as_json:
+        has_ended = found.place.driver is None if trial is None else not _runs(_same(found, trial))
+        print(_stopped(found, trial and _same(found, trial), has_ended))
+        return 0
     if trial is None or _runs(_same(found, trial)):
         how = f":  {_resume(found, output)}" if found.resumable else ""
         print(f"the sweep {found.name} has ended: {state_text(found)}{how}")
@@ -66,6 +88,12 @@ def stop(sweep: Sweep, trial: TrialRecord | None, output: Path | str, at_once: b
     late = "" if now.state == STOPPED else ", before it was heard"
     print(f"{what} has ended: it is {now.state}{late}; the sweep goes on")
     return 0
+
+
+def _stopped(sweep: Sweep, trial: TrialRecord | None, has_ended: bool) -> str:
+    """What was asked to end, whether it has, and how it is now, as JSON."""
+    now = {"sweep": plain(sweep), "trial": None if trial is None else plain_trial(trial)}
+    return json.dumps({"has_ended": has_ended, **now}, indent=2)
 
 
 def _same(sweep: Sweep, trial: TrialRecord) -> TrialRecord:

@@ -1,6 +1,8 @@
 """The live table of a sweep that runs elsewhere, fed from what it writes."""
 
+import itertools
 import time
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -44,28 +46,50 @@ def watch(sweep: Sweep, output: Path | str, console: Console) -> Sweep:
         console.print(
             f"the sweep {sweep.name} starts; its table comes with its study", highlight=False, markup=False
         )
-    while sweep.state == STARTING:
-        time.sleep(pause_of(sweep.place))
-        sweep = again(sweep, output)
+    looks = followed(sweep, output)
+    first = next(looks)
+    sweep, _ = first
     board, lengths = Board(), _Lengths(sweep)
     display = Display(
         board, max(sweep.planned, len(sweep.records)), lengths, console, verbosity=1, began=sweep.began
     )
-    known, evaluating = dict[int, TrialRecord](), False
+    evaluating = False
     with display:
-        while True:
-            for trial in sweep.records:
-                if known.get(trial.number) != trial:
-                    known[trial.number] = trial
-                    display.changed(board.put(_row(trial, board.rows.get(trial.number))))
+        for now, changed in itertools.chain([first], looks):
+            sweep = now
+            for trial in changed:
+                display.changed(board.put(_row(trial, board.rows.get(trial.number))))
             if sweep.place.driver is None:
-                return sweep
+                break
             display.heard({})
             if not evaluating and _all_ended(sweep):
                 evaluating = True
                 display.say("its trials have ended; now the best are evaluated on test")
-            time.sleep(pause_of(sweep.place))
-            sweep = again(sweep, output)
+    return sweep
+
+
+def followed(sweep: Sweep, output: Path | str) -> Iterator[tuple[Sweep, list[TrialRecord]]]:
+    """Look at a sweep until it runs no longer, from when it has a study on: the sweep, and the trials that changed.
+
+    Args:
+        sweep: as it was found.
+        output: folder of all sweeps, or a URI.
+
+    Raises:
+        UserError: it can no longer be read.
+    """
+    while sweep.state == STARTING:
+        time.sleep(pause_of(sweep.place))
+        sweep = again(sweep, output)
+    known = dict[int, TrialRecord]()
+    while True:
+        changed = [trial for trial in sweep.records if known.get(trial.number) != trial]
+        known |= {trial.number: trial for trial in changed}
+        yield sweep, changed
+        if sweep.place.driver is None:
+            return
+        time.sleep(pause_of(sweep.place))
+        sweep = again(sweep, output)
 
 
 class _Lengths:
