@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.search.goals import costs, goals_of
 from idm_ray.sweep.search.space import Point, identity
-from idm_ray.sweep.search.standing import SEED, without_seed
+from idm_ray.sweep.search.standing import SEED, point_of, without_seed
 
 LEVEL = 0.05
 """One-sided, of the test that a point is given up by."""
@@ -96,10 +96,10 @@ class Race:
     def _runners(self, trials: Sequence[FrozenTrial]) -> list[_Runner]:
         found: dict[str, _Runner] = {}
         for trial in trials:
-            params: Mapping[str, object] = trial.system_attrs.get("fixed_params") or trial.params
-            point = without_seed(dict(params))
+            params = point_of(trial)
+            point = without_seed(params)
             runner = found.setdefault(identity(point), _Runner(point, trial.number))
-            seed = int(str(params.get(SEED, self._seeds[0])))
+            seed = int(params.get(SEED, self._seeds[0]))
             runner.asked.add(seed)
             if trial.state == TrialState.COMPLETE:
                 runner.costs[seed] = costs(trial.values or [0.0], self._goals)

@@ -84,6 +84,12 @@ def without_seed(point: Point) -> Point:
     return {key: value for key, value in point.items() if key != SEED}
 
 
+def point_of(trial: FrozenTrial) -> Point:
+    """The settings that a trial was asked for with, seed included, in whatever state it is."""
+    # Its parameters are written one by one, so a trial that was cut off while it was asked for lacks some.
+    return dict(trial.system_attrs.get("fixed_params") or trial.params)
+
+
 def accuracy_of(trial: FrozenTrial) -> float:
     """On validation in percent, of a complete trial."""
     return float((trial.values or [0.0])[0])

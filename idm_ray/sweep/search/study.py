@@ -1,42 +1,35 @@
 """The one truth about a sweep: an Optuna study in the sweep's own database."""
 
 import contextlib
-import copy
-import hashlib
-import random
 import sqlite3
 import statistics
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import optuna
 from optuna.distributions import IntDistribution
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import FrozenTrial, Trial, TrialState, create_trial
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from idm_ray.errors import UserError
 from idm_ray.settings.sections import Config, Raw
 from idm_ray.sweep.folders import AGAIN
-from idm_ray.sweep.search import space
 from idm_ray.sweep.search.distributions import distributions
+from idm_ray.sweep.search.drafts import Drafts
 from idm_ray.sweep.search.goals import Goal, goals_of
 from idm_ray.sweep.search.race import Race
 from idm_ray.sweep.search.space import Point
-from idm_ray.sweep.search.standing import SEED, Standing, front, standings, with_most_seeds, without_seed
+from idm_ray.sweep.search.standing import SEED, Standing, front, point_of, standings, with_most_seeds
 from idm_ray.sweep.search.storage import LOCKED, LOCKED_SECONDS, PatientStorage
 from idm_ray.sweep.search.taken import WARM_START, Taken
 
 STUDY = "idm_ray"
-ATTEMPTS = 20
 REASON, REPORT = "reason", "report"
 STOPPED, BY_A_PERSON = "stopped", "stopped by a person"
 """Marks a trial that a person has ended alone, which counts as pruned; and why it ended."""
-GENERATION, NSGA2_GENERATION = "generation", NSGAIISampler._get_generation_key()
-"""Of a trial that a genetic algorithm has suggested; ours, and Optuna's."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -48,14 +41,6 @@ class Asked:
 
     number: int
     point: Point
-
-
-@dataclass(frozen=True)
-class _Draft:
-    """A point that a sampler has suggested, and what it wants to be remembered of that."""
-
-    point: Point
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class SweepStudy:
@@ -77,7 +62,7 @@ class SweepStudy:
         self._goals = goals_of(config.sweep.objectives)
         self._race = Race(config)
         self._distributions = distributions(config.search)
-        self._size = space.size(config.search)
+        self._drafts = Drafts(config, self._distributions)
         self._open: dict[int, Trial] = {}
         self._storage = None if database is None else PatientStorage(database)
         self._study = optuna.create_study(
@@ -142,12 +127,12 @@ class SweepStudy:
         """The next trial: an interrupted one first, then a point with another seed, or a new one; None when there is
         none left."""
         trials = self.trials
-        point = next((_point(trial) for trial in trials if trial.state == TrialState.WAITING), None)
+        point = next((point_of(trial) for trial in trials if trial.state == TrialState.WAITING), None)
         if point is None:
             if len(trials) >= self._config.sweep.trials:
                 return None
             point, facts = self._race.next(trials), dict[str, Any]()
-            if point is None and (new := self._suggest(trials)) is not None:
+            if point is None and (new := self._drafts.next(trials, self.taken)) is not None:
                 point, facts = self._race.first(new.point), new.facts
             if point is None:
                 point = self._race.next(trials, no_more=True)
@@ -175,38 +160,8 @@ class SweepStudy:
         Args:
             trials: all, by number.
         """
-        found = self._suggest(trials)
+        found = self._drafts.next(trials, self.taken)
         return None if found is None else found.point
-
-    def _suggest(self, trials: list[FrozenTrial]) -> _Draft | None:
-        seen = {space.identity(self._unseeded(_point(trial))) for trial in trials}
-        if self._size is not None and len(seen) >= self._size:
-            return None
-        for guess in self.taken.guesses:
-            if space.identity(guess.point) not in seen:
-                first = {GENERATION: 0} if self._config.sweep.sampler == "nsga2" else {}
-                return _Draft(dict(guess.point), first)
-        if self._config.sweep.sampler == "grid":
-            return _Draft(
-                next(
-                    point for point in space.points(self._config.search) if space.identity(point) not in seen
-                )
-            )
-        for attempt in range(ATTEMPTS):
-            draft = self._draft(trials, attempt)
-            if space.identity(draft.point) not in seen:
-                return draft
-        if self._size is None:  # the sampler keeps to a method without continuous settings
-            for attempt in range(ATTEMPTS, 10 * ATTEMPTS):
-                draft = self._draft(trials, attempt, at_random=True)
-                if space.identity(draft.point) not in seen:
-                    return draft
-            return None
-        left = [point for point in space.points(self._config.search) if space.identity(point) not in seen]
-        return _Draft(random.Random(self._derived_seed(len(trials), ATTEMPTS)).choice(left))
-
-    def _unseeded(self, point: Point) -> Point:
-        return without_seed(point) if self._config.sweep.seeds > 1 else point
 
     @property
     def _seeds(self) -> IntDistribution:
@@ -305,79 +260,6 @@ class SweepStudy:
         """
         self.set_attribute(AGAIN, {**self.attribute(AGAIN, {}), **evaluations})
 
-    def _draft(self, trials: list[FrozenTrial], attempt: int, at_random: bool = False) -> _Draft:
-        """What the sampler would ask, tried on a copy, so that a duplicate leaves no trace."""
-        seed = self._derived_seed(len(trials), attempt)
-        sampler = RandomSampler(seed=seed) if at_random else _sampler(self._config, seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            draft = optuna.create_study(directions=self._study.directions, sampler=sampler)
-            draft.add_trials(self._observed)
-            draft.add_trials(self._as_seen(trials))
-            draft.ask(self._distributions)
-        new = draft.get_trials(deepcopy=False)[-1]
-        generation = new.system_attrs.get(NSGA2_GENERATION)
-        return _Draft(space.active(dict(new.params)), {} if generation is None else {GENERATION: generation})
-
-    def _as_seen(self, trials: list[FrozenTrial]) -> list[FrozenTrial]:
-        """Trials as a sampler gets them: one for each point, with the means of those that are complete."""
-        unseen = {TrialState.WAITING}
-        if len(self._goals) > 1:
-            unseen.add(TrialState.PRUNED)  # by a person; TPE can place such trials by one goal only
-        asked = [trial for trial in trials if trial.state not in unseen]
-        if self._config.sweep.seeds == 1:
-            return [_Light.of(trial) for trial in asked]
-        of_point: dict[str, list[FrozenTrial]] = {}
-        for trial in asked:
-            of_point.setdefault(space.identity(without_seed(trial.params)), []).append(trial)
-        return [_Light.over_seeds(each) for each in of_point.values()]
-
-    @property
-    def _observed(self) -> list[FrozenTrial]:
-        """Trials of earlier sweeps as the sampler sees them."""
-        return [
-            create_trial(
-                params=found.point,
-                distributions={key: self._distributions[key] for key in found.point},
-                value=found.accuracy,
-            )
-            for found in self.taken.observed
-        ]
-
-    def _derived_seed(self, number: int, attempt: int) -> int:
-        name = repr((self._config.seed, "suggestion", number, attempt)).encode()
-        return int.from_bytes(hashlib.sha256(name).digest()[:4], "little")
-
-
-class _Light(FrozenTrial):
-    """A trial whose deep copy, which a study takes of each that is added, shares all that it holds."""
-
-    @classmethod
-    def of(cls, trial: FrozenTrial) -> "_Light":
-        """A trial as one of these; to be read only."""
-        light = copy.copy(trial)
-        light.__class__ = cls
-        if GENERATION in trial.user_attrs:
-            light.system_attrs = {**trial.system_attrs, NSGA2_GENERATION: trial.user_attrs[GENERATION]}
-        return cast("_Light", light)
-
-    @classmethod
-    def over_seeds(cls, trials: Sequence[FrozenTrial]) -> "_Light":
-        """Those of one point as one, which is complete where one of them is."""
-        complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
-        light = cls.of((complete or trials)[0])
-        light.params = without_seed(light.params)
-        light.distributions = without_seed(light.distributions)
-        if complete:
-            light.values = [
-                statistics.fmean(values)
-                for values in zip(*(trial.values or [0.0] for trial in complete), strict=True)
-            ]
-        return light
-
-    def __deepcopy__(self, memo: object) -> "_Light":
-        return copy.copy(self)
-
 
 def why_unfinished(trial: FrozenTrial) -> str:
     """Why a trial has no set that was condensed to the end; empty when it has."""
@@ -450,19 +332,6 @@ def was_stopped(trial: FrozenTrial) -> bool:
 def stored_config(database: Path) -> Raw:
     """The settings alone, see `stored_sweep`."""
     return stored_sweep(database).config
-
-
-def _point(trial: FrozenTrial) -> Point:
-    # Its parameters are written one by one, so a trial that was cut off while it was asked for lacks some.
-    return dict(trial.system_attrs.get("fixed_params") or trial.params)
-
-
-def _sampler(config: Config, seed: int) -> BaseSampler:
-    if config.sweep.sampler == "random":
-        return RandomSampler(seed=seed)
-    if config.sweep.sampler == "nsga2":
-        return NSGAIISampler(population_size=config.sweep.startup_trials, seed=seed)
-    return TPESampler(n_startup_trials=config.sweep.startup_trials, seed=seed)
 
 
 def _pruner(config: Config) -> BasePruner:

@@ -10,7 +10,8 @@ from idm_ray.errors import UserError
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.reading import parse_overrides
 from idm_ray.sweep.resuming import changes
-from idm_ray.sweep.search.study import GENERATION, REPORT, Stored, SweepStudy
+from idm_ray.sweep.search.drafts import GENERATION
+from idm_ray.sweep.search.study import REPORT, Stored, SweepStudy
 
 TWO = ("sweep.objectives=[val_accuracy, seconds]", "sweep.pruner=none", "sweep.startup_trials=6")
 
