@@ -26,7 +26,8 @@ def command(
 ) -> int:
     """Remove sweeps: their folders, or what is kept of them under a URI, and mark their runs in MLflow as deleted.
 
-    It asks before. A sweep that runs, or that another one's settings refer to, is refused. Image stores, trained nets
+    It asks before. A sweep that runs, that another one's settings refer to, or that has the only copy of a set with a
+    name, is refused. Image stores, trained nets
     and references in the cache folder are left, since other sweeps use them, too.
 
     \b

@@ -287,6 +287,13 @@ def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def units_of(device: str) -> str:
+    """What adds up here, of which the last bits depend: the CPU's vector units, or the card; empty where none is."""
+    if device != "cuda":
+        return str(torch.backends.cpu.get_cpu_capability())
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+
+
 def describe(compute: Compute) -> str:
     """The device in words, such as ``cpu (2 threads, bfloat16)``."""
     precision = compute.numbers.removeprefix("torch.")

@@ -552,8 +552,8 @@ class EvaluateConfig(Section):
     """Looks at a net during its training, evenly spread, of which the best counts, as NCFM and others report (each
     hundredth epoch). Above 1 a test figure is selected on test, and is told so; 1: the look after the last epoch."""
     cross_nets: tuple[Literal["convnet", "alexnet", "vgg11", "resnet18", "lenet", "mlp"], ...] = ("mlp",)
-    """Nets, each as published, whose mean accuracy on validation is the goal cross_accuracy; trained as the net of the
-    settings is when looking at validation accuracy, on the set that a trial ends with."""
+    """Nets, each as published but for the settings' own, whose mean accuracy on validation is the goal cross_accuracy;
+    trained as the net of the settings is when looking at validation accuracy, on the set that a trial ends with."""
     stack: Literal["auto", "on", "off"] = "auto"
     """on: train all nets of an evaluation side by side as one, unless they have batch norm; off: one after
     another, which steps replayed from a CUDA graph make the faster way; auto: on with CUDA where nothing is replayed,

@@ -33,7 +33,7 @@ from idm_ray.evaluation import Evaluation, evaluate, join, stacked, validation_p
 from idm_ray.evaluation.forecast import Forecast, forecast, gigabytes, images_at_once
 from idm_ray.evaluation.prepare import fingerprint, prepare, real_compute, real_fingerprint
 from idm_ray.evaluation.transfer import cross_accuracy, nets_named
-from idm_ray.runtime.compute import describe
+from idm_ray.runtime.compute import describe, units_of
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.memory import forget_peak, give_back_freed_memory, keep_to_share, peak_bytes
 from idm_ray.settings.sections import Config, Raw
@@ -75,6 +75,7 @@ class Report:
         reason: of the last two, one line.
         chunk: images with their gradient at a time, see `compute.chunk`.
         device: where it computed.
+        units: of that, see `units_of`; empty where it is not over.
         history: rows of (iteration, *HISTORY) since the last report.
         files: name and SHA-256 of each that it has handed over; none where none had to be.
         node: id of the node that it ran on; empty without Ray.
@@ -95,6 +96,7 @@ class Report:
     reason: str = ""
     chunk: int = 0
     device: str = ""
+    units: str = ""
     history: list[list[float]] = field(default_factory=list)
     files: list[list[str]] = field(default_factory=list)
     node: str = ""
@@ -227,6 +229,7 @@ class TrialRun:
             chunk=self._compute.with_gradient(*self._data.shape[1:]),
             state="COMPLETE" if is_over else "RUNNING",
             device=describe(self._compute),
+            units=units_of(self._compute.device.type) if is_over else "",
             history=history,
             files=files,
         )

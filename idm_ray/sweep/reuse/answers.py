@@ -7,6 +7,7 @@ from pathlib import Path
 
 from idm_ray.data import Data
 from idm_ray.errors import UserError
+from idm_ray.runtime.compute import resolve, units_of
 from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
@@ -96,8 +97,10 @@ class Answers:
             study.set_trial_attribute(number, FINGERPRINT, own)
 
     def completed(self, study: SweepStudy, number: int, report: Report) -> None:
-        """Take the note back where the trial had to go on with a smaller chunk; before it is told."""
-        if report.chunk != self._chunks.pop(number, report.chunk):
+        """Take the note back where the trial had to go on with a smaller chunk, or ended on a machine of another kind
+        than this one; before it is told."""
+        other_chunk = report.chunk != self._chunks.pop(number, report.chunk)
+        if other_chunk or report.units != units_of(resolve(self._config.trial_compute).device):
             study.set_trial_attribute(number, FINGERPRINT, "")
 
     def answered(self, study: SweepStudy, number: int, config: Config) -> None:

@@ -10,7 +10,7 @@ import torch
 from idm_ray.data import Outline
 from idm_ray.evaluation.forecast import images_at_once
 from idm_ray.nets import cpu
-from idm_ray.runtime.compute import Compute, resolve
+from idm_ray.runtime.compute import Compute, resolve, units_of
 from idm_ray.runtime.versions import versions
 from idm_ray.settings.effects import FIXED, READ_BY, READ_BY_TEACHERS, ignores
 from idm_ray.settings.keys import setting_keys
@@ -62,8 +62,8 @@ def fingerprint(config: Config, outline: Outline, checksum: str) -> str:
     """Equal for two trials exactly when they compute the same bits, on machines of one kind; a hex digest.
 
     Beside the settings that are read: the images, device and precision, what is added up together (threads on a CPU,
-    images at a time), what this machine's CPU adds up with, and the versions of PyTorch and of this package, to the
-    letter.
+    images at a time), the vector units of this machine's CPU or its card, and the versions of PyTorch and of this
+    package, to the letter.
 
     Args:
         config: of the trial.
@@ -88,7 +88,7 @@ def _numbers(config: Config, outline: Outline) -> dict[str, Any]:
         "precision": compute.precision,
         "compile": compute.compile,
         "deterministic": compute.deterministic and on_card,
-        "units": "" if on_card else torch.backends.cpu.get_cpu_capability(),
+        "units": units_of(compute.device),
         "own_operations": not on_card and compute.compile == "auto" and cpu.available(),
         "threads": 0 if on_card else max(1, math.floor(config.sweep.cpus_per_trial)),
         "with_gradient": min(images_at_once(config, outline), chunk_of(config, outline)),

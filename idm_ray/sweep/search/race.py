@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
@@ -40,7 +40,11 @@ class _Runner:
     @property
     def loss(self) -> float:
         """Mean of the first cost: accuracy, less it."""
-        return statistics.fmean(own[0] for own in self.costs.values())
+        return self.loss_on(self.costs)
+
+    def loss_on(self, seeds: Iterable[int]) -> float:
+        """The same, of some of its seeds."""
+        return statistics.fmean(self.costs[seed][0] for seed in seeds)
 
     @property
     def rest(self) -> tuple[float, ...]:
@@ -51,10 +55,10 @@ class _Runner:
 class Race:
     """Gives points further seeds, one at a time, as long as they may be the best; a function of the trials alone.
 
-    A point is given up when a t-test with the deviation over seeds of all points finds its accuracy below that of
-    another, which is no worse in the other goals (a race, after Birattari and others 2002). It begins when there are
-    `sweep.startup_trials` points, or no new ones. Before any point has two seeds, only one that nobody beats gets a
-    second. When fewer trials are left than a new point needs, those that were given up get them, the best first.
+    A point is given up when a t-test over common seeds, with the deviation over seeds of all points, finds its accuracy
+    below that of another, which is no worse in the other goals (a race, after Birattari and others 2002). It begins
+    when there are `sweep.startup_trials` points, or no new ones. Before any point has two seeds, only one that nobody
+    beats gets a second. When fewer trials are left than a new point needs, those that were given up get them, the best first.
 
     Args:
         config: seeds, trials, objectives of the sweep and the first seed are read.
@@ -130,7 +134,13 @@ def _may_win(runner: _Runner, runners: Sequence[_Runner], deviation: tuple[float
     if not rivals:
         return True
     best = min(rivals, key=lambda other: (other.loss, other.number))
+    common = (
+        runner.costs.keys() & best.costs.keys()
+    )  # each seed has validation images of its own, easy or hard
+    if not common:
+        return True
+    behind = runner.loss_on(common) - best.loss_on(common)
     if not freedom:
-        return runner.loss <= best.loss
-    error = width * math.sqrt(1 / len(runner.costs) + 1 / len(best.costs))
-    return bool(runner.loss - best.loss <= student.ppf(1 - LEVEL, freedom) * error)
+        return behind <= 0
+    error = width * math.sqrt(2 / len(common))
+    return bool(behind <= student.ppf(1 - LEVEL, freedom) * error)
