@@ -58,7 +58,8 @@ class Race:
     A point is given up when a t-test over common seeds, with the deviation over seeds of all points, finds its accuracy
     below that of another, which is no worse in the other goals (a race, after Birattari and others 2002). It begins
     when there are `sweep.startup_trials` points, or no new ones. Before any point has two seeds, only one that nobody
-    beats gets a second. When fewer trials are left than a new point needs, those that were given up get them, the best first.
+    beats gets a second. When fewer trials are left than a new point needs, those that were given up get them, the best
+    first.
 
     Args:
         config: seeds, trials, objectives of the sweep and the first seed are read.
