@@ -220,7 +220,9 @@ def _is_read(merged: Raw, key: str) -> bool:
     """Whether a setting is read where the one that decides about that is as it is; see `READ_BY`."""
     decides, values = READ_BY.get(key, ("", set()))
     section, _, name = decides.partition(".")
-    return not decides or _named(merged, section, name, next(iter(values))) in values
+    return not decides or _named(merged, section, name, next(iter(values))) in tuple(
+        values
+    )  # it may be a list
 
 
 def _is_kept(fixed: Mapping[str, Any]) -> bool:

@@ -120,6 +120,7 @@ def test_a_config_survives_being_written_and_read():
         ("seed=-1", ["seed", "-1"]),
         ("=1", ["key=value"]),
         ("compute.device=tpu", ["compute.device", "cuda", "tpu"]),
+        ("queue.source=[]", ["queue.source", "pretrained", "[]"]),
         ("evaluate.references=[best]", ["evaluate.references", "whole", "best"]),
         ("search.condense.lr=3", ["command line: search.condense.lr", "uniform", "3"]),
         ("search.queue.train_steps={int: [1, 5, 0]}", ["command line: search.queue.train_steps", "step"]),
