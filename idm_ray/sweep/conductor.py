@@ -207,7 +207,13 @@ class Conductor:
                 return False
             self._settled(folder, config)
             self._place.deliver(folder / "condensed", folder / "steps")
-        except (UserError, OSError):
+        except UserError:  # settings that do not go together, which the trial itself fails by
+            return False
+        except OSError as error:
+            self._display.say(
+                f"trial {asked.number:04d} is computed, as what an earlier sweep has of it cannot be kept: "
+                f"{first_line(error)}"
+            )
             return False
         self._enter(asked, config, {ANSWERED_TAG: answer.by})
         self._answers.answered(self._study, asked.number, config)

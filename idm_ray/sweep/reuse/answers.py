@@ -12,8 +12,9 @@ from idm_ray.runtime.files import write_bytes
 from idm_ray.runtime.words import first_line
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE, trial_folder
+from idm_ray.sweep.looking.details import CONDENSED
 from idm_ray.sweep.looking.study import StudyRecord, read_study
-from idm_ray.sweep.reuse.earlier import CONDENSED, PICTURE, Earlier, known_trials
+from idm_ray.sweep.reuse.earlier import PICTURE, Earlier, known_trials
 from idm_ray.sweep.reuse.fingerprint import chunk_of, fingerprint
 from idm_ray.sweep.reuse.words import FINGERPRINT
 from idm_ray.sweep.search.study import SweepStudy

@@ -16,12 +16,13 @@ from idm_ray.runtime.files import whole_folder, write_json
 from idm_ray.settings.layers import build_config
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.folders import DATABASE
+from idm_ray.sweep.looking.details import CONDENSED
 from idm_ray.sweep.looking.places import Place, Places
 from idm_ray.sweep.looking.study import complete_with
 from idm_ray.sweep.reuse.fingerprint import settings_read
 from idm_ray.sweep.reuse.words import FINGERPRINT
 
-CONDENSED, PICTURE = "condensed", "grid.png"
+PICTURE = "grid.png"
 
 
 @dataclass(frozen=True)
