@@ -29,7 +29,7 @@ from idm_ray.sweep.keeping.workplace import Keeping
 from idm_ray.sweep.nodes.gather import Site
 from idm_ray.sweep.reuse.answers import Answer, Answers
 from idm_ray.sweep.reuse.words import ANSWERED, SAVED, answered_text
-from idm_ray.sweep.search.study import BY_A_PERSON, REASON, REPORT, Asked, SweepStudy, was_stopped
+from idm_ray.sweep.search.study import BY_A_PERSON, REASON, REPORT, UNFINISHED, Asked, SweepStudy, was_stopped
 from idm_ray.sweep.sharing.client import Stranded
 from idm_ray.sweep.sharing.mates import MateLost
 from idm_ray.sweep.sharing.pool import RealSides
@@ -242,10 +242,14 @@ class Conductor:
     def _decline(self, number: int, config: Config) -> None:
         if self._budget and not self._told_of_budget:
             self._told_of_budget = True
-            kept = self._budget.kept_for_test
+            kept, takes = (
+                self._budget.kept_for_test,
+                self._budget.foretold(config, self._study.reached(number)),
+            )
             test = f" and the evaluation on test, for which {kept} are kept" if kept else ""
+            one = f": the next takes about {takes}" if takes else ""
             self._display.say(
-                f"no trial starts now that would not end on what is left of the budget ({self._budget.text}); "
+                f"no trial starts now that would not end on what is left of the budget ({self._budget.text}){one}; "
                 f"trials that run go on{test}"
             )
         self._declined = config, self._study.reached(number)
@@ -395,6 +399,7 @@ class Conductor:
         self._put_back(number)
 
     def _put_back(self, number: int) -> None:
+        self._count_unfinished(number)
         self._study.release(number)
         known = self._board.rows.get(number) or Row(number, {})
         self._end(Row(number, known.point, INTERRUPTED, known.iteration, known.accuracy, known.seconds))
@@ -437,6 +442,7 @@ class Conductor:
 
     def failed(self, number: int, reason: str) -> None:
         """The trial raised, diverged, or its process died too often."""
+        self._count_unfinished(number)
         self._study.tell(number, TrialState.FAIL, reason=reason)
         error = self.trial_folder(number) / ERROR_FILE
         with contextlib.suppress(Away):  # the study has the reason, too
@@ -451,6 +457,8 @@ class Conductor:
 
     def release(self) -> list[int]:
         """On the way out, or after a crash: whoever still runs in the books is put back in line."""
+        for number in list(self._last):
+            self._count_unfinished(number)
         numbers = self._study.release_running()
         for number in numbers:
             known = self._board.rows.get(number) or Row(number, {})
@@ -514,6 +522,11 @@ class Conductor:
         facts |= more or {}
         self._study.set_trial_attribute(number, REPORT, facts)
         return facts
+
+    def _count_unfinished(self, number: int) -> None:
+        """Keep what a trial that does not end now has computed for until its last report."""
+        if (report := self._last.get(number)) is not None:
+            self._study.set_trial_attribute(number, UNFINISHED, report.seconds)
 
     def _tell(self, number: int, report: Report) -> None:
         for trouble in report.troubles:

@@ -22,6 +22,7 @@ from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.budget.calibration import worth_calibrating
 from idm_ray.sweep.budget.meter import Held, Meter
 from idm_ray.sweep.budget.spending import Spending
 from idm_ray.sweep.claims import claimed
@@ -54,7 +55,7 @@ from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import Plan, count_sides, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.sharing.spread import work_of
-from idm_ray.sweep.speed import speed_there, worth_measuring
+from idm_ray.sweep.speed import Speed, speed_there, worth_measuring
 from idm_ray.sweep.stalls import Stalls, kill
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.tracking.store import make_store, reach
@@ -113,17 +114,17 @@ def run_sweep(
             if room is None:
                 room = make_room(config, data.outline, hosts)
             config = room.config
-            plan = _plan(config, data, hosts, room.trials, site, display.say, stop)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data, retry_failed)
             books = (
                 None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS, display.say))
             )
             meter = Meter(folder, Held(**study.attribute(HELD, {})))
+            plan, speed = _plan(config, data, hosts, room.trials, site, display.say, stop, meter)
             closing = Closing(config, folder, data, study, tracker, began, meter, books)
             site = replace(site, memory=room.peak if site.muster else 0)
             lanes = capacity(config, ray.cluster_resources())
-            spending = Spending(config, data.outline, plan, meter, began, lanes, bool(study.best(1)))
+            spending = Spending(config, data.outline, plan, meter, began, lanes, bool(study.best(1)), speed)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, site, spending)
             stop.at_once = run.end_at_once
             with cluster_watched(stop, display.say, run.abandon):
@@ -157,27 +158,35 @@ def _plan(
     site: Site,
     say: Callable[[str], None],
     stop: Stop,
-) -> Plan:
-    """How trials share the machines; beyond one, none of them takes a part of two."""
+    meter: Meter,
+) -> tuple[Plan, Speed | None]:
+    """How trials share the machines, beyond one none of which takes a part of two; and their speed, where it was timed:
+    to decide between workers, or for a budget."""
     resources, most = ray.cluster_resources(), memory
     if config.sweep.address is not None:
         resources = resources_of(config, hosts, count_sides(config) or 0)
         if not config.sweep.max_concurrent:
             most = min([fitting(config, hosts, 0), *([] if memory is None else [memory])])
     plan = plan_sharing(config, data.outline, resources, most)
-    if plan.workers * plan.shards == 1 or not hosts or not worth_measuring(config):
-        return plan
-    say("some iterations are timed, to know what idle processors are best used for ...")
+    undecided = plan.workers * plan.shards > 1 and worth_measuring(config)
+    if not hosts or not (undecided or worth_calibrating(config)):
+        return plan, None
+    purpose = "what idle processors are best used for" if undecided else "what fits into the budget"
+    say(f"some iterations are timed, to know {purpose} ...")
+    meter.holds("trials", Held(config.sweep.cpus_per_trial, config.sweep.gpu_share))
     speed = speed_there(config, site.keeping, site.selector, lambda: stop.reason)
+    meter.holds("trials", Held())
     if isinstance(speed, str):
-        say(f"they are used by arithmetic alone: {speed}")
-        return plan
+        say(f"it is decided by arithmetic alone: {speed}" if undecided else f"it is not known: {speed}")
+        return plan, None
     work = work_of(config, data.outline, speed)
     share, alone = work.real / (work.real + work.synthetic), work.real + work.own(1)
     say(f"the real side takes {100 * share:.0f} % of an iteration, a trial {duration(alone)} by itself")
+    if not undecided:
+        return plan, speed
     timed = plan_sharing(config, data.outline, resources, most, speed)
     # How many trials run at a time decides what is asked for next, and must not depend on a clock.
-    return timed if timed.shared == plan.shared else plan
+    return timed if timed.shared == plan.shared else plan, speed
 
 
 HURRIED_SECONDS, REPORT_SECONDS, LAST_WORDS_SECONDS = 2.0, 4.0, 2.0

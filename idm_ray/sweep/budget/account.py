@@ -8,7 +8,7 @@ from optuna.trial import FrozenTrial, TrialState
 from idm_ray.runtime.progress import duration
 from idm_ray.sweep.budget.meter import Held
 from idm_ray.sweep.reuse.words import SAVED
-from idm_ray.sweep.search.study import REPORT, was_stopped
+from idm_ray.sweep.search.study import REPORT, UNFINISHED, was_stopped
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,7 @@ class Account:
     Attributes:
         trials: of trials that ended, looks included, without what a shared real side did for them.
         looks: of these for looks at validation accuracy.
+        unfinished: of trials that failed, or are in line to go on, until their last report.
         real_sides: of shared real sides.
         again: of evaluations on validation once more.
         test: of evaluations on test.
@@ -29,6 +30,7 @@ class Account:
 
     trials: float = 0.0
     looks: float = 0.0
+    unfinished: float = 0.0
     real_sides: float = 0.0
     again: float = 0.0
     test: float = 0.0
@@ -44,6 +46,7 @@ class Account:
         looks = f" (looks {duration(self.looks)})" if self.looks else ""
         parts = (
             ("trials that ended", self.trials, looks),
+            ("trials that did not", self.unfinished, ""),
             ("shared real sides", self.real_sides, ""),
             ("validation once more", self.again, ""),
             ("test", self.test, ""),
@@ -81,11 +84,14 @@ def account(
         again_seconds, test_seconds: of evaluations on validation once more, and on test, likewise.
         held: processor and GPU seconds, likewise.
     """
+    trials = list(trials)
     known = [(trial, trial.user_attrs[REPORT]) for trial in trials if REPORT in trial.user_attrs]
+    others = [trial.user_attrs.get(UNFINISHED, 0.0) for trial in trials if REPORT not in trial.user_attrs]
     shared = sum(report.get("shared_seconds", 0.0) for _, report in known)
     return Account(
         trials=round(sum(report["seconds"] for _, report in known), 1),
         looks=round(sum(report.get("look_seconds", 0.0) for _, report in known), 1),
+        unfinished=round(sum(others), 1),
         real_sides=round(real_seconds or 0.0, 1),
         again=round(again_seconds, 1),
         test=round(test_seconds, 1),

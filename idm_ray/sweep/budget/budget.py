@@ -102,6 +102,12 @@ class Budget:
                 for purse in self._bounds
             )
 
+    def foretold(self, config: Config, done: int = 0) -> str:
+        """How long such a trial takes, in words, see `affords`; empty where nothing tells."""
+        with self._lock:
+            seconds = self._paces.rest(config, done)
+        return "" if seconds is None else duration(seconds)
+
     def too_much(self, number: int) -> bool:
         """Whether a trial that runs is to be cut, so that better ones can end on what is left."""
         with self._lock:

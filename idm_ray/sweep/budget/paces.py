@@ -1,4 +1,4 @@
-"""How long trials and the evaluation on test will take, from what ran so far."""
+"""How long trials and the evaluation on test will take, from what ran so far, and before that from a calibration."""
 
 import math
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ from idm_ray.condensation import condensation_flops, has_real_side, run_length, 
 from idm_ray.data import Outline
 from idm_ray.evaluation import evaluation_flops, stacked
 from idm_ray.evaluation.prepare import looks_flops
+from idm_ray.settings.layers import with_point
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.budget.calibration import Calibration
 from idm_ray.sweep.speed import START_SECONDS
 from idm_ray.sweep.trial import Report
 
@@ -114,14 +116,18 @@ class Paces:
     Args:
         outline: of the data.
         shared: whether trials get records from a shared real side, whose work is then not theirs.
+        calibration: tells as long as none has run; None: nothing does.
     """
 
-    def __init__(self, outline: Outline, shared: bool):
+    def __init__(self, outline: Outline, shared: bool, calibration: Calibration | None = None):
         self._shape, self._shared = (outline.shape, outline.num_classes), shared
         self._images = sum(outline.train)
         self._seen = dict[int, _Seen]()
         self._kinds = dict[int, tuple[Config, _Kind]]()
-        self._of_test: OnTest | None = None
+        self._calibration, self._of_test = (
+            calibration,
+            None if calibration is None else self._before_any(calibration),
+        )
 
     def heard(self, number: int, config: Config, report: Report) -> None:
         """A trial has reported."""
@@ -133,7 +139,8 @@ class Paces:
     def trial(self, config: Config) -> float | None:
         """Seconds that a trial will take in all, rather too many; None as long as nothing tells.
 
-        By those of its method, in proportion to their work; without any, as long as the longest of the others.
+        By those of its method, in proportion to their work; without any, as long as the longest of the others; before
+        any has run, by the calibration.
         """
         kind = self._kind(config)
         recent = list(self._seen.values())[-RECENT:]
@@ -143,7 +150,9 @@ class Paces:
             for seconds, other in known
             if other.method == kind.method
         ]
-        return _cautious(alike) if alike else max((seconds for seconds, _ in known), default=None)
+        if known:
+            return _cautious(alike) if alike else max(seconds for seconds, _ in known)
+        return self._calibration.trial(config) if self._calibration else None
 
     def left(self, number: int, config: Config, since: float) -> float | None:
         """Seconds that a running trial will take from now.
@@ -168,9 +177,13 @@ class Paces:
     def test(self) -> OnTest | None:
         """How long all evaluations on test will take, rather too long; None before any look.
 
-        By the looks of the trials that are best until now, one of which is likely the best in the end.
+        By the looks of the trials that are best until now, one of which is likely the best in the end; before any, by
+        the calibration.
         """
         return self._of_test
+
+    def _before_any(self, calibration: Calibration) -> OnTest:
+        return _on_test(self._kind(with_point(calibration.config, {})), calibration.speed.evaluation)
 
     def _test(self) -> OnTest | None:
         known = [
@@ -180,15 +193,9 @@ class Paces:
         ]
         leaders = sorted(known, key=lambda seen: -seen.last.val_accuracy)[:LEADERS]
         if not leaders:
-            return None
+            return self._of_test
         worst = max(leaders, key=lambda seen: seen.kind.test.seconds * seen.look_rate)
-        rate, kind = SLOWER * worst.look_rate, worst.kind
-        return OnTest(
-            tuple(
-                Phase(phase.seconds * rate + starts * START_SECONDS, phase.longest * rate + START_SECONDS)
-                for phase, starts in zip(kind.test.phases, kind.starts, strict=True)
-            )
-        )
+        return _on_test(worst.kind, worst.look_rate)
 
     def _kind(self, config: Config) -> _Kind:
         known = self._kinds.get(id(config))
@@ -232,6 +239,19 @@ class Paces:
         phases = [nets for nets in (once_more, on_test) if nets]
         on = OnTest(tuple(Phase(settings.repeats * sum(nets), at_once * max(nets)) for nets in phases))
         return on, tuple(tasks * len(nets) if sweep.gpu_share else 1 for nets in phases)
+
+
+def _on_test(kind: _Kind, rate: float) -> OnTest:
+    """Where a trial of this kind is the best, and an operation takes so many seconds; rather too long."""
+    return OnTest(
+        tuple(
+            Phase(
+                phase.seconds * SLOWER * rate + starts * START_SECONDS,
+                phase.longest * SLOWER * rate + START_SECONDS,
+            )
+            for phase, starts in zip(kind.test.phases, kind.starts, strict=True)
+        )
+    )
 
 
 def _cautious(values: list[float]) -> float:

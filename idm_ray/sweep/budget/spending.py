@@ -5,12 +5,14 @@ from collections.abc import Callable, Iterable
 from idm_ray.data import Outline
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.budget.budget import Budget
+from idm_ray.sweep.budget.calibration import Calibration
 from idm_ray.sweep.budget.meter import Held, Meter
 from idm_ray.sweep.budget.paces import Paces
 from idm_ray.sweep.budget.purses import HeldBy, purses
 from idm_ray.sweep.cluster import real_threads
 from idm_ray.sweep.endings import BUDGET
 from idm_ray.sweep.sharing.plan import Plan
+from idm_ray.sweep.speed import Speed
 from idm_ray.sweep.stopping import Stop
 
 
@@ -25,6 +27,7 @@ class Spending:
         began: when this run of it began, by the monotonic clock.
         lanes: evaluations on test that run at a time.
         any_complete: whether an earlier run of the sweep has a trial that could be evaluated on test.
+        speed: of a machine that trials will run on; None where it was not timed.
 
     Attributes:
         budget: that trials are to keep to.
@@ -39,6 +42,7 @@ class Spending:
         began: float,
         lanes: int,
         any_complete: bool,
+        speed: Speed | None = None,
     ):
         sweep, self._meter, self._lanes = config.sweep, meter, lanes
         self._task = Held(sweep.cpus_per_trial, sweep.gpu_share)
@@ -47,7 +51,9 @@ class Spending:
         sides = self._side * (plan.sides or 1) if plan.shared else Held()
         work = HeldBy(self._trial, sides, self._task, lanes)
         bounds = purses(sweep, work, meter, began)
-        self.budget = Budget(Paces(outline, plan.shared), bounds, plan.concurrent, any_complete)
+        calibration = None if speed is None else Calibration(config, outline, plan, speed)
+        paces = Paces(outline, plan.shared, calibration)
+        self.budget = Budget(paces, bounds, plan.concurrent, any_complete)
 
     def trials_run(self, count: int) -> None:
         """So many trials hold what they take."""

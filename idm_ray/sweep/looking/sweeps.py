@@ -79,7 +79,7 @@ class Cost:
     """Seconds of computing, as far as they are recorded.
 
     Attributes:
-        trials: of all trials that have ended.
+        trials: of all trials; of those that failed, or are to go on, until their last report.
         real: of real sides that trials shared.
         test: of evaluations on test, and on validation once more.
     """

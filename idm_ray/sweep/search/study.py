@@ -28,6 +28,8 @@ from idm_ray.sweep.search.taken import WARM_START, Taken
 
 STUDY = "idm_ray"
 REASON, REPORT = "reason", "report"
+UNFINISHED = "unfinished"
+"""Seconds that a trial which has not ended, or failed, has computed for."""
 STOPPED, BY_A_PERSON = "stopped", "stopped by a person"
 """Marks a trial that a person has ended alone, which counts as pruned; and why it ended."""
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
