@@ -129,6 +129,7 @@ TINY = (
     "sweep.prune_startup=100",
     "sweep.share=off",
     "sweep.reuse=false",
+    "evaluate.references=[]",
 )
 
 

@@ -30,6 +30,7 @@ COUNTS = {
     "repeats": "nets of an evaluation",
     "sweep_iterations": "of a trial in parts c, d and g",
     "faults": "sweeps of part n; given alone, nothing else is measured",
+    "faults_before": "of the same series passed over, as an earlier run had them",
     "load": "trials of part o, given alone, nothing else is measured; part p has 20 times as many iterations",
 }
 WORK = {
@@ -39,7 +40,7 @@ WORK = {
 }
 ALONE = {"faults": "n", "load": "o"}
 """Counts that name their part."""
-LEAST = {"epochs": 2, "train_steps": 0, "load": 4}
+LEAST = {"epochs": 2, "train_steps": 0, "load": 4, "faults_before": 0}
 """Of the numbers in `COUNTS` and `WORK`; 1 of the others."""
 
 MOST_TRIALS = 16
@@ -103,6 +104,7 @@ class Amounts:
         matmul: side of the square matrices whose product gives the machine's limit.
         sweep_iterations: of every trial in parts that run whole sweeps.
         faults: sweeps to which something happens.
+        faults_before: of the same series that are passed over.
         load: trials of the one sweep that has many; the long trial has 20 times as many iterations.
         sweep_trials: trials of those sweeps, one sweep after another.
         pruning_iterations: of every trial in the sweeps with and without pruning.
@@ -134,6 +136,7 @@ class Amounts:
     matmul: int
     sweep_iterations: int
     faults: int
+    faults_before: int
     load: int
     sweep_trials: tuple[int, ...]
     pruning_iterations: int
@@ -165,6 +168,7 @@ FULL = Amounts(
     matmul=4096,
     sweep_iterations=30,
     faults=40,
+    faults_before=0,
     load=1000,
     sweep_trials=(1, 2, 4, 8),
     pruning_iterations=200,
@@ -224,6 +228,7 @@ QUICK = Amounts(
     matmul=128,
     sweep_iterations=2,
     faults=1,
+    faults_before=0,
     load=6,
     sweep_trials=(2,),
     pruning_iterations=10,

@@ -2,13 +2,16 @@
 
 import contextlib
 import hashlib
+import itertools
 import json
 import random
+import shutil
 import signal
 import sqlite3
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,7 @@ from idm_ray.bench.injections import KINDS
 from idm_ray.bench.options import Options
 from idm_ray.bench.output import Result, Say, Table
 from idm_ray.bench.surroundings import NotHere, Surroundings
+from idm_ray.runtime.cores import usable_cores
 from idm_ray.runtime.files import DRAFT
 from idm_ray.sweep.disk import RESERVE
 from idm_ray.sweep.endings import EXIT_CLUSTER, EXIT_DONE, EXIT_SIGINT, EXIT_SIGTERM
@@ -48,6 +52,8 @@ OF_MLFLOW = {
 """What must be in the two databases, and does not depend on what happened."""
 KILLED = SIGNALLED + signal.SIGKILL
 DOCUMENTED = {EXIT_DONE, EXIT_CLUSTER, EXIT_SIGINT, EXIT_SIGTERM, KILLED}
+AT_A_TIME, LATEST = 2, 0.9
+"""Sweeps; and the moment after which nothing begins to happen to one, as a share of the quiet sweep's time."""
 RESUMES = 5
 """Times that a sweep is gone on with until it counts as lost."""
 AGENT_SECONDS = 150.0
@@ -80,25 +86,42 @@ class Case:
 
 
 def measure(options: Options, say: Say) -> Result:
-    """As many sweeps as are asked for, each with something at a random moment."""
-    chance = random.Random(0)
-    kinds = [list(KINDS)[index % len(KINDS)] for index in range(options.amounts.faults)]
-    cases = []
-    with tempfile.TemporaryDirectory() as base:
+    """As many sweeps as are asked for, each with something at a random moment; two at a time where there are
+    processors, as a sweep waits much."""
+    most = options.amounts.faults
+    series = list(
+        itertools.islice(_series(), options.amounts.faults_before, options.amounts.faults_before + most)
+    )
+    with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(min(AT_A_TIME, usable_cores())) as pool:
         quiet, seconds = quiet_sweep(Path(base) / "quiet")
         say(f"n: the quiet sweep took {seconds:.0f} s")
-        for number, kind in enumerate(kinds):
-            share = chance.random() < 0.5 if KINDS[kind].share is None else bool(KINDS[kind].share)
-            after = chance.uniform(0.0, 0.9 * seconds)
+
+        def one(number: int, kind: str, share: bool, moment: float) -> Case | None:
+            folder, which = Path(base) / f"{number}", f"n: {number + 1} of {most}: {kind}"
             try:
-                case = suffer(Path(base) / f"{number}", kind, after, share, quiet)
+                case = suffer(folder, kind, moment * seconds, share, quiet)
             except NotHere as reason:
-                say(f"n: {number + 1} of {len(kinds)}: {kind}: not on this machine: {reason}")
-                continue
-            wrong = "; ".join(case.wrong) or "as the quiet one"
-            say(f"n: {number + 1} of {len(kinds)}: {kind} after {after:.1f} s: {case.codes}, {wrong}")
-            cases.append(case)
+                say(f"{which}: not on this machine: {reason}")
+                return None
+            say(f"{which} after {case.after} s: {case.codes}, {'; '.join(case.wrong) or 'as the quiet one'}")
+            shutil.rmtree(folder, ignore_errors=True)
+            return case
+
+        done = [pool.submit(one, number, *each) for number, each in enumerate(series)]
+        try:
+            cases = [case for each in done if (case := each.result()) is not None]
+        finally:
+            pool.shutdown(cancel_futures=True)
     return Result((_table(cases),), {"sweep": list(SWEEP)}, [asdict(case) for case in cases])
+
+
+def _series() -> Iterator[tuple[str, bool, float]]:
+    """What happens to one sweep after another: kind, whether trials share a real side, and when, as a share of the
+    quiet sweep's time; always the same."""
+    chance = random.Random(0)
+    for kind in itertools.cycle(KINDS):
+        share = chance.random() < 0.5 if KINDS[kind].share is None else bool(KINDS[kind].share)
+        yield kind, share, chance.uniform(0.0, LATEST)
 
 
 def quiet_sweep(folder: Path) -> tuple[dict[str, Any], float]:

@@ -4,7 +4,7 @@ import pytest
 
 from idm_ray.bench import faults
 
-pytestmark = [pytest.mark.ray, pytest.mark.slow]
+pytestmark = [pytest.mark.ray, pytest.mark.long]
 FEWER = "--trials", "3", "condense.iterations=48", "evaluate.epochs=10", "evaluate.val_epochs=10"
 """With a point that follows from what was found."""
 

@@ -106,7 +106,7 @@ def test_the_loss_that_holds_most_decides(small_config):
 
     losses = "mean", "mmd", "ncfm", "ncfm_sampled"
     peaks = [peak(f"condense.loss={loss}") for loss in losses]
-    assert peaks[0] < min(peaks[1:])
+    assert peaks[0] <= min(peaks[1:]) < max(peaks)
     assert peak(f"search={{condense.loss: {{choice: [{', '.join(losses)}]}}}}") == max(peaks)
 
 

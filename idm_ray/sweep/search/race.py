@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from optuna.trial import FrozenTrial, TrialState
-from scipy.stats import t as student
 
 from idm_ray.settings.sections import Config
 from idm_ray.sweep.search.goals import costs, goals_of
@@ -143,5 +142,7 @@ def _may_win(runner: _Runner, runners: Sequence[_Runner], deviation: tuple[float
     behind = runner.loss_on(common) - best.loss_on(common)
     if not freedom:
         return behind <= 0
+    from scipy.special import stdtrit  # slow to load, and only a race needs it
+
     error = width * math.sqrt(2 / len(common))
-    return bool(behind <= student.ppf(1 - LEVEL, freedom) * error)
+    return bool(behind <= stdtrit(freedom, 1 - LEVEL) * error)
