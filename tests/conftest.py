@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from forks import Forks
 
 import idm_ray.sweep  # noqa: F401  sets what Ray reads when it is imported
 from idm_ray.commands.main import main
@@ -158,17 +159,23 @@ def tiny_config():
 class Sweep:
     """`scripts/sweep.py` in a process group of its own, as a terminal starts it."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str]):
-        command = [sys.executable, str(SCRIPTS / "sweep.py"), *arguments]
-        self._log = (folder / f"log-{time.monotonic_ns()}.txt").open("w+")
-        self.process = subprocess.Popen(
-            command, cwd=folder, stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True
+    def __init__(self, folder: Path, arguments: Sequence[str], forks: Forks):
+        self._log = folder / f"log-{time.monotonic_ns()}.txt"
+        self._log.touch()
+        script = SCRIPTS / "sweep.py"
+        self.process = forks.start(script, arguments, folder, self._log) or self._started(
+            [sys.executable, str(script), *arguments], folder
         )
+
+    def _started(self, command: list[str], folder: Path) -> subprocess.Popen[bytes]:
+        with self._log.open("a") as log:
+            return subprocess.Popen(
+                command, cwd=folder, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
 
     @property
     def output(self) -> str:
-        self._log.seek(0)
-        return self._log.read()
+        return self._log.read_text()
 
     def wait_for(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         end = time.monotonic() + seconds
@@ -222,14 +229,22 @@ def one_at_a_time(tmp_path, made_store) -> Path:
     return tiny_file(tmp_path / "one.yaml", "sweep.max_concurrent=1")
 
 
+@pytest.fixture(scope="session")
+def forks(cache):
+    """Starts scripts without loading their packages anew."""
+    found = Forks()
+    yield found
+    found.close()
+
+
 @pytest.fixture
-def start(tmp_path, one_at_a_time):
+def start(tmp_path, one_at_a_time, forks):
     """Starts a sweep `one_at_a_time` in a folder of `tmp_path`, with more arguments; ends what a failed test leaves."""
     started = []
 
     def run(*arguments: str, config: bool = True, folder: str = ".") -> Sweep:
         given = [str(one_at_a_time), *arguments] if config else list(arguments)
-        started.append(Sweep(tmp_path / folder, given))
+        started.append(Sweep(tmp_path / folder, given, forks))
         return started[-1]
 
     yield run

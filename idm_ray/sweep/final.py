@@ -147,7 +147,8 @@ def collect(
     Args:
         tasks: what to do.
         start: a task with Ray; returns its reference.
-        stopped: asked now and then; True ends all tasks.
+        stopped: asked now and then; True leaves those that run to end with the sweep. They are not cancelled: where
+            one ends at that very moment, Ray 2.60 ends this process.
         display: told about every net that is done.
         disk: that tasks may find full.
         on_running, on_seconds: see `Judge`.
@@ -190,8 +191,6 @@ def collect(
             if (waiting or running) and stopped():
                 return None
     finally:
-        for job in running:
-            ray.cancel(job, force=True)
         on_running(0)
     return found
 

@@ -141,9 +141,11 @@ def speed_there(
     measured, ends = task.remote(trial.to_raw(), keeping), time.monotonic() + ANSWER_SECONDS
     try:
         while not ray.wait([measured], timeout=1)[0]:
-            if stopped() or time.monotonic() > ends:
+            if stopped():
+                return stopped()  # it ends with the sweep
+            if time.monotonic() > ends:
                 ray.cancel(measured, force=True)
-                return stopped() or f"no answer in {ANSWER_SECONDS:.0f} s"
+                return f"no answer in {ANSWER_SECONDS:.0f} s"
         return Speed(*ray.get(measured))
     except (RayError, UserError, Unfit, OSError, MemoryError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]
