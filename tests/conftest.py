@@ -159,13 +159,12 @@ def tiny_config():
 class Sweep:
     """`scripts/sweep.py` in a process group of its own, as a terminal starts it."""
 
-    def __init__(self, folder: Path, arguments: Sequence[str], forks: Forks):
+    def __init__(self, folder: Path, arguments: Sequence[str], forks: Forks | None):
         self._log = folder / f"log-{time.monotonic_ns()}.txt"
         self._log.touch()
         script = SCRIPTS / "sweep.py"
-        self.process = forks.start(script, arguments, folder, self._log) or self._started(
-            [sys.executable, str(script), *arguments], folder
-        )
+        forked = forks.start(script, arguments, folder, self._log) if forks else None
+        self.process = forked or self._started([sys.executable, str(script), *arguments], folder)
 
     def _started(self, command: list[str], folder: Path) -> subprocess.Popen[bytes]:
         with self._log.open("a") as log:
@@ -239,12 +238,15 @@ def forks(cache):
 
 @pytest.fixture
 def start(tmp_path, one_at_a_time, forks):
-    """Starts a sweep `one_at_a_time` in a folder of `tmp_path`, with more arguments; ends what a failed test leaves."""
+    """Starts a sweep `one_at_a_time` in a folder of `tmp_path`, with more arguments; ends what a failed test leaves.
+
+    It is forked, unless it is told not to be, from one process, whose seed for the hashes of strings all have then.
+    """
     started = []
 
-    def run(*arguments: str, config: bool = True, folder: str = ".") -> Sweep:
+    def run(*arguments: str, config: bool = True, folder: str = ".", forked: bool = True) -> Sweep:
         given = [str(one_at_a_time), *arguments] if config else list(arguments)
-        started.append(Sweep(tmp_path / folder, given, forks))
+        started.append(Sweep(tmp_path / folder, given, forks if forked else None))
         return started[-1]
 
     yield run

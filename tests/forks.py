@@ -95,6 +95,7 @@ def _serve(folder: Path) -> tuple[list[str], str, str, dict[str, str]] | None:
             if not (pid := os.fork()):
                 wanted: tuple[list[str], str, str, dict[str, str]] = json.loads(line)
                 return wanted
+            (folder / f"{pid}").unlink(missing_ok=True)  # of an earlier process with that number
             print(pid, flush=True)
         _reap(folder)
 

@@ -88,16 +88,18 @@ class Case:
 def measure(options: Options, say: Say) -> Result:
     """As many sweeps as are asked for, each with something at a random moment; two at a time where there are
     processors, as a sweep waits much."""
-    most = options.amounts.faults
-    series = list(
-        itertools.islice(_series(), options.amounts.faults_before, options.amounts.faults_before + most)
-    )
-    with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(min(AT_A_TIME, usable_cores())) as pool:
-        quiet, seconds = quiet_sweep(Path(base) / "quiet")
+    first, at_a_time = options.amounts.faults_before, min(AT_A_TIME, usable_cores())
+    last = first + options.amounts.faults
+    series = list(itertools.islice(_series(), first, last))
+    with tempfile.TemporaryDirectory() as base, ThreadPoolExecutor(at_a_time) as pool:
+        folders = [Path(base) / f"quiet-{number}" for number in range(at_a_time)]
+        (quiet, seconds), *others = pool.map(quiet_sweep, folders)
         say(f"n: the quiet sweep took {seconds:.0f} s")
+        if any(found != quiet for found, _ in others):
+            raise RuntimeError("two quiet sweeps did not find the same")
 
         def one(number: int, kind: str, share: bool, moment: float) -> Case | None:
-            folder, which = Path(base) / f"{number}", f"n: {number + 1} of {most}: {kind}"
+            folder, which = Path(base) / f"{number}", f"n: {number} of {first + 1} to {last}: {kind}"
             try:
                 case = suffer(folder, kind, moment * seconds, share, quiet)
             except NotHere as reason:
@@ -107,7 +109,7 @@ def measure(options: Options, say: Say) -> Result:
             shutil.rmtree(folder, ignore_errors=True)
             return case
 
-        done = [pool.submit(one, number, *each) for number, each in enumerate(series)]
+        done = [pool.submit(one, number, *each) for number, each in enumerate(series, first + 1)]
         try:
             cases = [case for each in done if (case := each.result()) is not None]
         finally:

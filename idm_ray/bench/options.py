@@ -72,6 +72,8 @@ def resolve(asked: Mapping[str, Any]) -> Options:
     parts = _listed("--parts", usual if asked["parts"] is None else asked["parts"], tuple(PARTS))
     if asked["threads"] is not None and asked["threads"] < 1:
         raise UserError(f"--threads must be at least 1; got {asked['threads']}")
+    if asked["faults_before"] is not None and "n" not in parts:
+        raise UserError("--faults-before passes over some of part n's sweeps; give --faults N beside it")
     precisions = asked["precisions"] and _listed("--precisions", asked["precisions"], PRECISIONS)
     modes = _listed(
         "--modes", asked["modes"] or ("eager" if asked["quick"] else ",".join(MODES)), tuple(MODES)

@@ -183,7 +183,7 @@ class Conductor:
             self._study.release(asked.number)
             return None
         if self._budget:
-            self._budget.begin(asked.number, config)
+            self._budget.begin(asked.number, config, self._study.reached(asked.number))
         self._enter(asked, config)
         if self._answers:
             self._answers.began(self._study, asked.number, config)
@@ -525,8 +525,10 @@ class Conductor:
 
     def _count_unfinished(self, number: int) -> None:
         """Keep what a trial that does not end now has computed for until its last report."""
-        if (report := self._last.get(number)) is not None:
-            self._study.set_trial_attribute(number, UNFINISHED, report.seconds)
+        report = self._last.get(number)
+        if report is not None and self._study.is_open(number):
+            with contextlib.suppress(OSError):  # that it ends, or is put back, is more
+                self._study.set_trial_attribute(number, UNFINISHED, report.seconds)
 
     def _tell(self, number: int, report: Report) -> None:
         for trouble in report.troubles:

@@ -147,8 +147,7 @@ def collect(
     Args:
         tasks: what to do.
         start: a task with Ray; returns its reference.
-        stopped: asked now and then; True leaves those that run to end with the sweep. They are not cancelled: where
-            one ends at that very moment, Ray 2.60 ends this process.
+        stopped: asked now and then; True ends all tasks.
         display: told about every net that is done.
         disk: that tasks may find full.
         on_running, on_seconds: see `Judge`.
@@ -191,8 +190,16 @@ def collect(
             if (waiting or running) and stopped():
                 return None
     finally:
+        _cancel(list(running))
         on_running(0)
     return found
+
+
+def _cancel(jobs: list[Any]) -> None:
+    """End those that still run; of one that ends while it is cancelled a check of Ray (2.60) would end this process."""
+    if jobs:
+        for job in ray.wait(jobs, num_returns=len(jobs), timeout=0)[1]:
+            ray.cancel(job, force=True)
 
 
 def epochs_on_test(config: Config, name: str) -> int:

@@ -22,7 +22,7 @@ from idm_ray.runtime.words import first_line
 from idm_ray.settings.layers import with_point
 from idm_ray.settings.locations import is_uri
 from idm_ray.settings.sections import Config
-from idm_ray.sweep.budget.calibration import worth_calibrating
+from idm_ray.sweep.budget.calibration import calibrating_seconds
 from idm_ray.sweep.budget.meter import Held, Meter
 from idm_ray.sweep.budget.spending import Spending
 from idm_ray.sweep.claims import claimed
@@ -55,7 +55,7 @@ from idm_ray.sweep.search.study import SweepStudy
 from idm_ray.sweep.sharing.plan import Plan, count_sides, plan_sharing
 from idm_ray.sweep.sharing.pool import RealSides
 from idm_ray.sweep.sharing.spread import work_of
-from idm_ray.sweep.speed import Speed, speed_there, worth_measuring
+from idm_ray.sweep.speed import ANSWER_SECONDS, Speed, speed_there, worth_measuring
 from idm_ray.sweep.stalls import Stalls, kill
 from idm_ray.sweep.stopping import Stop, StopAll
 from idm_ray.sweep.tracking.store import make_store, reach
@@ -114,13 +114,17 @@ def run_sweep(
             if room is None:
                 room = make_room(config, data.outline, hosts)
             config = room.config
+            resources, most = _resources(config, hosts, room.trials)
+            plan = plan_sharing(config, data.outline, resources, most)
             tracker = open_tracker(config, folder)
             study = open_study(config, folder, data, retry_failed)
             books = (
                 None if uri is None else Books(folder, UriDepot(uri, DRIVER_PATIENCE_SECONDS, display.say))
             )
             meter = Meter(folder, Held(**study.attribute(HELD, {})))
-            plan, speed = _plan(config, data, hosts, room.trials, site, display.say, stop, meter)
+            speed = None
+            if hosts and not study.exhausted:
+                plan, speed = _timed(config, data, plan, resources, most, site, display.say, stop, meter)
             closing = Closing(config, folder, data, study, tracker, began, meter, books)
             site = replace(site, memory=room.peak if site.muster else 0)
             lanes = capacity(config, ray.cluster_resources())
@@ -150,31 +154,40 @@ def _heard_at(folder: Path, uri: str | None) -> list[Workplace]:
     return [Workplace(folder), *([] if uri is None else [Workplace(folder, UriDepot(uri, patience=0))])]
 
 
-def _plan(
-    config: Config,
-    data: Data,
-    hosts: Sequence[Host],
-    memory: int | None,
-    site: Site,
-    say: Callable[[str], None],
-    stop: Stop,
-    meter: Meter,
-) -> tuple[Plan, Speed | None]:
-    """How trials share the machines, beyond one none of which takes a part of two; and their speed, where it was timed:
-    to decide between workers, or for a budget."""
+def _resources(
+    config: Config, hosts: Sequence[Host], memory: int | None
+) -> tuple[dict[str, float], int | None]:
+    """What trials share, and how many of them there is memory for; beyond one machine none takes a part of two."""
     resources, most = ray.cluster_resources(), memory
     if config.sweep.address is not None:
         resources = resources_of(config, hosts, count_sides(config) or 0)
         if not config.sweep.max_concurrent:
             most = min([fitting(config, hosts, 0), *([] if memory is None else [memory])])
-    plan = plan_sharing(config, data.outline, resources, most)
+    return resources, most
+
+
+def _timed(
+    config: Config,
+    data: Data,
+    plan: Plan,
+    resources: dict[str, float],
+    most: int | None,
+    site: Site,
+    say: Callable[[str], None],
+    stop: Stop,
+    meter: Meter,
+) -> tuple[Plan, Speed | None]:
+    """How trials share the machines, and the speed of these where it was worth timing: to decide between workers, or
+    for a budget."""
     undecided = plan.workers * plan.shards > 1 and worth_measuring(config)
-    if not hosts or not (undecided or worth_calibrating(config)):
+    bounded = calibrating_seconds(config, meter.spent)
+    if not (undecided or bounded):
         return plan, None
     purpose = "what idle processors are best used for" if undecided else "what fits into the budget"
     say(f"some iterations are timed, to know {purpose} ...")
+    patience = min(ANSWER_SECONDS, bounded) if bounded else ANSWER_SECONDS
     meter.holds("trials", Held(config.sweep.cpus_per_trial, config.sweep.gpu_share))
-    speed = speed_there(config, site.keeping, site.selector, lambda: stop.reason)
+    speed = speed_there(config, site.keeping, site.selector, lambda: stop.reason, patience)
     meter.holds("trials", Held())
     if isinstance(speed, str):
         say(f"it is decided by arithmetic alone: {speed}" if undecided else f"it is not known: {speed}")

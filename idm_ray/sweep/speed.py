@@ -119,7 +119,11 @@ class _Timed:
 
 
 def speed_there(
-    config: Config, keeping: Keeping, selector: dict[str, str] | None, stopped: Callable[[], str]
+    config: Config,
+    keeping: Keeping,
+    selector: dict[str, str] | None,
+    stopped: Callable[[], str],
+    patience: float = ANSWER_SECONDS,
 ) -> Speed | str:
     """Of a machine that trials of a sweep will run on, with what a trial takes; or why it is not known.
 
@@ -128,6 +132,7 @@ def speed_there(
         keeping: where files are kept.
         selector: Ray's label selector of the nodes that may be used; None: all.
         stopped: asked every second; anything but an empty answer ends it early.
+        patience: seconds in which the machine must have answered.
     """
     trial = with_point(config, {})
     trial = trial.model_copy(update={"compute": resolve(trial.trial_compute)})
@@ -138,14 +143,12 @@ def speed_there(
         max_calls=1,  # so that its memory is given back
         label_selector=selector,
     )(_measured)
-    measured, ends = task.remote(trial.to_raw(), keeping), time.monotonic() + ANSWER_SECONDS
+    measured, ends = task.remote(trial.to_raw(), keeping), time.monotonic() + patience
     try:
         while not ray.wait([measured], timeout=1)[0]:
-            if stopped():
-                return stopped()  # it ends with the sweep
-            if time.monotonic() > ends:
+            if stopped() or time.monotonic() > ends:
                 ray.cancel(measured, force=True)
-                return f"no answer in {ANSWER_SECONDS:.0f} s"
+                return stopped() or f"no answer in {patience:.0f} s"
         return Speed(*ray.get(measured))
     except (RayError, UserError, Unfit, OSError, MemoryError) as error:
         lines = [line for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,5 @@
 import errno
+import time
 
 import pytest
 import ray
@@ -30,14 +31,17 @@ def tasks(cluster, monkeypatch):
     errors = []
 
     @ray.remote(num_cpus=0.1, max_retries=0)
-    def net(number, error):
+    def net(number, error, seconds):
         if error is not None:
             raise error
+        time.sleep(seconds)
         return [{"runs": (float(number),), "seconds": 1.0, "epochs": 1}], 1.5
 
     def start(task):
         error = errors.pop() if errors and task.nets == (0,) else None
-        return net.remote(task.nets[0], error)
+        return net.remote(task.nets[0], error, start.seconds.get(task.nets[0], 0.0))
+
+    start.seconds = {}
 
     return errors, start
 
@@ -71,5 +75,6 @@ def test_where_nobody_makes_room_no_net_is_waited_for(tasks, tmp_path, monkeypat
 def test_another_error_of_a_net_is_told(tasks, tmp_path):
     errors, start = tasks
     errors.append(ValueError("no such set"))
+    start.seconds[1] = 600.0  # it is cancelled
     with pytest.raises(RayTaskError, match="no such set"):
         collect(TWO, start, lambda: False, Said(), Disk(tmp_path, lambda line: None))

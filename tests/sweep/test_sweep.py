@@ -163,7 +163,7 @@ LONG = ("condense.iterations=60", "evaluate.every=3", "evaluate.epochs=20", "--t
 def test_killed_stopped_and_resumed_it_finds_what_an_uninterrupted_sweep_finds(
     start, tmp_path, states, figures, tiny_config
 ):
-    whole = start("--name", "whole", *LONG)
+    whole = start("--name", "whole", *LONG, forked=False)
     assert whole.finish() == 0, whole.output
     folder = tmp_path / "runs" / "broken"
 
@@ -183,7 +183,7 @@ def test_killed_stopped_and_resumed_it_finds_what_an_uninterrupted_sweep_finds(
     assert parent.info.status == "KILLED"
     assert [children[number].info.status for number in range(3)] == ["FINISHED", "FINISHED", "KILLED"]
 
-    third = start("--resume", "latest", config=False)
+    third = start("--resume", "latest", config=False, forked=False)
     assert third.finish() == 0, third.output
     config = tiny_config("sweep.trials=3")
     assert figures("broken", config) == figures("whole", config)

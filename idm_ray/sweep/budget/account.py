@@ -1,7 +1,8 @@
 """What a sweep has cost, by what it was for, and what sharing and pruning saved."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
@@ -85,8 +86,13 @@ def account(
         held: processor and GPU seconds, likewise.
     """
     trials = list(trials)
-    known = [(trial, trial.user_attrs[REPORT]) for trial in trials if REPORT in trial.user_attrs]
-    others = [trial.user_attrs.get(UNFINISHED, 0.0) for trial in trials if REPORT not in trial.user_attrs]
+    ended = TrialState.COMPLETE, TrialState.PRUNED
+    known = [
+        (trial, trial.user_attrs[REPORT])
+        for trial in trials
+        if trial.state in ended and REPORT in trial.user_attrs
+    ]
+    others = [_unfinished(trial.user_attrs) for trial in trials if trial.state not in ended]
     shared = sum(report.get("shared_seconds", 0.0) for _, report in known)
     return Account(
         trials=round(sum(report["seconds"] for _, report in known), 1),
@@ -108,6 +114,11 @@ def account(
         cpu_hours=round(held.cpus / 3600, 4),
         gpu_hours=round(held.gpus / 3600, 4),
     )
+
+
+def _unfinished(told: Mapping[str, Any]) -> float:
+    """That a trial has computed for which failed, or is to go on, by its attributes: it may have ended before."""
+    return max(float(told.get(UNFINISHED, 0.0)), float(told.get(REPORT, {}).get("seconds", 0.0)))
 
 
 def _not_computed(report: dict[str, float]) -> float:

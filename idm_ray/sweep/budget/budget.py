@@ -22,6 +22,7 @@ TEST_SHARE = 0.5
 class _Runs:
     config: Config
     heard: float
+    done: int = 0
     accuracy: float = -1.0
     began: bool = False
 
@@ -51,10 +52,10 @@ class Budget:
         self._any_complete = any_complete
         self._lanes = bounds[0].work.lanes if bounds else 1
 
-    def begin(self, number: int, config: Config) -> None:
-        """A trial was asked for."""
+    def begin(self, number: int, config: Config, done: int = 0) -> None:
+        """A trial was asked for, which has so many iterations behind it."""
         with self._lock:
-            self._running[number] = _Runs(config, self._now())
+            self._running[number] = _Runs(config, self._now(), done)
 
     def has_begun(self, number: int) -> None:
         """It no longer waits in line."""
@@ -85,6 +86,8 @@ class Budget:
     def affords(self, config: Config, done: int = 0) -> bool:
         """Whether a trial of these settings would end, beside what runs, and leave what the test takes.
 
+        Of the clock's time the first may take all: a resumed sweep, which has as much of it again, goes on with it.
+
         Args:
             config: of the trial.
             done: iterations that it has behind it.
@@ -96,9 +99,11 @@ class Budget:
             if new is None:
                 return not any(purse.left <= 0 for purse in self._bounds)
             waits = sorted(others)[len(others) - self._at_a_time] if len(others) >= self._at_a_time else 0.0
-            last = max([*others, waits + new])
+            last, first = max([*others, waits + new]), not self._running and not self._paces.any_ran
             return all(
-                purse.need([*others, new], last) <= purse.left - self._for_test(purse, sure=True)
+                purse.left > 0
+                if first and not purse.adds_up
+                else purse.need([*others, new], last) <= purse.left - self._for_test(purse, sure=True)
                 for purse in self._bounds
             )
 
@@ -156,7 +161,8 @@ class Budget:
         return [seconds for seconds in found if seconds is not None]
 
     def _left(self, number: int, runs: _Runs) -> float | None:
-        return self._paces.left(number, runs.config, self._now() - runs.heard if runs.began else 0.0)
+        since = self._now() - runs.heard if runs.began else 0.0
+        return self._paces.left(number, runs.config, since, runs.done)
 
     def _for_trials(self, purse: Purse) -> float:
         return purse.left - self._for_test(purse)

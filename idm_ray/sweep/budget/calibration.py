@@ -5,12 +5,13 @@ from dataclasses import dataclass
 from idm_ray.condensation import has_real_side
 from idm_ray.data import Outline
 from idm_ray.settings.sections import Config
+from idm_ray.sweep.budget.meter import Held
 from idm_ray.sweep.sharing.plan import Plan
 from idm_ray.sweep.sharing.spread import work_of
 from idm_ray.sweep.speed import MEASURE_SECONDS, START_SECONDS, Speed
 
 WORTH = 20
-"""Times that a budget is longer than the timing may take, for which it is timed."""
+"""Times that what is left of a budget is longer than the timing may take."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +41,22 @@ class Calibration:
         return START_SECONDS + (max(real, own) if plan.shared else crowd * real + own)
 
 
-def worth_calibrating(config: Config) -> bool:
-    """Whether a sweep has a budget, long enough for the timing, and methods that can be timed."""
-    sweep, least = config.sweep, WORTH * MEASURE_SECONDS
-    bounds = (
-        (sweep.time_budget, 1.0),
-        (sweep.cpu_hours and 3600 * sweep.cpu_hours, sweep.cpus_per_trial),
-        (sweep.gpu_hours and 3600 * sweep.gpu_hours, sweep.gpu_share),
-    )
-    seconds = [total / rate for total, rate in bounds if total is not None and rate]
-    timed = config.condense.iterations > 0 and all(map(has_real_side, config.methods))
-    return timed and bool(seconds) and min(seconds) >= least
+def calibrating_seconds(config: Config, spent: Held) -> float:
+    """How long a timing may take for a sweep's budget; 0 where it has none, too little is left, or it cannot be timed.
+
+    Args:
+        config: of the sweep.
+        spent: of processors and GPUs, in its earlier runs.
+    """
+    sweep = config.sweep
+    if not config.condense.iterations or not all(map(has_real_side, config.methods)):
+        return 0.0
+    left = [sweep.time_budget] if sweep.time_budget is not None else []
+    for hours, used, rate in (
+        (sweep.cpu_hours, spent.cpus, sweep.cpus_per_trial),
+        (sweep.gpu_hours, spent.gpus, sweep.gpu_share),
+    ):
+        if hours is not None and rate:
+            left.append((3600 * hours - used) / rate)
+    seconds = min(left, default=0.0) / WORTH
+    return seconds if seconds >= MEASURE_SECONDS else 0.0

@@ -154,18 +154,24 @@ class Paces:
             return _cautious(alike) if alike else max(seconds for seconds, _ in known)
         return self._calibration.trial(config) if self._calibration else None
 
-    def left(self, number: int, config: Config, since: float) -> float | None:
+    @property
+    def any_ran(self) -> bool:
+        """Whether a trial has reported."""
+        return bool(self._seen)
+
+    def left(self, number: int, config: Config, since: float, done: int = 0) -> float | None:
         """Seconds that a running trial will take from now.
 
         Args:
             number: of the trial.
             config: its settings.
             since: seconds since its last report, or since it began.
+            done: iterations that it had behind it when it began.
         """
         seen = self._seen.get(number)
         after = seen.left if seen else None
         if after is None:
-            after = self.rest(config, seen.last.iteration if seen else 0)
+            after = self.rest(config, seen.last.iteration if seen else done)
         return None if after is None else max(0.0, after - since)
 
     def rest(self, config: Config, done: int) -> float | None:

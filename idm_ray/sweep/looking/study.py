@@ -47,7 +47,7 @@ class TrialRecord:
         accuracy: on validation in percent, at its last look; None before the first.
         iteration: of that look.
         curve: (iteration, accuracy) of each look.
-        seconds: that it has computed for; of one that has not ended as far as its driver has told.
+        seconds: that it has computed for; of one that failed, or is to go on, until its last report.
         shared_seconds: that the records which it took from a shared real side have cost, once for all trials.
         peak_bytes: most memory that it held.
         set_bytes: of its condensed set.
@@ -209,7 +209,10 @@ def _trial(
         seen if value is None else value,
         max(iteration, report.get("iteration", 0)),
         tuple(curve),
-        report.get("seconds", told.get("unfinished", 0.0)),
+        max(
+            report.get("seconds", 0.0),
+            0.0 if state in ("COMPLETE", "PRUNED") else told.get("unfinished", 0.0),
+        ),
         report.get("shared_seconds", 0.0),
         report.get("peak_bytes", 0),
         report.get("set_bytes", 0),

@@ -220,6 +220,10 @@ class SweepStudy:
         """The iteration of a trial's last report; 0 before the first."""
         return self.trials[number].last_step or 0
 
+    def is_open(self, number: int) -> bool:
+        """Whether a trial runs, by what this process knows."""
+        return number in self._open
+
     def set_trial_attribute(self, number: int, key: str, value: Any) -> None:
         """Remember a fact (any JSON value) about a trial that is running."""
         self._open[number].set_user_attr(key, value)

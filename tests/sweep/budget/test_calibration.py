@@ -10,10 +10,10 @@ from idm_ray.condensation import real_flops, synthetic_flops
 from idm_ray.evaluation.prepare import looks_flops
 from idm_ray.runtime.progress import duration
 from idm_ray.sweep.budget.budget import Budget
-from idm_ray.sweep.budget.calibration import Calibration, worth_calibrating
+from idm_ray.sweep.budget.calibration import Calibration, calibrating_seconds
 from idm_ray.sweep.budget.meter import Held, Meter
 from idm_ray.sweep.budget.paces import Paces
-from idm_ray.sweep.budget.purses import HeldBy, purses
+from idm_ray.sweep.budget.purses import HOUR, HeldBy, purses
 from idm_ray.sweep.sharing.plan import Plan
 from idm_ray.sweep.speed import START_SECONDS, Speed
 from idm_ray.sweep.stopping import CLOSING_SHARE
@@ -65,16 +65,43 @@ def test_what_cannot_be_timed_is_not_foretold(small_config, config):
     assert calibration.trial(small_config("condense.method=dc")) is None
 
 
-@pytest.mark.parametrize(("share", "begins"), [(0.9, False), (1.1, True)])
-def test_a_first_trial_that_would_not_end_is_not_begun(config, share, begins):
-    calibration = Calibration(config, OUTLINE, plan(), replace(SPEED, real=1e-6))
-    paces, takes = Paces(OUTLINE, False, calibration), calibration.trial(config)
-    total = (share * takes + paces.test.beside(2)) / (1 - CLOSING_SHARE)
-    bounded = config.sweep.model_copy(update={"time_budget": total})
-    bounds = purses(bounded, HeldBy(ONE, Held(), ONE, 2), Meter(Path("nowhere")), 0.0, lambda: 0.0)
-    budget = Budget(paces, bounds, 2, now=lambda: 0.0)
+@pytest.fixture
+def bounded(config):
+    """A budget of this kind for so many trials and the test after them; and what a trial takes."""
+
+    def make(kind, trials):
+        calibration = Calibration(config, OUTLINE, plan(), replace(SPEED, real=1e-6))
+        paces, takes = Paces(OUTLINE, False, calibration), calibration.trial(config)
+        if kind == "time_budget":
+            total = (trials * takes + paces.test.beside(2)) / (1 - CLOSING_SHARE)
+        else:
+            total = (trials * takes + paces.test.seconds) / HOUR
+        sweep = config.sweep.model_copy(update={kind: total})
+        bounds = purses(sweep, HeldBy(ONE, Held(), ONE, 2), Meter(Path("nowhere")), 0.0, lambda: 0.0)
+        return Budget(paces, bounds, 2, now=lambda: 0.0), takes
+
+    return make
+
+
+@pytest.mark.parametrize(("trials", "begins"), [(0.9, False), (1.1, True)])
+def test_a_first_trial_that_would_not_end_in_its_hours_is_not_begun(bounded, config, trials, begins):
+    budget, takes = bounded("cpu_hours", trials)
     assert budget.affords(config) is begins
     assert budget.foretold(config, LENGTH // 2) == duration(takes / 2)
+
+
+def test_one_that_a_resumed_sweep_goes_on_with_is_begun_and_no_other_beside_it(bounded, config):
+    budget, _ = bounded("time_budget", 0.9)
+    assert budget.affords(config)
+    budget.begin(0, config)
+    assert not budget.affords(config)
+
+
+def test_a_trial_that_goes_on_counts_with_the_rest_of_its_way(bounded, config):
+    budget, takes = bounded("cpu_hours", 1.3)
+    budget.begin(0, config, LENGTH * 9 // 10)
+    assert budget._remaining() == [pytest.approx(takes / 10)]
+    assert budget.affords(config)
 
 
 def test_what_has_run_tells_better(config):
@@ -91,14 +118,16 @@ def test_sweeps_keep_to_their_budget_also_where_the_calibration_is_wrong(world, 
         assert swept.test == "done"
 
 
-def test_only_a_budget_that_is_long_enough_is_worth_the_timing(small_config):
-    def worth(*settings):
-        return worth_calibrating(small_config(*settings))
+def test_only_a_budget_of_which_enough_is_left_is_worth_the_timing(small_config):
+    def worth(*settings, spent=0.0):
+        return calibrating_seconds(small_config(*settings), Held(spent))
 
-    assert worth("sweep.time_budget=3600")
+    assert worth("sweep.time_budget=3600") == 180
     assert not worth("sweep.time_budget=300")
     assert not worth()
-    assert worth("sweep.cpu_hours=1", "sweep.cpus_per_trial=2")
+    assert worth("sweep.cpu_hours=1", "sweep.cpus_per_trial=2") == 90
+    assert worth("sweep.cpu_hours=1", "sweep.time_budget=700") == 35
     assert not worth("sweep.cpu_hours=0.2", "sweep.cpus_per_trial=2")
+    assert not worth("sweep.cpu_hours=1", spent=3100.0)
     assert not worth("sweep.time_budget=3600", "condense.method=dc")
     assert not worth("sweep.time_budget=3600", "condense.iterations=0")
