@@ -242,16 +242,18 @@ class Conductor:
     def _decline(self, number: int, config: Config) -> None:
         if self._budget and not self._told_of_budget:
             self._told_of_budget = True
-            kept, takes = (
-                self._budget.kept_for_test,
-                self._budget.foretold(config, self._study.reached(number)),
+            takes = self._budget.foretold(config, self._study.reached(number))
+            text = (
+                f"no trial starts now that would not end on what is left of the budget ({self._budget.text})"
+                + f": the next takes about {takes}" * bool(takes)
             )
-            test = f" and the evaluation on test, for which {kept} are kept" if kept else ""
-            one = f": the next takes about {takes}" if takes else ""
-            self._display.say(
-                f"no trial starts now that would not end on what is left of the budget ({self._budget.text}){one}; "
-                f"trials that run go on{test}"
-            )
+            kept = self._budget.kept_for_test
+            if self._board.running():
+                text += (
+                    "; trials that run go on"
+                    + f", and {kept} are kept for the evaluation on test" * bool(kept)
+                )
+            self._display.say(text)
         self._declined = config, self._study.reached(number)
         self._study.release(number)
 

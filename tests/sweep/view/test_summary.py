@@ -1,6 +1,7 @@
 """The way from a sweep to its runs in MLflow's UI, and when a sweep is known to have ended."""
 
 import shutil
+from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from idm_ray.settings.shipped import load_config
 from idm_ray.sweep.folders import ENDED, SUMMARY_FILE
 from idm_ray.sweep.tracking.ui import default_uri, experiment_page
-from idm_ray.sweep.view.summary import Summary, ended, mark_ended, ui_steps
+from idm_ray.sweep.view.summary import Summary, ended, lines, mark_ended, ui_steps
 
 FOLDER = Path("runs") / "mine"
 
@@ -66,3 +67,31 @@ def test_a_copy_has_not_ended(done, tmp_path):
 def test_files_that_cannot_be_read_end_nothing(done, file, text):
     (done[0] / file).unlink() if text is None else (done[0] / file).write_text(text)
     assert ended(load_config("digits"), done[0]) is None
+
+
+@pytest.mark.parametrize(
+    ("complete", "cost", "words"),
+    [
+        (0, {}, "what is left of the budget is too little for a trial: 1 trial not ended, 11 not begun"),
+        (0, {"unfinished": 3.0}, "the budget is spent: 1 trial not ended, 11 not begun"),
+        (1, {"trials": 3.0}, "the budget is spent: 11 not begun, no evaluation on test"),
+    ],
+)
+def test_a_budget_that_nothing_fitted_into_is_not_called_spent(tmp_path, complete, cost, words):
+    best = (0, {}, 90.0) if complete else (None, {}, None)
+    told = dict(zip(("best_trial", "best_params", "val_accuracy"), best, strict=True))
+    known = {each.name: 0 for each in fields(Summary) if each.default is each.default_factory is MISSING}
+    summary = Summary(
+        **{
+            **known,
+            **told,
+            "name": "mine",
+            "state": "budget",
+            "device": "",
+            "n_trials": 1,
+            "n_complete": complete,
+        },
+        planned=12,
+        cost=cost,
+    )
+    assert any(line.strip().startswith(words) for line in lines(summary, tmp_path, "sqlite:///mlflow.db"))
