@@ -131,7 +131,7 @@ def run_sweep(
             spending = Spending(config, data.outline, plan, meter, began, lanes, bool(study.best(1)), speed)
             run = _Run(config, folder, data, study, tracker, stop, closing, display, site, spending)
             stop.at_once = run.end_at_once
-            with cluster_watched(stop, display.say, run.abandon):
+            with cluster_watched(stop, run.say_before_the_end, run.abandon):
                 return run.go(plan, [*notes, *filter(None, [room.text, sharing])])
 
 
@@ -320,6 +320,11 @@ class _Run:
             conductor.release()
         except OSError as error:  # the next start puts them back in line
             self._display.say(f"trials that ran are still running in the study: {first_line(error)}")
+
+    def say_before_the_end(self, line: str) -> None:
+        """A line for people, unless the books are ended: what they read last is how to go on."""
+        if not self._closed:
+            self._display.say(line)
 
     def abandon(self, patience: float = CLOSE_SECONDS) -> bool:
         """End the books, and tell how to go on, where `go` hangs in Ray for good; from another thread.
