@@ -57,6 +57,7 @@ def test_faults_alone_are_all_that_is_measured():
     assert options("--faults", "3").parts == ("n",)
     assert options("--faults", "3", "--parts", "a").parts == ("a",)
     assert options("--faults", "3").amounts.faults == 3
+    assert options("--faults", "3", "--faults-before", "36").amounts.faults_before == 36
     assert options("--load", "9").parts == ("o",)
     assert options("--load", "9", "--faults", "3").parts == ("n", "o")
 
