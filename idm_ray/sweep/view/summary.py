@@ -275,9 +275,7 @@ def _undone(summary: Summary, waiting: int) -> str:
     left += [f"{more} not begun"] * (more > 0)
     left += ["no evaluation on test"] * (summary.best_trial is not None and not summary.test)
     hours = "; CPU- and GPU-hours count over all its runs, so give it more of them (--cpu-hours, --gpu-hours)"
-    nothing = not (summary.n_complete or summary.cost.get("trials") or summary.cost.get("unfinished"))
-    why = "what is left of the budget is too little for a trial" if nothing else "the budget is spent"
-    return f"{why}: {', '.join(left)}; to go on, resume it{hours}"
+    return f"not within the budget: {', '.join(left)}; to go on, resume it{hours}"
 
 
 def ui_steps(
