@@ -245,21 +245,32 @@ class Server:
         self._door.server_close()
 
     def pass_on(self, guest: socket.socket) -> None:
-        """What a guest says to the server, late where that is asked for, and back."""
+        """What a guest says to the server, and what that answers, late where that is asked for."""
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self._port)) as inside:
-            back = threading.Thread(target=_pump, args=(inside, guest), daemon=True)
-            back.start()
+            threading.Thread(target=self._answer, args=(inside, guest), daemon=True).start()
             while words := guest.recv(2**16):
-                time.sleep(self.late)
                 inside.sendall(words)
 
+    def _answer(self, inside: socket.socket, guest: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while words := inside.recv(2**16):
+                if self.late:
+                    time.sleep(self.late)
+                    words += _at_hand(inside)
+                guest.sendall(words)
+        with contextlib.suppress(OSError):
+            guest.shutdown(socket.SHUT_RDWR)
 
-def _pump(source: socket.socket, target: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while words := source.recv(2**16):
-            target.sendall(words)
-    with contextlib.suppress(OSError):
-        target.shutdown(socket.SHUT_RDWR)
+
+def _at_hand(source: socket.socket) -> bytes:
+    """What has come and was not read yet: of an answer the body comes after its head, and is not late again."""
+    source.setblocking(False)
+    try:
+        return source.recv(2**20)
+    except BlockingIOError:
+        return b""
+    finally:
+        source.setblocking(True)
 
 
 def _free_port() -> int:
