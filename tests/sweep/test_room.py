@@ -97,7 +97,7 @@ def test_the_worst_point_of_a_search_decides(small_config):
 
 
 def test_the_loss_that_holds_most_decides(small_config):
-    wide = "net.width=128", "net.depth=3", "condense.ipc=50", "loss.frequencies=16384"
+    wide = "net.width=128", "net.depth=3", "condense.ipc=50", "loss.frequencies=16384", "compute.precision=fp32"
 
     def peak(*overrides):
         return make_room(
@@ -106,7 +106,7 @@ def test_the_loss_that_holds_most_decides(small_config):
 
     losses = "mean", "mmd", "ncfm", "ncfm_sampled"
     peaks = [peak(f"condense.loss={loss}") for loss in losses]
-    assert peaks[0] <= min(peaks[1:]) < max(peaks)
+    assert peaks[0] < min(peaks[1:])
     assert peak(f"search={{condense.loss: {{choice: [{', '.join(losses)}]}}}}") == max(peaks)
 
 

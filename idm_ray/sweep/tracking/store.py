@@ -26,8 +26,8 @@ logging.getLogger("alembic").setLevel(logging.WARNING)
 logging.getLogger("mlflow").setLevel(logging.WARNING)
 logging.getLogger(database.__name__).setLevel(logging.CRITICAL)
 
-REACH_SECONDS = 15
-"""For an answer of a server before the first trial; a slow one takes ten."""
+REACH_SECONDS = 5
+"""For an answer, where one is asked for before anything runs."""
 BAD_SOURCE = (FileNotFoundError, NotADirectoryError, PermissionError, UnidentifiedImageError)
 BAD_OPERATION = (ValueError, TypeError, LookupError, AttributeError)
 
