@@ -97,7 +97,13 @@ def test_the_worst_point_of_a_search_decides(small_config):
 
 
 def test_the_loss_that_holds_most_decides(small_config):
-    wide = "net.width=128", "net.depth=3", "condense.ipc=50", "loss.frequencies=16384", "compute.precision=fp32"
+    wide = (
+        "net.width=128",
+        "net.depth=3",
+        "condense.ipc=50",
+        "loss.frequencies=16384",
+        "compute.precision=fp32",
+    )
 
     def peak(*overrides):
         return make_room(
